@@ -1,0 +1,186 @@
+//! The topics, and what is promised of them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Every topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Topic {
+    /// Batches of outcomes as terminals sent them, one record a batch (`faultline.outcome.v1.OutcomeBatch`), by terminal. Dated by the broker,
+    /// since lag and watermark are counted from the moment of arrival.
+    Outcomes,
+    /// Records that could not be processed, with the reason.
+    DeadLetters,
+    /// The state of every incident, by incident; compacted.
+    Incidents,
+    /// What operators ask of the alerter: acknowledge, silence, maintenance.
+    Commands,
+}
+
+impl Topic {
+    pub(crate) const ALL: [Topic; 4] = [Topic::Outcomes, Topic::DeadLetters, Topic::Incidents, Topic::Commands];
+
+    /// Its name, after the prefix and a dot.
+    pub(crate) fn suffix(self) -> &'static str {
+        match self {
+            Topic::Outcomes => "outcomes",
+            Topic::DeadLetters => "dead-letters",
+            Topic::Incidents => "incidents",
+            Topic::Commands => "commands",
+        }
+    }
+}
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+const MIB: u64 = 1024 * 1024;
+
+/// A topic as Faultline wants it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) topic: Topic,
+    pub(crate) name: String,
+    pub(crate) partitions: u32,
+    pub(crate) replicas: u32,
+    pub(crate) settings: BTreeMap<&'static str, String>,
+}
+
+/// How safe the topics that are created are to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Safety {
+    pub(crate) replicas: u32,
+    pub(crate) min_insync_replicas: u32,
+}
+
+impl Wanted {
+    pub(crate) fn new(topic: Topic, name: String, outcome_partitions: u32, safety: Safety) -> Wanted {
+        let keep_days = |days: u64| ("retention.ms", (days * DAY_MS).to_string());
+        let largest_mib = |mib: u64| ("max.message.bytes", (mib * MIB).to_string());
+        let delete = ("cleanup.policy", "delete".to_owned());
+        let own = match topic {
+            // A record is a batch of at most 1 MiB and its headers.
+            Topic::Outcomes => {
+                vec![delete, keep_days(7), largest_mib(2), ("message.timestamp.type", "LogAppendTime".to_owned())]
+            }
+            Topic::DeadLetters => vec![delete, keep_days(30), largest_mib(4)],
+            Topic::Incidents => vec![("cleanup.policy", "compact".to_owned())],
+            Topic::Commands => vec![delete, keep_days(30)],
+        };
+        let common =
+            [("min.insync.replicas", safety.min_insync_replicas.to_string()), ("unclean.leader.election.enable", "false".to_owned())];
+        let partitions = if topic == Topic::Outcomes { outcome_partitions } else { 1 };
+        Wanted { topic, name, partitions, replicas: safety.replicas, settings: own.into_iter().chain(common).collect() }
+    }
+}
+
+/// A topic as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) partitions: u32,
+    /// Of the partition that has the fewest.
+    pub(crate) replicas: u32,
+    /// Effective settings, the broker's defaults included.
+    pub(crate) settings: BTreeMap<String, String>,
+}
+
+impl Found {
+    /// A topic as it will be when it is created as wanted.
+    pub(crate) fn created(wanted: &Wanted) -> Found {
+        let settings = wanted.settings.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        Found { partitions: wanted.partitions, replicas: wanted.replicas, settings }
+    }
+}
+
+impl Wanted {
+    /// What of `found` would make Faultline wrong, whatever the operator accepts: the number of partitions decides where a terminal's
+    /// records are, and must be what everyone believes it is.
+    pub(crate) fn contradiction(&self, found: &Found) -> Option<String> {
+        if found.partitions != self.partitions {
+            let key = if self.topic == Topic::Outcomes { " (`kafka.partitions`)" } else { "" };
+            return Some(format!("has {} partitions, and is to have {}{key}", found.partitions, self.partitions));
+        }
+        ["cleanup.policy", "message.timestamp.type"].iter().find_map(|name| {
+            let wanted = self.settings.get(name)?;
+            let is = found.settings.get(*name)?;
+            (wanted != is).then(|| format!("has {name}={is}, and is to have {wanted}"))
+        })
+    }
+
+    /// What of `found` lets the loss of one machine lose acknowledged records.
+    pub(crate) fn weaknesses(&self, found: &Found) -> Vec<Weakness> {
+        let setting = |name: &str| found.settings.get(name).map(String::as_str);
+        let min_insync_replicas = setting("min.insync.replicas").and_then(|value| value.parse().ok()).unwrap_or(1);
+        let replicas = (found.replicas < 3).then(|| format!("{} of at least 3 replicas", found.replicas));
+        let insync = (min_insync_replicas < 2).then(|| format!("min.insync.replicas={min_insync_replicas}, at least 2 are needed"));
+        let unclean = (setting("unclean.leader.election.enable") == Some("true")).then(|| "unclean.leader.election.enable=true".to_owned());
+        let all = [replicas, insync, unclean].into_iter().flatten();
+        all.map(|what| Weakness { topic: self.name.clone(), what }).collect()
+    }
+}
+
+/// Something about a topic that lets the loss of one machine lose acknowledged records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Weakness {
+    /// Name of the topic.
+    pub topic: String,
+    /// What is weak about it.
+    pub what: String,
+}
+
+impl fmt::Display for Weakness {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.topic, self.what)
+    }
+}
+
+/// What became of a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TopicOutcome {
+    /// It was missing, and was created.
+    Created,
+    /// It was there, and is as it should be.
+    Present,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(topic: Topic) -> Wanted {
+        Wanted::new(topic, format!("faultline.{}", topic.suffix()), 32, Safety { replicas: 3, min_insync_replicas: 2 })
+    }
+
+    #[test]
+    fn a_topic_as_wanted_is_sound() {
+        for topic in Topic::ALL {
+            let found = Found::created(&wanted(topic));
+            assert_eq!(wanted(topic).contradiction(&found), None);
+            assert_eq!(wanted(topic).weaknesses(&found), []);
+        }
+    }
+
+    #[test]
+    fn another_number_of_partitions_is_refused() {
+        let found = Found { partitions: 12, ..Found::created(&wanted(Topic::Outcomes)) };
+        let why = wanted(Topic::Outcomes).contradiction(&found).unwrap();
+        assert!(why.contains("12 partitions") && why.contains("to have 32") && why.contains("kafka.partitions"), "{why}");
+    }
+
+    #[test]
+    fn records_dated_by_their_producer_are_refused() {
+        let mut found = Found::created(&wanted(Topic::Outcomes));
+        found.settings.insert("message.timestamp.type".into(), "CreateTime".into());
+        assert!(wanted(Topic::Outcomes).contradiction(&found).unwrap().contains("LogAppendTime"));
+    }
+
+    #[test]
+    fn every_weakness_is_named() {
+        let mut found = Found { replicas: 1, ..Found::created(&wanted(Topic::Outcomes)) };
+        found.settings.insert("min.insync.replicas".into(), "1".into());
+        found.settings.insert("unclean.leader.election.enable".into(), "true".into());
+        let weaknesses = wanted(Topic::Outcomes).weaknesses(&found);
+        let text = weaknesses.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        for part in ["faultline.outcomes: 1 of at least 3 replicas", "min.insync.replicas=1", "unclean.leader.election.enable=true"] {
+            assert!(text.contains(part), "{part} is missing from {text}");
+        }
+    }
+}

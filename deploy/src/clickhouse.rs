@@ -1,0 +1,180 @@
+//! One ClickHouse server on the loopback interface.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use url::Url;
+use uuid::Uuid;
+
+use crate::supervisor::ChildSpec;
+
+/// The user that Faultline connects as.
+const USER: &str = "faultline";
+
+/// How to reach a local ClickHouse.
+#[derive(Clone)]
+pub struct ClickHouseAccess {
+    /// Address of its HTTP interface.
+    pub url: Url,
+    /// User with all rights on it.
+    pub user: String,
+    /// That user's password.
+    pub password: String,
+    /// The file, readable by its owner only, that the password is in.
+    pub password_file: PathBuf,
+}
+
+impl std::fmt::Debug for ClickHouseAccess {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("ClickHouseAccess").field("url", &self.url.as_str()).field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// A server's place and ports.
+#[derive(Debug)]
+pub(crate) struct Server<'a> {
+    /// The faultline program, which has the server's launcher in it.
+    pub(crate) program: &'a Path,
+    /// The library that carries the server.
+    pub(crate) library: &'a Path,
+    pub(crate) directory: PathBuf,
+    pub(crate) http_port: u16,
+    pub(crate) native_port: u16,
+    pub(crate) memory_mib: u32,
+}
+
+impl Server<'_> {
+    fn configuration(&self) -> PathBuf {
+        self.directory.join("config.xml")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.directory.join("clickhouse.log")
+    }
+
+    /// Writes the configuration and, in a new directory, draws the password.
+    pub(crate) fn prepare(&self) -> io::Result<ClickHouseAccess> {
+        fs::create_dir_all(&self.directory)?;
+        let password_file = self.directory.join("password");
+        let password = match fs::read_to_string(&password_file) {
+            Ok(password) if !password.is_empty() => password,
+            _ => {
+                let password = Uuid::new_v4().simple().to_string();
+                write_private(&password_file, &password)?;
+                password
+            }
+        };
+        write_private(&self.directory.join("users.xml"), &users(&password))?;
+        fs::write(self.configuration(), self.settings())?;
+        let url = Url::parse(&format!("http://127.0.0.1:{}", self.http_port)).map_err(io::Error::other)?;
+        Ok(ClickHouseAccess { url, user: USER.into(), password, password_file })
+    }
+
+    /// The server as a child process.
+    pub(crate) fn child(&self) -> ChildSpec {
+        ChildSpec {
+            name: "ClickHouse",
+            program: self.program.to_path_buf(),
+            arguments: vec!["clickhouse-server".into(), self.library.into(), self.configuration().into()],
+            directory: self.directory.clone(),
+            output: self.directory.join("clickhouse.out"),
+            log: self.log(),
+            grace: Duration::from_secs(20),
+        }
+    }
+
+    fn settings(&self) -> String {
+        // The system logs are in memory: this build does not keep its `system` database, and on-disk logs of an earlier run hinder the next.
+        let in_memory = "<engine>ENGINE = Memory SETTINGS min_rows_to_keep = 1000, max_rows_to_keep = 100000</engine>\
+            <flush_interval_milliseconds>1000</flush_interval_milliseconds>";
+        let memory = u64::from(self.memory_mib) * 1024 * 1024;
+        let directory = self.directory.display();
+        format!(
+            "<!-- Written by faultline at every start. -->
+<clickhouse>
+  <logger><log>{log}</log><size>20M</size><count>2</count></logger>
+  <path>{directory}/data/</path>
+  <users_config>{directory}/users.xml</users_config>
+  <listen_host>127.0.0.1</listen_host>
+  <http_port>{http}</http_port>
+  <tcp_port>{native}</tcp_port>
+  <max_server_memory_usage>{memory}</max_server_memory_usage>
+  <background_pool_size>4</background_pool_size>
+  <query_log><database>system</database><table>query_log</table>{in_memory}</query_log>
+  <part_log><database>system</database><table>part_log</table>{in_memory}</part_log>
+  <http_handlers>
+    <rule><url>/metrics</url><handler><type>prometheus</type><metrics>true</metrics><events>true</events></handler></rule>
+    <defaults/>
+  </http_handlers>
+</clickhouse>
+",
+            log = self.log().display(),
+            http = self.http_port,
+            native = self.native_port,
+        )
+    }
+}
+
+/// `default` is the user as whom the launcher's own queries run, so it must exist without a password. It may open the listeners and
+/// discard rows, and reads no table and no file.
+fn users(password: &str) -> String {
+    let digest = hex::encode(Sha256::digest(password));
+    format!(
+        "<!-- Written by faultline at every start. -->
+<clickhouse>
+  <profiles><default/></profiles>
+  <quotas><default/></quotas>
+  <users>
+    <default>
+      <password/>
+      <networks><ip>127.0.0.1</ip></networks>
+      <profile>default</profile>
+      <quota>default</quota>
+      <grants><query>GRANT SYSTEM LISTEN ON *.*</query><query>GRANT CREATE TEMPORARY TABLE ON *.*</query></grants>
+    </default>
+    <{USER}>
+      <password_sha256_hex>{digest}</password_sha256_hex>
+      <networks><ip>127.0.0.1</ip></networks>
+      <profile>default</profile>
+      <quota>default</quota>
+    </{USER}>
+  </users>
+</clickhouse>
+"
+    )
+}
+
+fn write_private(path: &Path, content: &str) -> io::Result<()> {
+    OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path)?.write_all(content.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn the_password_is_drawn_once_kept_private_and_shown_nowhere() {
+        let directory = tempfile::tempdir().unwrap();
+        let server = Server {
+            program: Path::new("faultline"),
+            library: Path::new("libchdb.so"),
+            directory: directory.path().join("clickhouse"),
+            http_port: 1,
+            native_port: 2,
+            memory_mib: 1,
+        };
+        let access = server.prepare().unwrap();
+        assert_eq!(server.prepare().unwrap().password, access.password);
+        assert_eq!(fs::metadata(&access.password_file).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(!format!("{access:?}").contains(&access.password));
+        for file in ["config.xml", "users.xml"] {
+            assert!(!fs::read_to_string(server.directory.join(file)).unwrap().contains(&access.password));
+        }
+    }
+}

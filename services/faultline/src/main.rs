@@ -1,0 +1,92 @@
+//! `faultline`: every service and tool of Faultline in one program.
+
+mod config;
+mod up;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use faultline_deploy::Parts;
+use faultline_runtime::error::in_one_line;
+use faultline_runtime::telemetry;
+
+use crate::config::{Config, DEFAULT_FILE};
+
+/// Tells a payments company whose fault a failed card payment is, while it is happening.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Cli {
+    /// Configuration file (TOML); `faultline config --default` shows every key.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run everything on this machine until Ctrl-C: Kafka, ClickHouse, and what works on them.
+    Up(up::Options),
+    /// Fetch and verify the programs of Kafka and ClickHouse that `up` runs. Does nothing when they are there.
+    Parts {
+        /// Where to keep them [default: faultline/parts in the user's cache directory]
+        #[arg(long, value_name = "DIRECTORY")]
+        parts_dir: Option<PathBuf>,
+    },
+    /// Show the configuration as it is, without secrets.
+    Config {
+        /// Show every key with its default and what it is for.
+        #[arg(long)]
+        default: bool,
+    },
+    /// Run the ClickHouse server of a library: how `up` starts ClickHouse.
+    #[command(hide = true)]
+    ClickhouseServer { library: PathBuf, configuration: PathBuf },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // Before there are other threads: the launcher blocks signals, and threads inherit that.
+    if let Command::ClickhouseServer { library, configuration } = &cli.command {
+        return exit(faultline_launcher::serve(library, configuration).map_err(Into::into));
+    }
+    exit(run(cli))
+}
+
+#[tokio::main]
+async fn run(cli: Cli) -> anyhow::Result<()> {
+    let mut config: Config = faultline_runtime::config::load(cli.config.as_deref())?;
+    telemetry::init(&config.log)?;
+    match cli.command {
+        Command::Up(options) => up::run(config, options).await,
+        Command::Parts { parts_dir } => {
+            config.local.parts_dir = parts_dir.unwrap_or(config.local.parts_dir);
+            let directory = config.local.parts_directory()?;
+            Parts::install(&directory).await?;
+            answer(&format!("Kafka and ClickHouse are installed and verified in {}\n", directory.display()))
+        }
+        Command::Config { default: true } => answer(DEFAULT_FILE),
+        Command::Config { default: false } => answer(&toml::to_string(&config)?),
+        Command::ClickhouseServer { .. } => Ok(()),
+    }
+}
+
+/// Writes what a command was asked for.
+fn answer(text: &str) -> anyhow::Result<()> {
+    let mut output = std::io::stdout().lock();
+    output.write_all(text.as_bytes()).and_then(|()| output.flush()).context("cannot write to standard output")
+}
+
+fn exit(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The log may not be set up, or be read by a machine.
+            let _ = writeln!(std::io::stderr(), "error: {}", in_one_line(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}

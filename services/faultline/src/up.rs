@@ -1,0 +1,148 @@
+//! `faultline up`: everything on this machine, as long as it is wanted.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Args;
+use faultline_deploy::{LocalParts, Parts, Wanted};
+use faultline_runtime::readiness::wait_until_ready;
+use faultline_runtime::shutdown::StopSignals;
+use faultline_store::Database;
+use faultline_stream::{Cluster, TopicOutcome};
+use tokio::time::Instant;
+use url::Url;
+
+use crate::answer;
+use crate::config::Config;
+
+/// What the command line says about `up`; it wins over the configuration.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Where Kafka and ClickHouse keep their data [default: faultline in the user's data directory]
+    #[arg(long, value_name = "DIRECTORY")]
+    data_dir: Option<PathBuf>,
+    /// Where the programs of Kafka and ClickHouse are kept [default: faultline/parts in the user's cache directory]
+    #[arg(long, value_name = "DIRECTORY")]
+    parts_dir: Option<PathBuf>,
+    /// Use this Kafka (host:port, several separated by commas) instead of starting one
+    #[arg(long, value_name = "BROKERS")]
+    kafka: Option<String>,
+    /// Use this ClickHouse (http://host:port) instead of starting one; user and password are `clickhouse.user` and `clickhouse.password`
+    #[arg(long, value_name = "URL")]
+    clickhouse: Option<Url>,
+    /// Accept a Kafka of others with which the loss of one machine loses acknowledged events
+    #[arg(long)]
+    allow_weak_durability: bool,
+}
+
+impl Options {
+    fn apply(self, config: &mut Config) -> Wanted {
+        let wanted = Wanted { kafka: self.kafka.is_none(), clickhouse: self.clickhouse.is_none() };
+        config.local.data_dir = self.data_dir.unwrap_or(std::mem::take(&mut config.local.data_dir));
+        config.local.parts_dir = self.parts_dir.unwrap_or(std::mem::take(&mut config.local.parts_dir));
+        config.kafka.brokers = self.kafka.unwrap_or(std::mem::take(&mut config.kafka.brokers));
+        config.kafka.allow_weak_durability |= self.allow_weak_durability;
+        config.clickhouse.url = self.clickhouse.unwrap_or(config.clickhouse.url.clone());
+        wanted
+    }
+}
+
+/// Parts are installed, started, asked until they answer, given topics and schema; then this waits for a signal, and stops them.
+pub(crate) async fn run(mut config: Config, options: Options) -> anyhow::Result<()> {
+    let mut signals = StopSignals::catch().context("cannot catch signals")?;
+    let wanted = options.apply(&mut config);
+    if wanted == (Wanted { kafka: false, clickhouse: false }) {
+        return until_stopped(&config, None, &mut signals).await;
+    }
+    let parts = tokio::select! {
+        parts = install(&config) => parts?,
+        signal = signals.next() => {
+            tracing::info!(signal, "stopped while installing");
+            return Ok(());
+        }
+    };
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    let local = LocalParts::start(&config.local, wanted, &parts, &program).await?;
+    if let Some(brokers) = local.kafka_brokers() {
+        config.kafka.brokers = brokers.to_owned();
+        config.kafka.partitions = config.local.kafka_partitions;
+        // One machine: its loss loses everything, whatever Kafka promises.
+        config.kafka.replication_factor = 1;
+        config.kafka.min_insync_replicas = 1;
+        config.kafka.allow_weak_durability = true;
+    }
+    if let Some(access) = local.clickhouse() {
+        config.clickhouse.url = access.url.clone();
+        config.clickhouse.user.clone_from(&access.user);
+        config.clickhouse.password = access.password.clone().into();
+    }
+    let outcome = until_stopped(&config, Some(&local), &mut signals).await;
+    tracing::info!("stopping; a second Ctrl-C ends everything at once");
+    tokio::select! {
+        () = local.stop() => {}
+        signal = signals.next() => tracing::warn!(signal, "ended at once"),
+    }
+    outcome
+}
+
+async fn install(config: &Config) -> anyhow::Result<Parts> {
+    Ok(Parts::install(&config.local.parts_directory()?).await?)
+}
+
+/// Brings everything up and lets it run until a signal, or until a local part cannot be kept running.
+async fn until_stopped(config: &Config, local: Option<&LocalParts>, signals: &mut StopSignals) -> anyhow::Result<()> {
+    let gave_up = async {
+        match local {
+            Some(local) => local.gave_up().await,
+            None => std::future::pending().await,
+        }
+    };
+    let running = async {
+        bring_up(config, local).await?;
+        std::future::pending::<anyhow::Result<()>>().await
+    };
+    tokio::select! {
+        result = running => result,
+        given_up = gave_up => Err(given_up.into()),
+        signal = signals.next() => {
+            tracing::info!(signal, "asked to stop");
+            Ok(())
+        }
+    }
+}
+
+async fn bring_up(config: &Config, local: Option<&LocalParts>) -> anyhow::Result<()> {
+    let begin = Instant::now();
+    let limit = config.up.ready_within;
+    let cluster = Cluster::new(&config.kafka)?;
+    let database = Database::new(&config.clickhouse)?;
+    tokio::try_join!(
+        wait_until_ready("Kafka", limit, async || cluster.probe().await),
+        wait_until_ready("ClickHouse", limit, async || database.probe().await),
+    )?;
+    tracing::info!("Kafka and ClickHouse answer after {:.1} s", begin.elapsed().as_secs_f32());
+
+    let topics = cluster.ensure_topics().await?;
+    let created: Vec<_> = topics.iter().filter(|(_, outcome)| *outcome == TopicOutcome::Created).map(|(name, _)| name.as_str()).collect();
+    tracing::info!(topics = topics.len(), created = created.join(" "), "topics are there");
+    let migrated = database.migrate().await?;
+    tracing::info!(version = migrated.version, steps_taken = migrated.applied.join(" "), "schema is there");
+    answer(&summary(config, local)?)
+}
+
+/// What a person wants to know of a system that has come up.
+fn summary(config: &Config, local: Option<&LocalParts>) -> anyhow::Result<String> {
+    let mut text = format!("\nFaultline is up.\n\n  Kafka       {}\n", config.kafka.brokers);
+    text.push_str(&format!(
+        "  ClickHouse  {}, database {}, user {}\n",
+        config.clickhouse.url, config.clickhouse.database, config.clickhouse.user
+    ));
+    if let Some(access) = local.and_then(LocalParts::clickhouse) {
+        text.push_str(&format!("              password in {}\n", access.password_file.display()));
+    }
+    if local.is_some() {
+        text.push_str(&format!("  Data, logs  {}\n", config.local.data_directory()?.display()));
+    }
+    text.push_str("\nCtrl-C stops it.\n\n");
+    Ok(text)
+}

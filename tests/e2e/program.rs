@@ -1,0 +1,166 @@
+//! `faultline` as a child process.
+
+use std::fs;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use faultline_deploy::LocalConfig;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::sandbox::{PATIENCE, program};
+
+/// A running `faultline`.
+pub(crate) struct Faultline {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    stderr: JoinHandle<String>,
+}
+
+/// A `faultline` that has ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    pub(crate) stderr: String,
+}
+
+impl Faultline {
+    /// Starts it with these arguments and, as environment variables, these settings.
+    pub(crate) fn start(arguments: &[&str], settings: &[(&str, String)]) -> Faultline {
+        Faultline::spawn(Command::new(program()).args(arguments), settings)
+    }
+
+    /// The same with another search path for programs.
+    pub(crate) fn start_with_path(path: &Path, arguments: &[&str], settings: &[(&str, String)]) -> Faultline {
+        Faultline::spawn(Command::new(program()).args(arguments).env("PATH", path).env_remove("JAVA_HOME"), settings)
+    }
+
+    fn spawn(command: &mut Command, settings: &[(&str, String)]) -> Faultline {
+        let mut child = command
+            .envs(settings.iter().map(|(key, value)| (format!("FAULTLINE__{key}"), value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let stderr = tokio::spawn(read_all(child.stderr.take().unwrap()));
+        Faultline { child, stdout, stderr }
+    }
+
+    /// Starts `up` with the data directory and ports of `local`.
+    pub(crate) fn up(local: &LocalConfig, arguments: &[&str]) -> Faultline {
+        let data_dir = local.data_dir.to_str().unwrap();
+        Faultline::start(&[&["up", "--data-dir", data_dir], arguments].concat(), &settings(local))
+    }
+
+    /// Waits until `up` says that it is up.
+    pub(crate) async fn until_up(mut self) -> Faultline {
+        let said = timeout(PATIENCE, async {
+            let mut line = String::new();
+            while self.stdout.read_line(&mut line).await.unwrap() > 0 {
+                if line.contains("Faultline is up.") {
+                    return true;
+                }
+                line.clear();
+            }
+            false
+        });
+        match said.await {
+            Ok(true) => self,
+            Ok(false) => panic!("it ended instead of coming up: {:?}", self.end().await),
+            Err(_) => panic!("it did not come up within {PATIENCE:?}"),
+        }
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        self.child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap()
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid()), signal).unwrap();
+    }
+
+    /// Waits until it has ended.
+    pub(crate) async fn end(mut self) -> Ended {
+        let status = timeout(PATIENCE, self.child.wait()).await.expect("it did not end").unwrap();
+        Ended { status, stderr: self.stderr.await.unwrap() }
+    }
+}
+
+/// Runs it to its end.
+pub(crate) async fn run(arguments: &[&str], settings: &[(&str, String)]) -> Ended {
+    Faultline::start(arguments, settings).end().await
+}
+
+impl Ended {
+    /// Asserts that it failed, without a panic, and said all of `parts`.
+    #[track_caller]
+    pub(crate) fn failed_saying(&self, parts: &[&str]) {
+        assert_eq!(self.status.code(), Some(1), "{}", self.stderr);
+        for part in parts {
+            assert!(self.stderr.contains(part), "`{part}` was not said:\n{}", self.stderr);
+        }
+    }
+}
+
+/// The ports of `local` as settings.
+pub(crate) fn settings(local: &LocalConfig) -> Vec<(&'static str, String)> {
+    vec![
+        ("LOCAL__KAFKA_PORT", local.kafka_port.to_string()),
+        ("LOCAL__KAFKA_CONTROLLER_PORT", local.kafka_controller_port.to_string()),
+        ("LOCAL__CLICKHOUSE_HTTP_PORT", local.clickhouse_http_port.to_string()),
+        ("LOCAL__CLICKHOUSE_NATIVE_PORT", local.clickhouse_native_port.to_string()),
+        ("LOCAL__KAFKA_HEAP_MIB", local.kafka_heap_mib.to_string()),
+        ("LOCAL__CLICKHOUSE_MEMORY_MIB", local.clickhouse_memory_mib.to_string()),
+    ]
+}
+
+/// The processes whose command line has `text` in it, as a test's data directory is in those of its parts.
+pub(crate) fn processes(text: &Path) -> Vec<(i32, String)> {
+    let text = text.to_str().unwrap();
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let command = String::from_utf8_lossy(&command).replace('\0', " ");
+        if command.contains(text) {
+            found.push((pid, command));
+        }
+    }
+    found
+}
+
+/// The one process among [`processes`] that also has `which` in its command line.
+pub(crate) fn process(text: &Path, which: &str) -> Option<i32> {
+    let found: Vec<i32> = processes(text).into_iter().filter(|(_, command)| command.contains(which)).map(|(pid, _)| pid).collect();
+    match found.as_slice() {
+        [pid] => Some(*pid),
+        _ => None,
+    }
+}
+
+/// Asks again and again until there is an answer.
+pub(crate) async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn read_all(mut stream: ChildStderr) -> String {
+    let mut text = Vec::new();
+    stream.read_to_end(&mut text).await.unwrap();
+    String::from_utf8_lossy(&text).into_owned()
+}

@@ -1,0 +1,181 @@
+//! `faultline up`, as a user runs it.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use faultline_deploy::LocalConfig;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use crate::program::{Faultline, eventually, process, processes, run, settings};
+use crate::sandbox::{ports, sandbox, scratch};
+
+/// A data directory and ports for one test.
+fn place() -> (TempDir, LocalConfig) {
+    let directory = scratch("up");
+    let local = LocalConfig { data_dir: directory.path().into(), ..ports() };
+    (directory, local)
+}
+
+fn kafka(local: &LocalConfig) -> Option<i32> {
+    process(&local.data_dir, "kafka.Kafka")
+}
+
+fn clickhouse(local: &LocalConfig) -> Option<i32> {
+    process(&local.data_dir, "clickhouse-server")
+}
+
+async fn no_process_is_left(local: &LocalConfig) {
+    eventually("every child has ended", async || processes(&local.data_dir).is_empty().then_some(())).await;
+}
+
+#[tokio::test]
+async fn it_stops_cleanly_and_what_it_keeps_is_there_the_next_time() {
+    let (_directory, local) = place();
+    for (signal, topics_created) in [(Signal::SIGTERM, true), (Signal::SIGINT, false)] {
+        let up = Faultline::up(&local, &[]).until_up().await;
+        assert!(kafka(&local).is_some() && clickhouse(&local).is_some());
+        up.signal(signal);
+        let ended = up.end().await;
+        assert!(ended.status.success(), "{ended:?}");
+        assert_eq!(ended.stderr.contains("created=\"faultline.outcomes"), topics_created, "{}", ended.stderr);
+        assert_eq!(processes(&local.data_dir), []);
+        let password = fs::read_to_string(local.data_dir.join("clickhouse/password")).unwrap();
+        assert!(!ended.stderr.contains(&password));
+    }
+}
+
+#[tokio::test]
+async fn killed_it_leaves_no_orphan_and_can_be_started_again() {
+    let (_directory, local) = place();
+    let up = Faultline::up(&local, &[]).until_up().await;
+    up.signal(Signal::SIGKILL);
+    up.end().await;
+    no_process_is_left(&local).await;
+    let up = Faultline::up(&local, &[]).until_up().await;
+    up.signal(Signal::SIGTERM);
+    assert!(up.end().await.status.success());
+}
+
+#[tokio::test]
+async fn a_second_one_is_told_that_the_directory_or_the_port_is_taken() {
+    let (_directory, local) = place();
+    let up = Faultline::up(&local, &[]).until_up().await;
+    let same_directory = LocalConfig { data_dir: local.data_dir.clone(), ..ports() };
+    let in_use = format!("is in use by another faultline (process {})", up.pid());
+    Faultline::up(&same_directory, &[]).end().await.failed_saying(&[local.data_dir.to_str().unwrap(), &in_use]);
+
+    let elsewhere = scratch("up");
+    for (same_port, key, port) in [
+        (LocalConfig { kafka_port: local.kafka_port, ..ports() }, "kafka_port", local.kafka_port),
+        (LocalConfig { clickhouse_http_port: local.clickhouse_http_port, ..ports() }, "clickhouse_http_port", local.clickhouse_http_port),
+    ] {
+        let same_port = LocalConfig { data_dir: elsewhere.path().into(), ..same_port };
+        let ended = Faultline::up(&same_port, &[]).end().await;
+        ended.failed_saying(&[&format!("port {port} for "), "is taken", &format!("`local.{key}`")]);
+    }
+    up.signal(Signal::SIGTERM);
+    assert!(up.end().await.status.success());
+}
+
+#[tokio::test]
+async fn a_child_that_dies_is_started_again() {
+    let (_directory, local) = place();
+    let up = Faultline::up(&local, &[]).until_up().await;
+    for find in [kafka, clickhouse] {
+        let first = find(&local).unwrap();
+        kill(Pid::from_raw(first), Signal::SIGKILL).unwrap();
+        let second = eventually("it runs again", async || find(&local).filter(|pid| *pid != first)).await;
+        assert_ne!(first, second);
+    }
+    let port = local.kafka_port;
+    eventually("Kafka listens again", async || TcpListener::bind(("127.0.0.1", port)).err()).await;
+    up.signal(Signal::SIGTERM);
+    let ended = up.end().await;
+    assert!(ended.status.success(), "{ended:?}");
+    assert!(ended.stderr.contains("Kafka died, starting it again") && ended.stderr.contains("ClickHouse died"), "{}", ended.stderr);
+    no_process_is_left(&local).await;
+}
+
+#[tokio::test]
+async fn a_child_that_keeps_dying_ends_it_with_the_childs_last_words() {
+    let (_directory, local) = place();
+    let up = Faultline::up(&local, &[]).until_up().await;
+    // The next starts find a configuration that is none.
+    let configuration = local.data_dir.join("clickhouse/config.xml");
+    fs::write(&configuration, "<clickhouse>").unwrap();
+    kill(Pid::from_raw(clickhouse(&local).unwrap()), Signal::SIGKILL).unwrap();
+    let ended = up.end().await;
+    ended.failed_saying(&["ClickHouse died 6 times within 10 minutes", "the last lines of its log", "clickhouse.out", "config.xml"]);
+    no_process_is_left(&local).await;
+}
+
+#[tokio::test]
+async fn a_directory_that_cannot_be_written_is_named() {
+    // Refused to root as well.
+    let nowhere = LocalConfig { data_dir: PathBuf::from("/sys/faultline"), ..ports() };
+    Faultline::up(&nowhere, &[]).end().await.failed_saying(&["/sys/faultline", "local.data_dir", "not permitted"]);
+}
+
+#[tokio::test]
+async fn a_wrong_key_or_value_is_named() {
+    let wrong_key = run(&["up"], &[("LOCAL__KAFKA_PRT", "1".into())]).await;
+    wrong_key.failed_saying(&["local.kafka_prt", "unknown field", "kafka_port"]);
+    let wrong_value = run(&["up"], &[("UP__READY_WITHIN", "soon".into())]).await;
+    wrong_value.failed_saying(&["up.ready_within", "soon"]);
+    let directory = scratch("config");
+    let file = directory.path().join("faultline.toml");
+    fs::write(&file, "[kafka]\nbroker = 'here:9092'\n").unwrap();
+    run(&["--config", file.to_str().unwrap(), "up"], &[]).await.failed_saying(&["kafka.broker", "`brokers`"]);
+}
+
+#[tokio::test]
+async fn servers_that_do_not_answer_end_it_after_the_time_allowed() {
+    let unused = ports();
+    let settings = [("UP__READY_WITHIN", "2s".into())];
+    let clickhouse = format!("http://127.0.0.1:{}", unused.clickhouse_http_port);
+    let brokers = format!("127.0.0.1:{}", unused.kafka_port);
+    let ended = run(&["up", "--kafka", &brokers, "--clickhouse", &clickhouse], &settings).await;
+    ended.failed_saying(&["was not ready within 2 s", "Connection refused"]);
+
+    // Kafka answers, ClickHouse does not.
+    let ended = run(&["up", "--kafka", &sandbox().await.kafka.brokers, "--clickhouse", &clickhouse], &settings).await;
+    ended.failed_saying(&["ClickHouse was not ready within 2 s", &clickhouse, "Connection refused"]);
+}
+
+#[tokio::test]
+async fn on_servers_of_others_durability_is_checked() {
+    use faultline_store::ExposeSecret;
+    let shared = sandbox().await;
+    let settings = [
+        ("KAFKA__TOPIC_PREFIX", "of-others".into()),
+        ("CLICKHOUSE__USER", shared.clickhouse.user.clone()),
+        ("CLICKHOUSE__PASSWORD", shared.clickhouse.password.expose_secret().to_owned()),
+        ("CLICKHOUSE__DATABASE", "of_others".into()),
+    ];
+    let arguments = ["up", "--kafka", &shared.kafka.brokers, "--clickhouse", shared.clickhouse.url.as_str()];
+    run(&arguments, &settings).await.failed_saying(&["1 broker(s)", "--allow-weak-durability"]);
+
+    let accepted = [&arguments[..], &["--allow-weak-durability"]].concat();
+    let up = Faultline::start(&accepted, &settings).until_up().await;
+    up.signal(Signal::SIGTERM);
+    assert!(up.end().await.status.success());
+}
+
+#[tokio::test]
+async fn parts_that_are_missing_and_cannot_be_fetched_are_named() {
+    let (directory, local) = place();
+    let empty = scratch("parts");
+    let mut settings = settings(&local);
+    settings.push(("LOCAL__PARTS_DIR", empty.path().to_str().unwrap().into()));
+    // A search path with a Java that says it is recent, and without a package manager.
+    let java = empty.path().join("java");
+    fs::write(&java, "#!/bin/sh\necho 'openjdk version \"17.0.1\"' >&2\n").unwrap();
+    fs::set_permissions(&java, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let ended = Faultline::start_with_path(empty.path(), &["up", "--data-dir", directory.path().to_str().unwrap()], &settings).end().await;
+    ended.failed_saying(&["`mvn` is needed to fetch Kafka", "make setup"]);
+    tokio::time::timeout(Duration::from_secs(1), no_process_is_left(&local)).await.unwrap();
+}
