@@ -21,6 +21,7 @@ java_is_recent() {
 missing=
 want() { missing="$missing $1"; say "missing: $2 ($1)"; }
 command -v cc >/dev/null 2>&1 || want gcc "a C compiler, to build librdkafka"
+command -v c++ >/dev/null 2>&1 || want g++ "a C++ compiler, which librdkafka's configuration asks for"
 [ -e /usr/include/stdlib.h ] || want libc6-dev "the C library's headers, to build librdkafka"
 java_is_recent || want default-jre-headless "Java 17 or newer, to run Kafka"
 command -v mvn >/dev/null 2>&1 || want maven "Maven, to fetch Kafka"
