@@ -1,4 +1,4 @@
-//! One ClickHouse server on the loopback interface.
+//! ClickHouse: the library that carries it through npm, and one server on the loopback interface.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -7,13 +7,46 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
+use tokio::process::Command;
 use url::Url;
 use uuid::Uuid;
 
+use crate::install::{InstallError, Partial, pins, require, sums};
 use crate::supervisor::ChildSpec;
+
+const PACKAGE: &str = include_str!("../parts/clickhouse/package.json");
+const PACKAGE_LOCK: &str = include_str!("../parts/clickhouse/package-lock.json");
+const SUMS: &str = include_str!("../parts/clickhouse/SHA256SUMS");
 
 /// The user that Faultline connects as.
 const USER: &str = "faultline";
+
+fn directory(cache: &Path) -> PathBuf {
+    cache.join(format!("clickhouse-{}", pins(&[PACKAGE, PACKAGE_LOCK, SUMS])))
+}
+
+/// Where the library is, once it is installed: the one file that is pinned.
+pub(crate) fn library(cache: &Path) -> Result<PathBuf, InstallError> {
+    let (_, file) = sums(SUMS).next().ok_or(InstallError::Platform)?;
+    Ok(directory(cache).join(file))
+}
+
+/// Fetches and verifies ClickHouse, unless it is there.
+pub(crate) async fn install(cache: &Path) -> Result<(), InstallError> {
+    let directory = directory(cache);
+    if directory.exists() {
+        return Ok(());
+    }
+    require("npm", "fetch ClickHouse")?;
+    let partial = Partial::create(cache, "clickhouse")?;
+    partial.write("package.json", PACKAGE)?;
+    partial.write("package-lock.json", PACKAGE_LOCK)?;
+    let mut command = Command::new("npm");
+    command.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"]);
+    partial.fetch("fetching ClickHouse through npm", command).await?;
+    partial.verify(".", SUMS).await?;
+    partial.complete(&directory)
+}
 
 /// How to reach a local ClickHouse.
 #[derive(Clone)]

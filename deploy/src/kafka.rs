@@ -1,4 +1,4 @@
-//! One Kafka node, broker and controller in one (KRaft), on the loopback interface.
+//! Kafka: its jars through Maven, and one node, broker and controller in one (KRaft), on the loopback interface.
 
 use std::ffi::OsString;
 use std::fs;
@@ -13,14 +13,70 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tokio::process::Command;
 use uuid::Uuid;
 
-use crate::parts::{self, InstallError};
+use crate::install::{InstallError, Partial, at, checked, pins, require};
 use crate::progress::Progress;
 use crate::supervisor::{ChildSpec, Supervisor};
 
+const POM: &str = include_str!("../parts/kafka/pom.xml");
+const LOG4J2: &str = include_str!("../parts/kafka/log4j2.properties");
+const SUMS: &str = include_str!("../parts/kafka/SHA256SUMS");
+
+/// Maven's goal that copies an artifact and all it depends on into one folder.
+const COPY_DEPENDENCIES: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies";
+/// The oldest Java that runs the Kafka of `pom.xml`.
+const JAVA_AT_LEAST: u32 = 17;
 /// A class-data archive of the broker's classes: with it a start takes about half the time (1.3 to 2.3 s instead of 3 to 3.5).
 const CLASS_ARCHIVE: &str = "kafka.jsa";
 /// What the broker logs when it serves.
 const STARTED: &str = "Kafka Server started";
+
+/// Where Kafka is, once it is installed.
+pub(crate) fn directory(cache: &Path) -> PathBuf {
+    cache.join(format!("kafka-{}", pins(&[POM, LOG4J2, SUMS])))
+}
+
+/// Fetches and verifies Kafka, unless it is there.
+pub(crate) async fn install(cache: &Path) -> Result<(), InstallError> {
+    let directory = directory(cache);
+    if directory.exists() {
+        return Ok(());
+    }
+    require("mvn", "fetch Kafka")?;
+    let partial = Partial::create(cache, "kafka")?;
+    partial.write("pom.xml", POM)?;
+    partial.write("log4j2.properties", LOG4J2)?;
+    let mut command = Command::new("mvn");
+    command.args(["-B", "-q", COPY_DEPENDENCIES, "-DoutputDirectory=libs", "-DincludeScope=runtime"]);
+    partial.fetch("fetching Kafka through Maven", command).await?;
+    partial.verify("libs", SUMS).await?;
+    partial.complete(&directory)?;
+    archive_classes(&directory, &java().await?).await;
+    Ok(())
+}
+
+/// The Java of this machine, by the usual rule: `$JAVA_HOME`, else the search path.
+pub(crate) async fn java() -> Result<PathBuf, InstallError> {
+    let java = match std::env::var_os("JAVA_HOME") {
+        Some(home) => PathBuf::from(home).join("bin/java"),
+        None => require("java", "run Kafka")?,
+    };
+    let output = Command::new(&java).arg("-version").stdin(Stdio::null()).output().await.map_err(at(&java))?;
+    let says = String::from_utf8_lossy(&output.stderr).into_owned();
+    match java_version(&says) {
+        Some(version) if version >= JAVA_AT_LEAST => Ok(java),
+        _ => Err(InstallError::Java { java, at_least: JAVA_AT_LEAST, says: says.lines().next().unwrap_or_default().into() }),
+    }
+}
+
+/// Reads the feature release out of `openjdk version "17.0.15" 2025-04-15` or, until Java 8, `java version "1.8.0_292"`.
+fn java_version(says: &str) -> Option<u32> {
+    let version = says.split('"').nth(1)?;
+    let mut numbers = version.split(['.', '-', '+', '_']).map(str::parse);
+    match numbers.next()?.ok()? {
+        1 => numbers.next()?.ok(),
+        feature => Some(feature),
+    }
+}
 
 /// A node's place and ports.
 #[derive(Debug)]
@@ -46,10 +102,6 @@ impl Node<'_> {
 
     /// Writes the configuration and, in a new directory, formats the storage.
     pub(crate) async fn prepare(&self) -> Result<(), InstallError> {
-        let at = |path: &Path| {
-            let path = path.to_path_buf();
-            move |source: io::Error| InstallError::Io { path, source }
-        };
         let storage = self.directory.join("log");
         fs::create_dir_all(&storage).map_err(at(&storage))?;
         fs::write(self.configuration(), self.properties()).map_err(at(&self.configuration()))?;
@@ -64,7 +116,7 @@ impl Node<'_> {
             .stdin(Stdio::null())
             .kill_on_drop(true);
         let output = format.output().await.map_err(at(self.java))?;
-        parts::checked("kafka.tools.StorageTool format".into(), output).map(|_| ())
+        checked("kafka.tools.StorageTool format".into(), output).map(|_| ())
     }
 
     /// The node as a child process.
@@ -155,7 +207,7 @@ fn new_cluster_id() -> String {
 }
 
 /// Makes the archive, once per installation, by running a node for a moment. Kafka runs without it too, so a failure is only reported.
-pub(crate) async fn archive_classes(install: &Path, java: &Path) {
+async fn archive_classes(install: &Path, java: &Path) {
     let progress = Progress::begin("preparing Kafka for quick starts");
     if let Err(reason) = try_archive_classes(install, java).await {
         tracing::warn!(reason, "no class archive was made, so Kafka will start more slowly");
@@ -200,5 +252,20 @@ mod tests {
         let id = new_cluster_id();
         assert_eq!(URL_SAFE_NO_PAD.decode(&id).unwrap().len(), 16);
         assert_ne!(id, new_cluster_id());
+    }
+
+    #[test]
+    fn java_says_its_version_in_two_ways() {
+        assert_eq!(java_version("openjdk version \"17.0.15\" 2025-04-15\nOpenJDK Runtime"), Some(17));
+        assert_eq!(java_version("openjdk version \"21-ea\" 2023-09-19"), Some(21));
+        assert_eq!(java_version("java version \"1.8.0_292\""), Some(8));
+        assert_eq!(java_version("sh: java: not found"), None);
+    }
+
+    #[test]
+    fn the_broker_and_all_it_needs_are_pinned() {
+        let jars: Vec<_> = crate::install::sums(SUMS).collect();
+        assert!(jars.iter().any(|(_, name)| *name == "kafka_2.13-4.3.1.jar"), "the broker itself is missing from {jars:?}");
+        assert!(jars.iter().all(|(sum, _)| sum.len() == 64));
     }
 }

@@ -9,6 +9,7 @@
 //! (`faultline-stream`, `faultline-store`).
 
 mod clickhouse;
+mod install;
 mod kafka;
 mod local;
 mod parts;
@@ -16,6 +17,7 @@ mod progress;
 mod supervisor;
 
 pub use clickhouse::ClickHouseAccess;
+pub use install::InstallError;
 pub use local::{LocalConfig, LocalParts, StartError, Wanted};
-pub use parts::{InstallError, Parts};
+pub use parts::Parts;
 pub use supervisor::GaveUp;

@@ -9,8 +9,9 @@ use etcetera::BaseStrategy;
 use serde::{Deserialize, Serialize};
 
 use crate::clickhouse::{ClickHouseAccess, Server};
+use crate::install::InstallError;
 use crate::kafka::Node;
-use crate::parts::{InstallError, Parts};
+use crate::parts::Parts;
 use crate::supervisor::{GaveUp, Supervisor};
 
 /// Settings of the local parts.
