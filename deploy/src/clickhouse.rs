@@ -7,17 +7,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use tokio::process::Command;
-use url::Url;
 use uuid::Uuid;
 
-use crate::install::{InstallError, Partial, pins, require, sums};
-use crate::supervisor::ChildSpec;
+use crate::install::{self, InstallError, Partial, is_complete, pins, require, sums};
+use crate::supervisor::{ChildSpec, guarded};
 
 const PACKAGE: &str = include_str!("../parts/clickhouse/package.json");
 const PACKAGE_LOCK: &str = include_str!("../parts/clickhouse/package-lock.json");
 const SUMS: &str = include_str!("../parts/clickhouse/SHA256SUMS");
 
+/// What a server logs itself, in its own directory.
+const LOG: &str = "clickhouse.log";
 /// The user that Faultline connects as.
 const USER: &str = "faultline";
 
@@ -25,34 +25,40 @@ fn directory(cache: &Path) -> PathBuf {
     cache.join(format!("clickhouse-{}", pins(&[PACKAGE, PACKAGE_LOCK, SUMS])))
 }
 
-/// Where the library is, once it is installed: the one file that is pinned.
-pub(crate) fn library(cache: &Path) -> Result<PathBuf, InstallError> {
-    let (_, file) = sums(SUMS).next().ok_or(InstallError::Platform)?;
-    Ok(directory(cache).join(file))
+/// Finds the installed library: the one file that is pinned.
+pub(crate) fn find(cache: &Path) -> Result<PathBuf, InstallError> {
+    let directory = directory(cache);
+    let library = sums(SUMS).next().map(|(_, file)| directory.join(file));
+    library.filter(|_| is_complete(&directory, SUMS)).ok_or(InstallError::Missing { part: "ClickHouse", cache: cache.to_path_buf() })
 }
 
-/// Fetches and verifies ClickHouse, unless it is there.
+/// Fetches and verifies ClickHouse, unless it is there. Under the lock of the cache.
 pub(crate) async fn install(cache: &Path) -> Result<(), InstallError> {
     let directory = directory(cache);
-    if directory.exists() {
+    if is_complete(&directory, SUMS) {
         return Ok(());
     }
     require("npm", "fetch ClickHouse")?;
     let partial = Partial::create(cache, "clickhouse")?;
     partial.write("package.json", PACKAGE)?;
     partial.write("package-lock.json", PACKAGE_LOCK)?;
-    let mut command = Command::new("npm");
+    let mut command = guarded("npm");
     command.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"]);
     partial.fetch("fetching ClickHouse through npm", command).await?;
     partial.verify(".", SUMS).await?;
     partial.complete(&directory)
 }
 
+/// Compares the library with its checksum.
+pub(crate) async fn verify(cache: &Path) -> Result<(), InstallError> {
+    install::verify(&directory(cache), SUMS).await
+}
+
 /// How to reach a local ClickHouse.
 #[derive(Clone)]
 pub struct ClickHouseAccess {
     /// Address of its HTTP interface.
-    pub url: Url,
+    pub url: String,
     /// User with all rights on it.
     pub user: String,
     /// That user's password.
@@ -63,7 +69,7 @@ pub struct ClickHouseAccess {
 
 impl std::fmt::Debug for ClickHouseAccess {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("ClickHouseAccess").field("url", &self.url.as_str()).field("user", &self.user).finish_non_exhaustive()
+        formatter.debug_struct("ClickHouseAccess").field("url", &self.url).field("user", &self.user).finish_non_exhaustive()
     }
 }
 
@@ -74,6 +80,7 @@ pub(crate) struct Server<'a> {
     pub(crate) program: &'a Path,
     /// The library that carries the server.
     pub(crate) library: &'a Path,
+    /// Where it keeps its data and its configuration. It runs in there and is given relative paths, which need no quoting.
     pub(crate) directory: PathBuf,
     pub(crate) http_port: u16,
     pub(crate) native_port: u16,
@@ -81,20 +88,12 @@ pub(crate) struct Server<'a> {
 }
 
 impl Server<'_> {
-    fn configuration(&self) -> PathBuf {
-        self.directory.join("config.xml")
-    }
-
-    fn log(&self) -> PathBuf {
-        self.directory.join("clickhouse.log")
-    }
-
     /// Writes the configuration and, in a new directory, draws the password.
     pub(crate) fn prepare(&self) -> io::Result<ClickHouseAccess> {
         fs::create_dir_all(&self.directory)?;
         let password_file = self.directory.join("password");
         let password = match fs::read_to_string(&password_file) {
-            Ok(password) if !password.is_empty() => password,
+            Ok(password) if !password.trim().is_empty() => password.trim().to_owned(),
             _ => {
                 let password = Uuid::new_v4().simple().to_string();
                 write_private(&password_file, &password)?;
@@ -102,8 +101,8 @@ impl Server<'_> {
             }
         };
         write_private(&self.directory.join("users.xml"), &users(&password))?;
-        fs::write(self.configuration(), self.settings())?;
-        let url = Url::parse(&format!("http://127.0.0.1:{}", self.http_port)).map_err(io::Error::other)?;
+        fs::write(self.directory.join("config.xml"), self.settings())?;
+        let url = format!("http://127.0.0.1:{}", self.http_port);
         Ok(ClickHouseAccess { url, user: USER.into(), password, password_file })
     }
 
@@ -112,10 +111,10 @@ impl Server<'_> {
         ChildSpec {
             name: "ClickHouse",
             program: self.program.to_path_buf(),
-            arguments: vec!["clickhouse-server".into(), self.library.into(), self.configuration().into()],
+            arguments: vec!["clickhouse-server".into(), self.library.into(), self.directory.clone().into()],
             directory: self.directory.clone(),
             output: self.directory.join("clickhouse.out"),
-            log: self.log(),
+            log: self.directory.join(LOG),
             grace: Duration::from_secs(20),
         }
     }
@@ -125,13 +124,12 @@ impl Server<'_> {
         let in_memory = "<engine>ENGINE = Memory SETTINGS min_rows_to_keep = 1000, max_rows_to_keep = 100000</engine>\
             <flush_interval_milliseconds>1000</flush_interval_milliseconds>";
         let memory = u64::from(self.memory_mib) * 1024 * 1024;
-        let directory = self.directory.display();
         format!(
             "<!-- Written by faultline at every start. -->
 <clickhouse>
-  <logger><log>{log}</log><size>20M</size><count>2</count></logger>
-  <path>{directory}/data/</path>
-  <users_config>{directory}/users.xml</users_config>
+  <logger><log>{LOG}</log><size>20M</size><count>2</count></logger>
+  <path>data/</path>
+  <users_config>users.xml</users_config>
   <listen_host>127.0.0.1</listen_host>
   <http_port>{http}</http_port>
   <tcp_port>{native}</tcp_port>
@@ -145,7 +143,6 @@ impl Server<'_> {
   </http_handlers>
 </clickhouse>
 ",
-            log = self.log().display(),
             http = self.http_port,
             native = self.native_port,
         )
@@ -153,7 +150,8 @@ impl Server<'_> {
 }
 
 /// `default` is the user as whom the launcher's own queries run, so it must exist without a password. It may open the listeners and
-/// discard rows, and reads no table and no file.
+/// discard rows, and reads no table and no file. (It may close the listeners too, so that someone with a login on this machine could take
+/// ClickHouse off the air; the two rights are one.)
 fn users(password: &str) -> String {
     let digest = hex::encode(Sha256::digest(password));
     format!(

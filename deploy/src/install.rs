@@ -2,7 +2,7 @@
 //! its name only then. A directory under its name is whole, and nothing is fetched when it is there.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output, Stdio};
@@ -13,6 +13,8 @@ use tokio::process::Command;
 
 use crate::progress::Progress;
 
+/// What the name of a directory has in it while a part is on its way in.
+const PARTIAL: &str = "-partial-";
 /// Lines of a failed command's output that its error shows.
 const OUTPUT_LINES: usize = 15;
 
@@ -25,6 +27,9 @@ pub enum InstallError {
     /// No home directory, so no cache directory.
     #[error("there is no cache directory: {0}; set `local.parts_dir` or --parts-dir")]
     NoCache(String),
+    /// A path that Java cannot be given.
+    #[error("the parts directory {} (`local.parts_dir`, --parts-dir) has a colon in its name, which Java takes for the end of a path", .0.display())]
+    Colon(PathBuf),
     /// A part is missing and was not to be fetched.
     #[error("{part} is not installed in {}; `faultline parts` installs it", cache.display())]
     Missing {
@@ -34,13 +39,16 @@ pub enum InstallError {
         cache: PathBuf,
     },
     /// A program that the installation needs is missing.
-    #[error("`{program}` is needed to {purpose}, and was not found; `make setup` installs it")]
+    #[error("`{program}` is needed to {purpose}, and is not on the search path; `make setup` installs it, and `make run` finds it there")]
     Program {
         /// The program.
         program: &'static str,
         /// What for.
         purpose: &'static str,
     },
+    /// `$JAVA_HOME` points nowhere.
+    #[error("$JAVA_HOME has no Java: {} does not exist", .0.display())]
+    JavaHome(PathBuf),
     /// Java is too old, or does not say how old it is.
     #[error("Kafka needs Java {at_least} or newer; `{} -version` says: {says}", java.display())]
     Java {
@@ -62,7 +70,7 @@ pub enum InstallError {
         output: String,
     },
     /// What arrived is not what is pinned.
-    #[error("{} is not the file that is pinned: {reason}; nothing was installed", file.display())]
+    #[error("{} is not the file that is pinned: {reason}", file.display())]
     Checksum {
         /// The file.
         file: PathBuf,
@@ -79,7 +87,7 @@ pub enum InstallError {
     },
 }
 
-pub(crate) fn at(path: &Path) -> impl FnOnce(io::Error) -> InstallError {
+pub(crate) fn at(path: &Path) -> impl FnOnce(io::Error) -> InstallError + use<> {
     let path = path.to_path_buf();
     move |source| InstallError::Io { path, source }
 }
@@ -103,7 +111,7 @@ pub(crate) struct Partial {
 
 impl Partial {
     pub(crate) fn create(cache: &Path, name: &str) -> Result<Partial, InstallError> {
-        let directory = tempfile::Builder::new().prefix(&format!("{name}-partial-")).tempdir_in(cache).map_err(at(cache))?;
+        let directory = tempfile::Builder::new().prefix(&format!("{name}{PARTIAL}")).tempdir_in(cache).map_err(at(cache))?;
         Ok(Partial { directory })
     }
 
@@ -115,7 +123,7 @@ impl Partial {
     /// Runs a package manager in the directory, and shows how much has arrived there.
     pub(crate) async fn fetch(&self, what: &str, mut command: Command) -> Result<(), InstallError> {
         let mut progress = Progress::begin(what);
-        let running = command.current_dir(self.directory.path()).stdin(Stdio::null()).kill_on_drop(true).output();
+        let running = command.current_dir(self.directory.path()).stdin(Stdio::null()).output();
         tokio::pin!(running);
         let output = loop {
             tokio::select! {
@@ -129,20 +137,63 @@ impl Partial {
         Ok(())
     }
 
-    /// Compares every file that is pinned with its checksum, and refuses a file beside them that is not pinned.
     pub(crate) async fn verify(&self, subdirectory: &str, pinned: &'static str) -> Result<(), InstallError> {
-        let directory = self.directory.path().join(subdirectory);
-        let verified = tokio::task::spawn_blocking(move || verify(&directory, pinned));
-        verified.await.map_err(|error| at(self.directory.path())(io::Error::other(error)))?
+        verify(&self.directory.path().join(subdirectory), pinned).await
     }
 
     pub(crate) fn complete(self, directory: &Path) -> Result<(), InstallError> {
-        let partial = self.directory.keep();
-        fs::rename(&partial, directory).map_err(at(directory))
+        fs::rename(self.directory.path(), directory).map_err(at(directory))?;
+        let _ = self.directory.keep();
+        Ok(())
     }
 }
 
-fn verify(directory: &Path, pinned: &str) -> Result<(), InstallError> {
+/// Keeps other installations out until it is dropped.
+#[derive(Debug)]
+pub(crate) struct CacheLock {
+    _file: File,
+}
+
+impl CacheLock {
+    /// Waits while another installation is under way, then removes what killed ones left behind.
+    pub(crate) async fn take(cache: &Path) -> Result<CacheLock, InstallError> {
+        fs::create_dir_all(cache).map_err(at(cache))?;
+        let path = cache.join("lock");
+        let file = File::create(&path).map_err(at(&path))?;
+        let mut said = false;
+        while let Err(error) = file.try_lock() {
+            if let TryLockError::Error(source) = error {
+                return Err(at(&path)(source));
+            }
+            if !said {
+                tracing::info!("waiting for another installation");
+                said = true;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        for entry in fs::read_dir(cache).map_err(at(cache))?.flatten() {
+            if entry.file_name().to_string_lossy().contains(PARTIAL) {
+                fs::remove_dir_all(entry.path()).map_err(at(&entry.path()))?;
+            }
+        }
+        Ok(CacheLock { _file: file })
+    }
+}
+
+/// Whether every pinned file is there and has something in it: what can be asked at every start. [`verify`] looks closer.
+pub(crate) fn is_complete(directory: &Path, pinned: &str) -> bool {
+    sums(pinned).all(|(_, name)| fs::metadata(directory.join(name)).is_ok_and(|file| file.len() > 0))
+}
+
+/// Compares every file that is pinned with its checksum, and refuses code beside them that is not pinned.
+pub(crate) async fn verify(directory: &Path, pinned: &'static str) -> Result<(), InstallError> {
+    let directory = directory.to_path_buf();
+    let unreadable = at(&directory);
+    let verified = tokio::task::spawn_blocking(move || verify_blocking(&directory, pinned)).await;
+    verified.map_err(|error| unreadable(io::Error::other(error)))?
+}
+
+fn verify_blocking(directory: &Path, pinned: &str) -> Result<(), InstallError> {
     let refused = |file: &Path, reason: String| InstallError::Checksum { file: file.to_path_buf(), reason };
     let mut folders = BTreeSet::new();
     let mut files = BTreeSet::new();
@@ -229,16 +280,42 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let pinned = format!("{EMPTY}  a.jar\n{EMPTY}  b.jar\n");
         fs::write(directory.path().join("a.jar"), "").unwrap();
-        let message = verify(directory.path(), &pinned).unwrap_err().to_string();
+        let message = verify_blocking(directory.path(), &pinned).unwrap_err().to_string();
         assert!(message.contains("b.jar") && message.contains("No such file"), "{message}");
         fs::write(directory.path().join("b.jar"), "").unwrap();
         fs::write(directory.path().join("README.md"), "does no harm").unwrap();
-        verify(directory.path(), &pinned).unwrap();
+        verify_blocking(directory.path(), &pinned).unwrap();
         fs::write(directory.path().join("c.jar"), "").unwrap();
-        let message = verify(directory.path(), &pinned).unwrap_err().to_string();
+        let message = verify_blocking(directory.path(), &pinned).unwrap_err().to_string();
         assert!(message.contains("c.jar") && message.contains("not pinned"), "{message}");
         fs::write(directory.path().join("b.jar"), "changed").unwrap();
-        let message = verify(directory.path(), &pinned).unwrap_err().to_string();
+        let message = verify_blocking(directory.path(), &pinned).unwrap_err().to_string();
         assert!(message.contains("b.jar") && message.contains("SHA-256"), "{message}");
+    }
+
+    #[tokio::test]
+    async fn one_installation_at_a_time_and_leftovers_are_swept() {
+        let cache = tempfile::tempdir().unwrap();
+        let leftover = cache.path().join("kafka-partial-killed");
+        fs::create_dir(&leftover).unwrap();
+        let whole = cache.path().join("kafka-0123456789ab");
+        fs::create_dir(&whole).unwrap();
+        let first = CacheLock::take(cache.path()).await.unwrap();
+        assert!(!leftover.exists() && whole.exists());
+        let second = tokio::time::timeout(Duration::from_millis(300), CacheLock::take(cache.path())).await;
+        assert!(second.is_err(), "the lock was taken twice");
+        drop(first);
+        CacheLock::take(cache.path()).await.unwrap();
+    }
+
+    #[test]
+    fn an_empty_file_is_not_a_part() {
+        let directory = tempfile::tempdir().unwrap();
+        let pinned = format!("{EMPTY}  a.jar\n");
+        assert!(!is_complete(directory.path(), &pinned));
+        fs::write(directory.path().join("a.jar"), "").unwrap();
+        assert!(!is_complete(directory.path(), &pinned));
+        fs::write(directory.path().join("a.jar"), "something").unwrap();
+        assert!(is_complete(directory.path(), &pinned));
     }
 }

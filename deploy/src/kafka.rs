@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use tokio::process::Command;
 use uuid::Uuid;
 
-use crate::install::{InstallError, Partial, at, checked, pins, require};
+use crate::install::{self, InstallError, Partial, at, checked, is_complete, pins, require};
+use crate::parts::KafkaProgram;
 use crate::progress::Progress;
-use crate::supervisor::{ChildSpec, Supervisor};
+use crate::supervisor::{ChildSpec, Supervisor, guarded};
 
 const POM: &str = include_str!("../parts/kafka/pom.xml");
 const LOG4J2: &str = include_str!("../parts/kafka/log4j2.properties");
@@ -23,6 +23,14 @@ const SUMS: &str = include_str!("../parts/kafka/SHA256SUMS");
 
 /// Maven's goal that copies an artifact and all it depends on into one folder.
 const COPY_DEPENDENCIES: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies";
+/// Where its jars are, in the directory that it is installed in.
+const LIBS: &str = "libs";
+/// Where a node keeps its data, in its own directory.
+const STORAGE: &str = "log";
+/// The same while it is being formatted.
+const UNFINISHED_STORAGE: &str = "log.unfinished";
+/// What a node logs itself, in its own directory.
+const LOG: &str = "kafka.log";
 /// The oldest Java that runs the Kafka of `pom.xml`.
 const JAVA_AT_LEAST: u32 = 17;
 /// A class-data archive of the broker's classes: with it a start takes about half the time (1.3 to 2.3 s instead of 3 to 3.5).
@@ -30,37 +38,61 @@ const CLASS_ARCHIVE: &str = "kafka.jsa";
 /// What the broker logs when it serves.
 const STARTED: &str = "Kafka Server started";
 
-/// Where Kafka is, once it is installed.
-pub(crate) fn directory(cache: &Path) -> PathBuf {
+fn directory(cache: &Path) -> PathBuf {
     cache.join(format!("kafka-{}", pins(&[POM, LOG4J2, SUMS])))
 }
 
-/// Fetches and verifies Kafka, unless it is there.
+/// Finds Java and an installed Kafka.
+pub(crate) async fn find(cache: &Path) -> Result<KafkaProgram, InstallError> {
+    if cache.as_os_str().as_encoded_bytes().contains(&b':') {
+        return Err(InstallError::Colon(cache.to_path_buf()));
+    }
+    let java = java().await?;
+    let install = directory(cache);
+    if !is_complete(&install.join(LIBS), SUMS) {
+        return Err(InstallError::Missing { part: "Kafka", cache: cache.to_path_buf() });
+    }
+    Ok(KafkaProgram { java, install })
+}
+
+/// Fetches and verifies Kafka, unless it is there. Under the lock of the cache.
 pub(crate) async fn install(cache: &Path) -> Result<(), InstallError> {
     let directory = directory(cache);
-    if directory.exists() {
-        return Ok(());
+    if !is_complete(&directory.join(LIBS), SUMS) {
+        require("mvn", "fetch Kafka")?;
+        let partial = Partial::create(cache, "kafka")?;
+        partial.write("pom.xml", POM)?;
+        partial.write("log4j2.properties", LOG4J2)?;
+        let mut command = guarded("mvn");
+        command.args(["-B", "-q", COPY_DEPENDENCIES, "-DincludeScope=runtime"]).arg(format!("-DoutputDirectory={LIBS}"));
+        partial.fetch("fetching Kafka through Maven", command).await?;
+        partial.verify(LIBS, SUMS).await?;
+        partial.complete(&directory)?;
     }
-    require("mvn", "fetch Kafka")?;
-    let partial = Partial::create(cache, "kafka")?;
-    partial.write("pom.xml", POM)?;
-    partial.write("log4j2.properties", LOG4J2)?;
-    let mut command = Command::new("mvn");
-    command.args(["-B", "-q", COPY_DEPENDENCIES, "-DoutputDirectory=libs", "-DincludeScope=runtime"]);
-    partial.fetch("fetching Kafka through Maven", command).await?;
-    partial.verify("libs", SUMS).await?;
-    partial.complete(&directory)?;
-    archive_classes(&directory, &java().await?).await;
+    if !directory.join(CLASS_ARCHIVE).exists() {
+        archive_classes(&KafkaProgram { java: java().await?, install: directory }).await;
+    }
     Ok(())
 }
 
+/// Compares every jar with its checksum.
+pub(crate) async fn verify(cache: &Path) -> Result<(), InstallError> {
+    install::verify(&directory(cache).join(LIBS), SUMS).await
+}
+
 /// The Java of this machine, by the usual rule: `$JAVA_HOME`, else the search path.
-pub(crate) async fn java() -> Result<PathBuf, InstallError> {
-    let java = match std::env::var_os("JAVA_HOME") {
-        Some(home) => PathBuf::from(home).join("bin/java"),
+async fn java() -> Result<PathBuf, InstallError> {
+    let java = match std::env::var_os("JAVA_HOME").filter(|home| !home.is_empty()) {
+        Some(home) => {
+            let java = std::path::absolute(PathBuf::from(home).join("bin/java")).map_err(at(Path::new("$JAVA_HOME")))?;
+            if !java.is_file() {
+                return Err(InstallError::JavaHome(java));
+            }
+            java
+        }
         None => require("java", "run Kafka")?,
     };
-    let output = Command::new(&java).arg("-version").stdin(Stdio::null()).output().await.map_err(at(&java))?;
+    let output = guarded(&java).arg("-version").stdin(Stdio::null()).output().await.map_err(at(&java))?;
     let says = String::from_utf8_lossy(&output.stderr).into_owned();
     match java_version(&says) {
         Some(version) if version >= JAVA_AT_LEAST => Ok(java),
@@ -70,8 +102,8 @@ pub(crate) async fn java() -> Result<PathBuf, InstallError> {
 
 /// Reads the feature release out of `openjdk version "17.0.15" 2025-04-15` or, until Java 8, `java version "1.8.0_292"`.
 fn java_version(says: &str) -> Option<u32> {
-    let version = says.split('"').nth(1)?;
-    let mut numbers = version.split(['.', '-', '+', '_']).map(str::parse);
+    let (_, version) = says.split_once(" version \"")?;
+    let mut numbers = version.split(['.', '-', '+', '_', '"']).map(str::parse);
     match numbers.next()?.ok()? {
         1 => numbers.next()?.ok(),
         feature => Some(feature),
@@ -81,10 +113,9 @@ fn java_version(says: &str) -> Option<u32> {
 /// A node's place and ports.
 #[derive(Debug)]
 pub(crate) struct Node<'a> {
-    /// Where Kafka is installed.
-    pub(crate) install: &'a Path,
-    pub(crate) java: &'a Path,
-    /// Where the node keeps its log and its configuration.
+    pub(crate) program: &'a KafkaProgram,
+    /// Where the node keeps its log and its configuration. The node runs in there and is given relative paths: what a file name means
+    /// differs between the command line, Java's properties and Kafka's lists.
     pub(crate) directory: PathBuf,
     pub(crate) port: u16,
     pub(crate) controller_port: u16,
@@ -92,44 +123,46 @@ pub(crate) struct Node<'a> {
 }
 
 impl Node<'_> {
-    fn configuration(&self) -> PathBuf {
-        self.directory.join("server.properties")
-    }
-
-    fn log(&self) -> PathBuf {
-        self.directory.join("kafka.log")
-    }
-
     /// Writes the configuration and, in a new directory, formats the storage.
     pub(crate) async fn prepare(&self) -> Result<(), InstallError> {
-        let storage = self.directory.join("log");
-        fs::create_dir_all(&storage).map_err(at(&storage))?;
-        fs::write(self.configuration(), self.properties()).map_err(at(&self.configuration()))?;
-        if storage.join("meta.properties").exists() {
+        let write = |name, content| {
+            let path = self.directory.join(name);
+            fs::write(&path, content).map_err(at(&path))
+        };
+        fs::create_dir_all(&self.directory).map_err(at(&self.directory))?;
+        write("server.properties", self.properties(STORAGE))?;
+        let storage = self.directory.join(STORAGE);
+        if storage.exists() {
             return Ok(());
         }
-        let mut format = Command::new(self.java);
+        // Formatted under another name, so that storage under its own name is whole also where formatting was interrupted.
+        let unfinished = self.directory.join(UNFINISHED_STORAGE);
+        if unfinished.exists() {
+            fs::remove_dir_all(&unfinished).map_err(at(&unfinished))?;
+        }
+        write("format.properties", self.properties(UNFINISHED_STORAGE))?;
+        let mut format = guarded(&self.program.java);
         format
             .args(self.jvm_options())
-            .args(["kafka.tools.StorageTool", "format", "-t", &new_cluster_id(), "-c"])
-            .arg(self.configuration())
-            .stdin(Stdio::null())
-            .kill_on_drop(true);
-        let output = format.output().await.map_err(at(self.java))?;
-        checked("kafka.tools.StorageTool format".into(), output).map(|_| ())
+            .args(["kafka.tools.StorageTool", "format", "-t", &new_cluster_id(), "-c", "format.properties"])
+            .current_dir(&self.directory)
+            .stdin(Stdio::null());
+        let output = format.output().await.map_err(at(&self.program.java))?;
+        checked("kafka.tools.StorageTool format".into(), output)?;
+        fs::rename(&unfinished, &storage).map_err(at(&storage))
     }
 
     /// The node as a child process.
     pub(crate) fn child(&self) -> ChildSpec {
         let mut arguments = self.jvm_options();
-        arguments.extend(["kafka.Kafka".into(), self.configuration().into()]);
+        arguments.extend(["kafka.Kafka".into(), self.directory.join("server.properties").into()]);
         ChildSpec {
             name: "Kafka",
-            program: self.java.to_path_buf(),
+            program: self.program.java.clone(),
             arguments,
             directory: self.directory.clone(),
             output: self.directory.join("kafka.out"),
-            log: self.log(),
+            log: self.directory.join(LOG),
             grace: Duration::from_secs(20),
         }
     }
@@ -137,18 +170,18 @@ impl Node<'_> {
     fn jvm_options(&self) -> Vec<OsString> {
         let mut options: Vec<OsString> = ["-Xms64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"].map(Into::into).into();
         options.push(format!("-Xmx{}m", self.heap_mib).into());
-        options.push(assignment("-Dkafka.logfile=", &self.log()));
-        options.push(assignment("-Dlog4j2.configurationFile=", &self.install.join("log4j2.properties")));
-        let archive = self.install.join(CLASS_ARCHIVE);
+        options.push(format!("-Dkafka.logfile={LOG}").into());
+        options.push(assignment("-Dlog4j2.configurationFile=", &self.program.install.join("log4j2.properties")));
+        let archive = self.program.install.join(CLASS_ARCHIVE);
         if archive.exists() {
             options.push(assignment("-XX:SharedArchiveFile=", &archive));
             options.push("-Xshare:auto".into());
         }
-        options.extend(["-cp".into(), class_path(self.install)]);
+        options.extend(["-cp".into(), class_path(&self.program.install.join(LIBS))]);
         options
     }
 
-    fn properties(&self) -> String {
+    fn properties(&self, storage: &str) -> String {
         // The transaction, offset and share-group logs have one replica, since there is one node. The session time-out is short so that a
         // node that was killed may come back at once (with the default of 9 s it is refused as a duplicate until then).
         format!(
@@ -158,7 +191,7 @@ node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
 controller.listener.names=CONTROLLER
-log.dirs={directory}/log
+log.dirs={storage}
 num.network.threads=2
 num.io.threads=4
 auto.create.topics.enable=false
@@ -178,7 +211,6 @@ broker.heartbeat.interval.ms=500
 ",
             controller = self.controller_port,
             port = self.port,
-            directory = self.directory.display(),
         )
     }
 }
@@ -190,8 +222,8 @@ fn assignment(name: &str, path: &Path) -> OsString {
 }
 
 /// Every jar, in one order: the archive is valid for exactly the class path that it was made with.
-fn class_path(install: &Path) -> OsString {
-    let mut jars: Vec<PathBuf> = fs::read_dir(install.join("libs")).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+fn class_path(libs: &Path) -> OsString {
+    let mut jars: Vec<PathBuf> = fs::read_dir(libs).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
     jars.sort();
     jars.iter().map(|jar| jar.as_os_str()).collect::<Vec<_>>().join(":".as_ref())
 }
@@ -207,26 +239,27 @@ fn new_cluster_id() -> String {
 }
 
 /// Makes the archive, once per installation, by running a node for a moment. Kafka runs without it too, so a failure is only reported.
-async fn archive_classes(install: &Path, java: &Path) {
+async fn archive_classes(program: &KafkaProgram) {
     let progress = Progress::begin("preparing Kafka for quick starts");
-    if let Err(reason) = try_archive_classes(install, java).await {
+    if let Err(reason) = try_archive_classes(program).await {
         tracing::warn!(reason, "no class archive was made, so Kafka will start more slowly");
     }
     progress.end();
 }
 
-async fn try_archive_classes(install: &Path, java: &Path) -> Result<(), String> {
+async fn try_archive_classes(program: &KafkaProgram) -> Result<(), String> {
     let say = |error: io::Error| error.to_string();
     let scratch = tempfile::tempdir().map_err(say)?;
-    let new_archive = install.join("kafka.jsa.partial");
-    let ports = [free_port().map_err(say)?, free_port().map_err(say)?];
-    let node = Node { install, java, directory: scratch.path().to_path_buf(), port: ports[0], controller_port: ports[1], heap_mib: 512 };
+    let new_archive = program.install.join("kafka.jsa.new");
+    let directory = scratch.path().to_path_buf();
+    let node = Node { program, directory, port: free_port().map_err(say)?, controller_port: free_port().map_err(say)?, heap_mib: 512 };
     node.prepare().await.map_err(|error| error.to_string())?;
     let mut child = node.child();
     child.arguments.insert(0, assignment("-XX:ArchiveClassesAtExit=", &new_archive));
+    let log = child.log.clone();
     let supervisor = Supervisor::start(vec![child]).map_err(say)?;
     let started = async {
-        while !fs::read_to_string(node.log()).is_ok_and(|log| log.contains(STARTED)) {
+        while !fs::read_to_string(&log).is_ok_and(|log| log.contains(STARTED)) {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
@@ -236,7 +269,7 @@ async fn try_archive_classes(install: &Path, java: &Path) -> Result<(), String> 
         () = tokio::time::sleep(Duration::from_secs(60)) => return Err("Kafka did not start within 60 s".into()),
     }
     supervisor.stop().await;
-    fs::rename(&new_archive, install.join(CLASS_ARCHIVE)).map_err(say)
+    fs::rename(&new_archive, program.install.join(CLASS_ARCHIVE)).map_err(say)
 }
 
 fn free_port() -> io::Result<u16> {
@@ -259,6 +292,7 @@ mod tests {
         assert_eq!(java_version("openjdk version \"17.0.15\" 2025-04-15\nOpenJDK Runtime"), Some(17));
         assert_eq!(java_version("openjdk version \"21-ea\" 2023-09-19"), Some(21));
         assert_eq!(java_version("java version \"1.8.0_292\""), Some(8));
+        assert_eq!(java_version("Picked up JAVA_TOOL_OPTIONS: -Dx=\"1\"\nopenjdk version \"25\" 2025-09-16"), Some(25));
         assert_eq!(java_version("sh: java: not found"), None);
     }
 

@@ -1,8 +1,10 @@
 //! Kafka and ClickHouse of one data directory.
 
-use std::fs::{self, File, TryLockError};
+use std::collections::BTreeMap;
+use std::fs::{DirBuilder, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
@@ -98,6 +100,22 @@ pub enum StartError {
         /// What happened.
         source: io::Error,
     },
+    /// Port 0 stands for any port, and then nobody would know which.
+    #[error("`local.{key}` is 0; it must be a port that clients can know")]
+    NoPort {
+        /// The key.
+        key: &'static str,
+    },
+    /// Two keys name one port.
+    #[error("`local.{first}` and `local.{second}` are both {port}; they must differ")]
+    SamePort {
+        /// One of the keys.
+        first: &'static str,
+        /// The other.
+        second: &'static str,
+        /// The port.
+        port: u16,
+    },
     /// A part could not be prepared.
     #[error(transparent)]
     Part(#[from] InstallError),
@@ -131,6 +149,25 @@ impl LocalConfig {
         let base = etcetera::choose_base_strategy().map_err(|error| InstallError::NoCache(error.to_string()))?;
         Ok(base.cache_dir().join("faultline").join("parts"))
     }
+
+    /// Whether the ports of `parts` are free, and each is named once.
+    fn check_ports(&self, parts: &Parts) -> Result<(), StartError> {
+        let kafka = [(self.kafka_port, "Kafka", "kafka_port"), (self.kafka_controller_port, "Kafka's controller", "kafka_controller_port")];
+        let clickhouse = [
+            (self.clickhouse_http_port, "ClickHouse's HTTP interface", "clickhouse_http_port"),
+            (self.clickhouse_native_port, "ClickHouse's native interface", "clickhouse_native_port"),
+        ];
+        let kafka = kafka.iter().filter(|_| parts.kafka.is_some());
+        let clickhouse = clickhouse.iter().filter(|_| parts.clickhouse.is_some());
+        let mut taken = BTreeMap::new();
+        for &(port, what, key) in kafka.chain(clickhouse) {
+            check_port(port, what, key)?;
+            if let Some(first) = taken.insert(port, key) {
+                return Err(StartError::SamePort { first, second: key, port });
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Kafka and ClickHouse as supervised child processes. They end with the process that holds this, however that ends.
@@ -144,26 +181,25 @@ pub struct LocalParts {
 }
 
 impl LocalParts {
-    /// Starts what is wanted on the configured data directory and ports. They may take seconds to answer.
+    /// Starts `parts` on the configured data directory and ports. They may take seconds to answer.
     ///
     /// `program` is the faultline executable: it has the launcher of the ClickHouse server in it.
     ///
     /// # Errors
     /// When the data directory is in use or not writable, a port is taken, or a part's storage cannot be prepared.
-    pub async fn start(config: &LocalConfig, wanted: Wanted, parts: &Parts, program: &Path) -> Result<LocalParts, StartError> {
+    pub async fn start(config: &LocalConfig, parts: &Parts, program: &Path) -> Result<LocalParts, StartError> {
         let directory = config.data_directory()?;
         let unusable = |source| StartError::DataDirectory { path: directory.clone(), source };
-        fs::create_dir_all(&directory).map_err(unusable)?;
+        // Others on this machine have no business in there.
+        DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(unusable)?;
+        config.check_ports(parts)?;
         let lock = lock(&directory)?;
 
         let mut children = Vec::new();
         let mut kafka_brokers = None;
-        if wanted.kafka {
-            check_port(config.kafka_port, "Kafka", "kafka_port")?;
-            check_port(config.kafka_controller_port, "Kafka's controller", "kafka_controller_port")?;
+        if let Some(program) = &parts.kafka {
             let node = Node {
-                install: &parts.kafka,
-                java: &parts.java,
+                program,
                 directory: directory.join("kafka"),
                 port: config.kafka_port,
                 controller_port: config.kafka_controller_port,
@@ -174,12 +210,10 @@ impl LocalParts {
             children.push(node.child());
         }
         let mut clickhouse = None;
-        if wanted.clickhouse {
-            check_port(config.clickhouse_http_port, "ClickHouse's HTTP interface", "clickhouse_http_port")?;
-            check_port(config.clickhouse_native_port, "ClickHouse's native interface", "clickhouse_native_port")?;
+        if let Some(library) = &parts.clickhouse {
             let server = Server {
                 program,
-                library: &parts.clickhouse_library,
+                library,
                 directory: directory.join("clickhouse"),
                 http_port: config.clickhouse_http_port,
                 native_port: config.clickhouse_native_port,
@@ -235,6 +269,9 @@ fn lock(directory: &Path) -> Result<File, StartError> {
 }
 
 fn check_port(port: u16, what: &'static str, key: &'static str) -> Result<(), StartError> {
+    if port == 0 {
+        return Err(StartError::NoPort { key });
+    }
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(|_| ()).map_err(|source| StartError::Port { port, what, key, source })
 }
 
@@ -250,6 +287,19 @@ mod tests {
         assert!(message.contains("in use") && message.contains(&format!("process {}", std::process::id())), "{message}");
         drop(held);
         lock(directory.path()).unwrap();
+    }
+
+    #[test]
+    fn a_port_that_is_none_or_named_twice_is_refused() {
+        let library = Parts { kafka: None, clickhouse: Some(PathBuf::new()) };
+        let refusal = |http, native| {
+            let config = LocalConfig { clickhouse_http_port: http, clickhouse_native_port: native, ..LocalConfig::default() };
+            config.check_ports(&library).unwrap_err().to_string()
+        };
+        assert!(refusal(0, 19000).contains("`local.clickhouse_http_port` is 0"));
+        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let both = refusal(free, free);
+        assert!(both.contains("clickhouse_http_port") && both.contains("clickhouse_native_port"), "{both}");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! (`PR_SET_PDEATHSIG`, set by util-linux's `setpriv`). So children are started by a thread that does nothing else and lives as long as they do.
 
 use std::collections::VecDeque;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -53,7 +53,7 @@ pub(crate) struct ChildSpec {
 
 /// A child that could not be kept running.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{name} {reason}; the last lines of its log:\n{log_lines}")]
+#[error("{name} {reason}{}{log_lines}", if log_lines.is_empty() { "" } else { "; its last words:\n" })]
 pub struct GaveUp {
     /// What people call it.
     pub name: &'static str,
@@ -90,11 +90,7 @@ impl Supervisor {
     pub(crate) async fn gave_up(&self) -> GaveUp {
         let mut receiver = self.gave_up.clone();
         let given_up = receiver.wait_for(Option::is_some).await.ok().and_then(|value| value.clone());
-        match given_up {
-            Some(given_up) => given_up,
-            // Stopped: nothing will be given up any more.
-            None => std::future::pending().await,
-        }
+        given_up.unwrap_or_else(|| supervision_ended("the supervisor"))
     }
 
     /// Stops every child, and waits until they have ended.
@@ -121,7 +117,15 @@ async fn supervise_all(children: Vec<ChildSpec>, stop: CancellationToken, gave_u
             }
         });
     }
-    while supervised.join_next().await.is_some() {}
+    while let Some(ended) = supervised.join_next().await {
+        if let Err(error) = ended {
+            gave_up.send_replace(Some(supervision_ended(&error.to_string())));
+        }
+    }
+}
+
+fn supervision_ended(reason: &str) -> GaveUp {
+    GaveUp { name: "supervision", reason: format!("ended by itself ({reason})"), log_lines: String::new() }
 }
 
 /// Runs one child until `stop`, again and again if need be.
@@ -152,19 +156,28 @@ async fn supervise(spec: &ChildSpec, stop: &CancellationToken) -> Result<(), Gav
 
 fn start(spec: &ChildSpec) -> io::Result<Child> {
     let output = File::create(&spec.output)?;
-    Command::new("setpriv")
-        .args(["--pdeathsig", "KILL", "--", "sh", "-c", STILL_OURS])
-        .arg(std::process::id().to_string())
-        .arg(&spec.program)
+    guarded(&spec.program)
         .args(&spec.arguments)
         .current_dir(&spec.directory)
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
         .stderr(output)
+        .spawn()
+}
+
+/// A command that does not outlive this process, nor the thread that starts it, nor its own handle.
+pub(crate) fn guarded(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--pdeathsig", "KILL", "--", "sh", "-c", STILL_OURS])
+        .arg(std::process::id().to_string())
+        .arg(program)
+        // File names are UTF-8, for Java as well.
+        .env("LC_ALL", "C.UTF-8")
         // A process group of its own, so that a terminal's Ctrl-C reaches this process only, which then stops its children in order.
         .process_group(0)
-        .kill_on_drop(true)
-        .spawn()
+        .kill_on_drop(true);
+    command
 }
 
 async fn terminate(spec: &ChildSpec, child: &mut Child) {
@@ -190,7 +203,7 @@ fn describe(status: io::Result<ExitStatus>) -> String {
 
 fn give_up(spec: &ChildSpec, reason: String) -> GaveUp {
     let mut lines = Vec::new();
-    for path in [&spec.log, &spec.output] {
+    for path in [&spec.output, &spec.log] {
         let tail = tail(path);
         if !tail.is_empty() {
             lines.push(format!("  {}:", path.display()));
@@ -286,7 +299,10 @@ mod tests {
         let given_up = supervise(&spec, &CancellationToken::new()).await.unwrap_err();
         assert_eq!(std::fs::read_to_string(directory.path().join("starts")).unwrap().lines().count(), 6);
         assert_eq!(given_up.reason, "died 6 times within 10 minutes, at last with exit status: 3");
-        assert!(given_up.to_string().ends_with("first\n    the disk is gone"), "{given_up}");
+        assert!(
+            given_up.to_string().contains("its last words:\n") && given_up.to_string().ends_with("first\n    the disk is gone"),
+            "{given_up}"
+        );
     }
 
     #[tokio::test]

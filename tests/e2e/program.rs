@@ -18,7 +18,7 @@ use crate::sandbox::{PATIENCE, program};
 /// A running `faultline`.
 pub(crate) struct Faultline {
     child: Child,
-    stdout: BufReader<ChildStdout>,
+    stdout: Option<BufReader<ChildStdout>>,
     stderr: JoinHandle<String>,
 }
 
@@ -51,7 +51,7 @@ impl Faultline {
             .unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let stderr = tokio::spawn(read_all(child.stderr.take().unwrap()));
-        Faultline { child, stdout, stderr }
+        Faultline { child, stdout: Some(stdout), stderr }
     }
 
     /// Starts `up` with the data directory and ports of `local`.
@@ -64,7 +64,8 @@ impl Faultline {
     pub(crate) async fn until_up(mut self) -> Faultline {
         let said = timeout(PATIENCE, async {
             let mut line = String::new();
-            while self.stdout.read_line(&mut line).await.unwrap() > 0 {
+            let stdout = self.stdout.as_mut().unwrap();
+            while stdout.read_line(&mut line).await.unwrap() > 0 {
                 if line.contains("Faultline is up.") {
                     return true;
                 }
@@ -79,6 +80,12 @@ impl Faultline {
         }
     }
 
+    /// Closes our ends of its standard output and error.
+    pub(crate) fn stop_reading(&mut self) {
+        self.stdout = None;
+        self.stderr.abort();
+    }
+
     pub(crate) fn pid(&self) -> i32 {
         self.child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap()
     }
@@ -91,7 +98,7 @@ impl Faultline {
     /// Waits until it has ended.
     pub(crate) async fn end(mut self) -> Ended {
         let status = timeout(PATIENCE, self.child.wait()).await.expect("it did not end").unwrap();
-        Ended { status, stderr: self.stderr.await.unwrap() }
+        Ended { status, stderr: self.stderr.await.unwrap_or_default() }
     }
 }
 
@@ -123,24 +130,22 @@ pub(crate) fn settings(local: &LocalConfig) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// The processes whose command line has `text` in it, as a test's data directory is in those of its parts.
-pub(crate) fn processes(text: &Path) -> Vec<(i32, String)> {
-    let text = text.to_str().unwrap();
+/// The processes that work in `directory` or below, as a test's parts and their tools do, with their command lines.
+pub(crate) fn processes(directory: &Path) -> Vec<(i32, String)> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let command = String::from_utf8_lossy(&command).replace('\0', " ");
-        if command.contains(text) {
-            found.push((pid, command));
+        if fs::read_link(entry.path().join("cwd")).is_ok_and(|working| working.starts_with(directory)) {
+            let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            found.push((pid, String::from_utf8_lossy(&command).replace('\0', " ")));
         }
     }
     found
 }
 
 /// The one process among [`processes`] that also has `which` in its command line.
-pub(crate) fn process(text: &Path, which: &str) -> Option<i32> {
-    let found: Vec<i32> = processes(text).into_iter().filter(|(_, command)| command.contains(which)).map(|(pid, _)| pid).collect();
+pub(crate) fn process(directory: &Path, which: &str) -> Option<i32> {
+    let found: Vec<i32> = processes(directory).into_iter().filter(|(_, command)| command.contains(which)).map(|(pid, _)| pid).collect();
     match found.as_slice() {
         [pid] => Some(*pid),
         _ => None,

@@ -32,8 +32,8 @@ pub(crate) async fn sandbox() -> &'static Sandbox {
 
 async fn start() -> Sandbox {
     let local = LocalConfig { data_dir: scratch("sandbox").keep(), ..ports() };
-    let parts = Parts::find(&local.parts_directory().unwrap()).await.unwrap();
-    let parts = LocalParts::start(&local, Wanted { kafka: true, clickhouse: true }, &parts, &program()).await.unwrap();
+    let parts = Parts::find(&local.parts_directory().unwrap(), Wanted { kafka: true, clickhouse: true }).await.unwrap();
+    let parts = LocalParts::start(&local, &parts, &program()).await.unwrap();
     // One broker cannot have more replicas; what is weak about that is not what most tests are about.
     let kafka = KafkaConfig {
         brokers: parts.kafka_brokers().unwrap().into(),
@@ -45,7 +45,7 @@ async fn start() -> Sandbox {
     };
     let access = parts.clickhouse().unwrap();
     let clickhouse = ClickHouseConfig {
-        url: access.url.clone(),
+        url: access.url.parse().unwrap(),
         user: access.user.clone(),
         password: access.password.clone().into(),
         ..ClickHouseConfig::default()

@@ -7,13 +7,13 @@ use crate::sandbox::sandbox;
 
 /// Runs a query as some user and returns status and answer.
 async fn query(config: &ClickHouseConfig, user: &str, password: &str, sql: &str) -> (u16, String) {
-    let request = Client::new().post(config.url.clone()).header("X-ClickHouse-User", user).header("X-ClickHouse-Key", password);
+    let request = Client::new().post(config.url.to_string()).header("X-ClickHouse-User", user).header("X-ClickHouse-Key", password);
     let response = request.body(sql.to_owned()).send().await.unwrap();
     (response.status().as_u16(), response.text().await.unwrap())
 }
 
 fn password(config: &ClickHouseConfig) -> String {
-    use faultline_store::ExposeSecret;
+    use secrecy::ExposeSecret;
     config.password.expose_secret().to_owned()
 }
 
@@ -37,7 +37,7 @@ async fn a_schema_of_a_newer_program_is_left_alone() {
     database.migrate().await.unwrap();
     let step = "INSERT INTO newer.schema_migrations (version, name, checksum) VALUES (99, 'from the future', '')";
     assert_eq!(query(&config, &config.user, &password(&config), step).await.0, 200);
-    let message = faultline_runtime::error::in_one_line(&database.migrate().await.unwrap_err());
+    let message = faultline_runtime::error::with_causes(&database.migrate().await.unwrap_err());
     assert!(message.contains("version 99") && message.contains("run a newer faultline"), "{message}");
 }
 
@@ -45,7 +45,7 @@ async fn a_schema_of_a_newer_program_is_left_alone() {
 async fn a_wrong_password_is_said_and_not_shown() {
     let config = ClickHouseConfig { password: "hunter2".to_owned().into(), ..sandbox().await.clickhouse.clone() };
     let error = Database::new(&config).unwrap().probe().await.unwrap_err();
-    let message = faultline_runtime::error::in_one_line(&error);
+    let message = faultline_runtime::error::with_causes(&error);
     assert!(message.contains("AUTHENTICATION_FAILED") && !message.contains("hunter2"), "{message}");
 }
 

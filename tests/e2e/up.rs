@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use faultline_deploy::LocalConfig;
@@ -60,6 +60,54 @@ async fn killed_it_leaves_no_orphan_and_can_be_started_again() {
     assert!(up.end().await.status.success());
 }
 
+/// What a directory may be called is nobody's business but its owner's.
+#[tokio::test]
+async fn an_odd_name_of_the_data_directory_does_no_harm() {
+    let (directory, local) = place();
+    let odd = directory.path().join("中文 a&b<c>,d\\e=f#g:h'i\"");
+    let local = LocalConfig { data_dir: odd.clone(), ..local };
+    for _ in 0..2 {
+        let up = Faultline::up(&local, &[]).until_up().await;
+        up.signal(Signal::SIGTERM);
+        assert!(up.end().await.status.success());
+    }
+    assert!(odd.join("kafka/log/meta.properties").exists() && odd.join("clickhouse/data").exists());
+    let beside: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(beside, [odd]);
+}
+
+#[tokio::test]
+async fn stopped_or_killed_at_any_moment_of_its_start_it_leaves_nothing_in_the_way() {
+    let (_directory, local) = place();
+    for (after, signal) in
+        [(50, Signal::SIGKILL), (300, Signal::SIGKILL), (700, Signal::SIGTERM), (1000, Signal::SIGKILL), (1300, Signal::SIGINT)]
+    {
+        let up = Faultline::up(&local, &[]);
+        tokio::time::sleep(Duration::from_millis(after)).await;
+        up.signal(signal);
+        let ended = up.end().await;
+        assert!(signal == Signal::SIGKILL || ended.status.success(), "{ended:?}");
+        no_process_is_left(&local).await;
+    }
+    let up = Faultline::up(&local, &[]).until_up().await;
+    up.signal(Signal::SIGTERM);
+    assert!(up.end().await.status.success());
+}
+
+#[tokio::test]
+async fn it_goes_on_and_stops_cleanly_when_nobody_reads_what_it_says() {
+    let (_directory, local) = place();
+    let mut up = Faultline::up(&local, &[]).until_up().await;
+    up.stop_reading();
+    let first = kafka(&local).unwrap();
+    kill(Pid::from_raw(first), Signal::SIGKILL).unwrap();
+    eventually("Kafka runs again", async || kafka(&local).filter(|pid| *pid != first)).await;
+    up.signal(Signal::SIGTERM);
+    let ended = up.end().await;
+    assert!(ended.status.success(), "{ended:?}");
+    no_process_is_left(&local).await;
+}
+
 #[tokio::test]
 async fn a_second_one_is_told_that_the_directory_or_the_port_is_taken() {
     let (_directory, local) = place();
@@ -109,7 +157,7 @@ async fn a_child_that_keeps_dying_ends_it_with_the_childs_last_words() {
     fs::write(&configuration, "<clickhouse>").unwrap();
     kill(Pid::from_raw(clickhouse(&local).unwrap()), Signal::SIGKILL).unwrap();
     let ended = up.end().await;
-    ended.failed_saying(&["ClickHouse died 6 times within 10 minutes", "the last lines of its log", "clickhouse.out", "config.xml"]);
+    ended.failed_saying(&["ClickHouse died 6 times within 10 minutes", "its last words", "clickhouse.out", "config.xml"]);
     no_process_is_left(&local).await;
 }
 
@@ -126,6 +174,9 @@ async fn a_wrong_key_or_value_is_named() {
     wrong_key.failed_saying(&["local.kafka_prt", "unknown field", "kafka_port"]);
     let wrong_value = run(&["up"], &[("UP__READY_WITHIN", "soon".into())]).await;
     wrong_value.failed_saying(&["up.ready_within", "soon"]);
+    let with_password = run(&["up", "--clickhouse", "http://app:hunter2@127.0.0.1:99999"], &[]).await;
+    with_password.failed_saying(&["--clickhouse", "has a user, a password or a query", "clickhouse.password"]);
+    assert!(!with_password.stderr.contains("hunter2"), "{}", with_password.stderr);
     let directory = scratch("config");
     let file = directory.path().join("faultline.toml");
     fs::write(&file, "[kafka]\nbroker = 'here:9092'\n").unwrap();
@@ -148,7 +199,7 @@ async fn servers_that_do_not_answer_end_it_after_the_time_allowed() {
 
 #[tokio::test]
 async fn on_servers_of_others_durability_is_checked() {
-    use faultline_store::ExposeSecret;
+    use secrecy::ExposeSecret;
     let shared = sandbox().await;
     let settings = [
         ("KAFKA__TOPIC_PREFIX", "of-others".into()),
@@ -156,7 +207,7 @@ async fn on_servers_of_others_durability_is_checked() {
         ("CLICKHOUSE__PASSWORD", shared.clickhouse.password.expose_secret().to_owned()),
         ("CLICKHOUSE__DATABASE", "of_others".into()),
     ];
-    let arguments = ["up", "--kafka", &shared.kafka.brokers, "--clickhouse", shared.clickhouse.url.as_str()];
+    let arguments = ["up", "--kafka", &shared.kafka.brokers, "--clickhouse", &shared.clickhouse.url.to_string()];
     run(&arguments, &settings).await.failed_saying(&["1 broker(s)", "--allow-weak-durability"]);
 
     let accepted = [&arguments[..], &["--allow-weak-durability"]].concat();
@@ -175,6 +226,9 @@ async fn parts_that_are_missing_and_cannot_be_fetched_are_named() {
     let java = empty.path().join("java");
     fs::write(&java, "#!/bin/sh\necho 'openjdk version \"17.0.1\"' >&2\n").unwrap();
     fs::set_permissions(&java, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    for program in ["setpriv", "sh"] {
+        std::os::unix::fs::symlink(Path::new("/usr/bin").join(program), empty.path().join(program)).unwrap();
+    }
     let ended = Faultline::start_with_path(empty.path(), &["up", "--data-dir", directory.path().to_str().unwrap()], &settings).end().await;
     ended.failed_saying(&["`mvn` is needed to fetch Kafka", "make setup"]);
     tokio::time::timeout(Duration::from_secs(1), no_process_is_left(&local)).await.unwrap();

@@ -36,7 +36,7 @@ pub enum ConfigError {
 /// # Errors
 /// When the file cannot be read, a key is not known, or a value is not of its key's type.
 pub fn load<T: DeserializeOwned>(file: Option<&Path>) -> Result<T, ConfigError> {
-    let environment = config::Environment::with_prefix(ENVIRONMENT_PREFIX).prefix_separator("__").separator("__").try_parsing(true);
+    let environment = config::Environment::with_prefix(ENVIRONMENT_PREFIX).prefix_separator("__").separator("__");
     load_from(file, environment)
 }
 
@@ -56,18 +56,27 @@ fn load_from<T: DeserializeOwned>(file: Option<&Path>, environment: config::Envi
         sources.add_source(environment).build().map_err(|error| ConfigError::Key { key: "?".into(), reason: error.to_string() })?;
     serde_path_to_error::deserialize(merged.clone()).map_err(|error| {
         let key = error.path().to_string();
-        let mut reason = error.into_inner().to_string();
-        if let Ok(value) = merged.get_string(&key)
-            && !reason.contains(&value)
-            && !reason.starts_with("unknown field")
-        {
-            reason = format!("`{value}`: {reason}");
-        }
-        if is_secret(&key) {
-            reason = "its value (not shown) is not of the right type".into();
-        }
+        let reason = explain(&key, merged.get_string(&key).ok(), error.into_inner().to_string());
         ConfigError::Key { key, reason }
     })
+}
+
+/// Says what is wrong with a key, with its value unless that is or may be a secret.
+fn explain(key: &str, value: Option<String>, reason: String) -> String {
+    if is_secret(key) {
+        return "its value (not shown) is not of the right type".into();
+    }
+    if reason.contains("expected struct") {
+        // What was meant for one of the table's keys may be a secret.
+        return "is a table with keys of its own, not a single value".into();
+    }
+    match value {
+        // A user and a password in an address stand before an @, other credentials after a question mark.
+        Some(value) if !reason.contains(&value) && !reason.starts_with("unknown field") && !value.contains(['@', '?']) => {
+            format!("`{value}`: {reason}")
+        }
+        _ => reason,
+    }
 }
 
 /// Whether the value of a key must not be shown.
@@ -110,11 +119,8 @@ mod tests {
         let path = directory.path().join("example.toml");
         std::fs::write(&path, file).unwrap();
         let variables: HashMap<String, String> = variables.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
-        let environment = config::Environment::with_prefix(ENVIRONMENT_PREFIX)
-            .prefix_separator("__")
-            .separator("__")
-            .try_parsing(true)
-            .source(Some(variables));
+        let environment =
+            config::Environment::with_prefix(ENVIRONMENT_PREFIX).prefix_separator("__").separator("__").source(Some(variables));
         load_from(Some(&path), environment)
     }
 
@@ -155,6 +161,21 @@ mod tests {
         std::fs::write(&path, "password = 'hunter2'").unwrap();
         let message = load::<WithSecret>(Some(&path)).unwrap_err().to_string();
         assert!(message.contains("`password`") && !message.contains("hunter2"), "{message}");
+    }
+
+    #[test]
+    fn what_may_hold_a_secret_is_not_shown() {
+        let message = load_example("", &[("FAULTLINE__LISTEN", "hunter2")]).unwrap_err().to_string();
+        assert!(message.contains("`listen`: is a table") && !message.contains("hunter2"), "{message}");
+        let message = load_example("", &[("FAULTLINE__LISTEN__ADDRESS", "http://app:hunter2@here")]).unwrap_err().to_string();
+        assert!(message.contains("listen.address") && !message.contains("hunter2"), "{message}");
+    }
+
+    #[test]
+    fn a_variable_is_taken_as_it_is_written() {
+        for value in ["0123", "1e5", "TRUE", "1.50"] {
+            assert_eq!(load_example("", &[("FAULTLINE__NAME", value)]).unwrap().name, value);
+        }
     }
 
     #[test]

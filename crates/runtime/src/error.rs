@@ -2,9 +2,9 @@
 
 use std::error::Error;
 
-/// An error and what caused it, in one line. A cause that the text has already is not said again.
+/// An error and what caused it, after colons. A cause that the text has already is not said again.
 #[must_use]
-pub fn in_one_line(error: &dyn Error) -> String {
+pub fn with_causes(error: &dyn Error) -> String {
     let causes = std::iter::successors(error.source(), |&cause| cause.source());
     causes.map(ToString::to_string).fold(
         error.to_string(),
@@ -31,6 +31,6 @@ mod tests {
     #[test]
     fn every_cause_is_said_once() {
         let error = Outer(Middle(io::Error::other("address in use")));
-        assert_eq!(in_one_line(&error), "cannot serve: the port is taken: address in use");
+        assert_eq!(with_causes(&error), "cannot serve: the port is taken: address in use");
     }
 }

@@ -3,9 +3,9 @@
 use std::error::Error;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, timeout};
 
-use crate::error;
+use crate::error::with_causes;
 
 /// Pause between two questions.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -33,26 +33,19 @@ pub async fn wait_until_ready<E: Error>(
     limit: Duration,
     mut probe: impl AsyncFnMut() -> Result<(), E>,
 ) -> Result<(), NotReady> {
-    let begin = Instant::now();
-    let deadline = begin + limit;
-    let mut said = begin;
     let mut reason = String::from("no answer");
-    loop {
-        match timeout_at(deadline, probe()).await {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(error)) => reason = error::in_one_line(&error),
-            Err(_) => return Err(NotReady { what, limit, reason }),
+    let asking = async {
+        let mut said = Instant::now();
+        while let Err(error) = probe().await {
+            reason = with_causes(&error);
+            if said.elapsed() >= SAY_AGAIN {
+                tracing::warn!(reason, "{what} is not ready yet");
+                said = Instant::now();
+            }
+            sleep(PAUSE).await;
         }
-        if said.elapsed() >= SAY_AGAIN {
-            tracing::warn!(reason, "{what} is not ready yet");
-            said = Instant::now();
-        }
-        // Not left to the time-out above: it lets a question that is answered at once pass, however late it is.
-        if Instant::now() >= deadline {
-            return Err(NotReady { what, limit, reason });
-        }
-        sleep_until(deadline.min(Instant::now() + PAUSE)).await;
-    }
+    };
+    timeout(limit, asking).await.map_err(|_| NotReady { what, limit, reason })
 }
 
 #[cfg(test)]
@@ -76,6 +69,12 @@ mod tests {
         let ready = wait_until_ready("It", limit, async || Err(io::Error::other("connection refused"))).await;
         assert_eq!(ready.unwrap_err().to_string(), "It was not ready within 60 s: connection refused");
         assert_eq!(begin.elapsed(), limit);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_may_be_longer_than_time() {
+        let ready = wait_until_ready("It", Duration::MAX, async || Ok::<(), io::Error>(())).await;
+        assert_eq!(ready, Ok(()));
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,8 +1,9 @@
 //! Faultline's ClickHouse: the schema and how it changes.
 
+mod address;
 mod database;
 mod migrations;
 
+pub use address::{AddressError, HttpUrl};
 pub use database::{ClickHouseConfig, Database, StoreError};
-pub use migrations::Migrated;
-pub use secrecy::ExposeSecret;
+pub use migrations::{HistoryError, Migrated};

@@ -130,7 +130,7 @@ pub enum StreamError {
     },
     /// The loss of one machine would lose acknowledged events.
     #[error(
-        "Kafka at {brokers} may lose acknowledged events when it loses one machine: {}. Mend the topics, or accept it: \
+        "Kafka at {brokers} may lose acknowledged events, with one machine or during a stop of some days: {}. Mend the topics, or accept it: \
          set `kafka.allow_weak_durability = true` or --allow-weak-durability",
         weaknesses.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
     )]

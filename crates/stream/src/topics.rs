@@ -95,29 +95,47 @@ impl Wanted {
     /// records are, and must be what everyone believes it is.
     pub(crate) fn contradiction(&self, found: &Found) -> Option<String> {
         if found.partitions != self.partitions {
-            let key = if self.topic == Topic::Outcomes { " (`kafka.partitions`)" } else { "" };
+            let key = match self.topic {
+                Topic::Outcomes => {
+                    " (`kafka.partitions`, or `local.kafka_partitions` on one machine; the number is fixed for the topic's life)"
+                }
+                _ => "",
+            };
             return Some(format!("has {} partitions, and is to have {}{key}", found.partitions, self.partitions));
         }
-        ["cleanup.policy", "message.timestamp.type"].iter().find_map(|name| {
+        let differs = ["cleanup.policy", "message.timestamp.type"].iter().find_map(|name| {
             let wanted = self.settings.get(name)?;
             let is = found.settings.get(*name)?;
             (wanted != is).then(|| format!("has {name}={is}, and is to have {wanted}"))
+        });
+        differs.or_else(|| {
+            let (wanted, is) = self.less_than_wanted(found, "max.message.bytes")?;
+            Some(format!("has max.message.bytes={is}, so it would refuse records that are to be taken; it is to have at least {wanted}"))
         })
     }
 
-    /// What of `found` lets the loss of one machine lose acknowledged records.
+    /// A numeric setting that is smaller than wanted: what is wanted, and what is. -1 stands for "no limit".
+    fn less_than_wanted(&self, found: &Found, name: &str) -> Option<(i64, i64)> {
+        let wanted = self.settings.get(name)?.parse().ok()?;
+        let is = found.settings.get(name)?.parse().ok()?;
+        (is != -1 && is < wanted).then_some((wanted, is))
+    }
+
+    /// What of `found` lets the loss of one machine, or a stop of some days, lose acknowledged records.
     pub(crate) fn weaknesses(&self, found: &Found) -> Vec<Weakness> {
         let setting = |name: &str| found.settings.get(name).map(String::as_str);
         let min_insync_replicas = setting("min.insync.replicas").and_then(|value| value.parse().ok()).unwrap_or(1);
         let replicas = (found.replicas < 3).then(|| format!("{} of at least 3 replicas", found.replicas));
         let insync = (min_insync_replicas < 2).then(|| format!("min.insync.replicas={min_insync_replicas}, at least 2 are needed"));
         let unclean = (setting("unclean.leader.election.enable") == Some("true")).then(|| "unclean.leader.election.enable=true".to_owned());
-        let all = [replicas, insync, unclean].into_iter().flatten();
+        let retention =
+            self.less_than_wanted(found, "retention.ms").map(|(wanted, is)| format!("retention.ms={is}, at least {wanted} are needed"));
+        let all = [replicas, insync, unclean, retention].into_iter().flatten();
         all.map(|what| Weakness { topic: self.name.clone(), what }).collect()
     }
 }
 
-/// Something about a topic that lets the loss of one machine lose acknowledged records.
+/// Something about a topic that lets acknowledged records be lost: with one machine, or during a stop of some days.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Weakness {
     /// Name of the topic.
@@ -166,6 +184,15 @@ mod tests {
     }
 
     #[test]
+    fn a_topic_that_would_refuse_legal_records_is_refused() {
+        let mut found = Found::created(&wanted(Topic::Outcomes));
+        found.settings.insert("max.message.bytes".into(), "10000".into());
+        assert!(wanted(Topic::Outcomes).contradiction(&found).unwrap().contains("max.message.bytes=10000"));
+        found.settings.insert("max.message.bytes".into(), "10000000".into());
+        assert_eq!(wanted(Topic::Outcomes).contradiction(&found), None);
+    }
+
+    #[test]
     fn records_dated_by_their_producer_are_refused() {
         let mut found = Found::created(&wanted(Topic::Outcomes));
         found.settings.insert("message.timestamp.type".into(), "CreateTime".into());
@@ -177,9 +204,15 @@ mod tests {
         let mut found = Found { replicas: 1, ..Found::created(&wanted(Topic::Outcomes)) };
         found.settings.insert("min.insync.replicas".into(), "1".into());
         found.settings.insert("unclean.leader.election.enable".into(), "true".into());
+        found.settings.insert("retention.ms".into(), "60000".into());
         let weaknesses = wanted(Topic::Outcomes).weaknesses(&found);
         let text = weaknesses.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-        for part in ["faultline.outcomes: 1 of at least 3 replicas", "min.insync.replicas=1", "unclean.leader.election.enable=true"] {
+        for part in [
+            "faultline.outcomes: 1 of at least 3 replicas",
+            "min.insync.replicas=1",
+            "unclean.leader.election.enable=true",
+            "retention.ms=60000",
+        ] {
             assert!(text.contains(part), "{part} is missing from {text}");
         }
     }

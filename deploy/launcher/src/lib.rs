@@ -7,7 +7,7 @@
 //! The first step blocks signals in the calling thread, and the library's threads inherit that: [`serve`] has to be called before the
 //! process has other threads.
 
-use std::ffi::{CStr, CString, NulError, c_char, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use nix::sys::signal::{SigSet, Signal};
 /// What the server does, in the words of `clickhouse local`. `FROM INFILE` is read by the client half of the library, so that the built-in
 /// `default` user, who needs no password, needs no right to read files either (with `file('-')` it would have to be given that right, and
 /// with it every file of this user to anyone on the machine).
-const QUERIES: &str = "SYSTEM START LISTEN HTTP; SYSTEM START LISTEN TCP; \
+const QUERIES: &CStr = c"SYSTEM START LISTEN HTTP; SYSTEM START LISTEN TCP; \
     INSERT INTO FUNCTION null('line String') FROM INFILE '/dev/stdin' COMPRESSION 'none' FORMAT LineAsString";
 
 /// Why the server did not run, or ended by itself.
@@ -34,15 +34,20 @@ pub enum LaunchError {
         /// What the loader says.
         source: libloading::Error,
     },
+    /// The server's directory cannot be entered.
+    #[error("cannot work in {}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What happened.
+        source: std::io::Error,
+    },
     /// Signals or the pipe could not be set up.
     #[error("cannot prepare the server's signals and standard input")]
     Prepare(#[from] nix::Error),
     /// The thread that waits for the stop signal could not be started.
     #[error("cannot start the thread that waits for the stop signal")]
     Thread(#[from] std::io::Error),
-    /// A path holds a NUL byte.
-    #[error("a path holds a NUL byte")]
-    Path(#[from] NulError),
     /// The server says why it ended.
     #[error("{0}")]
     Server(String),
@@ -53,11 +58,13 @@ pub enum LaunchError {
 
 /// Serves until SIGTERM or SIGINT, then stops the server and returns. A second signal ends the process at once.
 ///
-/// `config` is a ClickHouse server configuration (XML); the listeners' addresses, the paths and the users are in there.
+/// The server works in `directory`, and reads its configuration from `config.xml` in there (under that name alone: the library reads a
+/// backslash in a longer one as a slash).
 ///
 /// # Errors
 /// When the library cannot be loaded, or the server ends without having been told to.
-pub fn serve(library: &Path, config: &Path) -> Result<(), LaunchError> {
+pub fn serve(library: &Path, directory: &Path) -> Result<(), LaunchError> {
+    std::env::set_current_dir(directory).map_err(|source| LaunchError::Directory { path: directory.to_path_buf(), source })?;
     let mut stop_signals = SigSet::empty();
     stop_signals.add(Signal::SIGTERM);
     stop_signals.add(Signal::SIGINT);
@@ -71,7 +78,7 @@ pub fn serve(library: &Path, config: &Path) -> Result<(), LaunchError> {
         move || close_on_signal(stop_signals, write_end, &stopping)
     })?;
 
-    let failure = run(library, config)?;
+    let failure = run(library)?;
     match failure {
         Some(reason) => Err(LaunchError::Server(reason)),
         None if stopping.load(Ordering::SeqCst) => Ok(()),
@@ -91,16 +98,10 @@ fn close_on_signal(stop_signals: SigSet, write_end: OwnedFd, stopping: &AtomicBo
 }
 
 /// Runs the library until its queries end, and returns the error that it reports, if any.
-fn run(library: &Path, config: &Path) -> Result<Option<String>, LaunchError> {
+fn run(library: &Path) -> Result<Option<String>, LaunchError> {
     let load_error = |source| LaunchError::Load { path: library.to_path_buf(), source };
-    let arguments = [
-        CString::new("clickhouse")?,
-        CString::new(format!("--config-file={}", config.display()))?,
-        // The level in the configuration file is not heeded by this build.
-        CString::new("--log-level=information")?,
-        CString::new("--query")?,
-        CString::new(QUERIES)?,
-    ];
+    // The level in the configuration file is not heeded by this build.
+    let arguments = [c"clickhouse", c"--config-file=config.xml", c"--log-level=information", c"--query", QUERIES];
     let mut argv: Vec<*const c_char> = arguments.iter().map(|argument| argument.as_ptr()).collect();
     let argc = c_int::try_from(argv.len()).unwrap_or(c_int::MAX);
     argv.push(std::ptr::null());

@@ -9,8 +9,8 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use faultline_deploy::Parts;
-use faultline_runtime::error::in_one_line;
+use faultline_deploy::{Parts, Wanted};
+use faultline_runtime::error::with_causes;
 use faultline_runtime::telemetry;
 
 use crate::config::{Config, DEFAULT_FILE};
@@ -44,14 +44,14 @@ enum Command {
     },
     /// Run the ClickHouse server of a library: how `up` starts ClickHouse.
     #[command(hide = true)]
-    ClickhouseServer { library: PathBuf, configuration: PathBuf },
+    ClickhouseServer { library: PathBuf, directory: PathBuf },
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     // Before there are other threads: the launcher blocks signals, and threads inherit that.
-    if let Command::ClickhouseServer { library, configuration } = &cli.command {
-        return exit(faultline_launcher::serve(library, configuration).map_err(Into::into));
+    if let Command::ClickhouseServer { library, directory } = &cli.command {
+        return exit(faultline_launcher::serve(library, directory).map_err(Into::into));
     }
     exit(run(cli))
 }
@@ -65,7 +65,8 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Parts { parts_dir } => {
             config.local.parts_dir = parts_dir.unwrap_or(config.local.parts_dir);
             let directory = config.local.parts_directory()?;
-            Parts::install(&directory).await?;
+            let wanted = Wanted { kafka: true, clickhouse: true };
+            Parts::install(&directory, wanted).await?.verify(&directory).await?;
             answer(&format!("Kafka and ClickHouse are installed and verified in {}\n", directory.display()))
         }
         Command::Config { default: true } => answer(DEFAULT_FILE),
@@ -85,7 +86,7 @@ fn exit(result: anyhow::Result<()>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // The log may not be set up, or be read by a machine.
-            let _ = writeln!(std::io::stderr(), "error: {}", in_one_line(error.as_ref()));
+            let _ = writeln!(std::io::stderr(), "error: {}", with_causes(error.as_ref()));
             ExitCode::FAILURE
         }
     }

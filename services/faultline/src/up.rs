@@ -2,15 +2,14 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
 use faultline_deploy::{LocalParts, Parts, Wanted};
 use faultline_runtime::readiness::wait_until_ready;
 use faultline_runtime::shutdown::StopSignals;
-use faultline_store::Database;
-use faultline_stream::{Cluster, TopicOutcome};
+use faultline_store::{ClickHouseConfig, Database};
+use faultline_stream::{Cluster, KafkaConfig, TopicOutcome};
 use tokio::time::Instant;
-use url::Url;
 
 use crate::answer;
 use crate::config::Config;
@@ -29,40 +28,50 @@ pub(crate) struct Options {
     kafka: Option<String>,
     /// Use this ClickHouse (http://host:port) instead of starting one; user and password are `clickhouse.user` and `clickhouse.password`
     #[arg(long, value_name = "URL")]
-    clickhouse: Option<Url>,
+    clickhouse: Option<String>,
     /// Accept a Kafka of others with which the loss of one machine loses acknowledged events
     #[arg(long)]
     allow_weak_durability: bool,
 }
 
 impl Options {
-    fn apply(self, config: &mut Config) -> Wanted {
+    fn apply(self, config: &mut Config) -> anyhow::Result<Wanted> {
         let wanted = Wanted { kafka: self.kafka.is_none(), clickhouse: self.clickhouse.is_none() };
-        config.local.data_dir = self.data_dir.unwrap_or(std::mem::take(&mut config.local.data_dir));
-        config.local.parts_dir = self.parts_dir.unwrap_or(std::mem::take(&mut config.local.parts_dir));
-        config.kafka.brokers = self.kafka.unwrap_or(std::mem::take(&mut config.kafka.brokers));
+        if let Some(directory) = self.data_dir {
+            config.local.data_dir = directory;
+        }
+        if let Some(directory) = self.parts_dir {
+            config.local.parts_dir = directory;
+        }
+        if let Some(brokers) = self.kafka {
+            config.kafka.brokers = brokers;
+        } else if config.kafka.brokers != KafkaConfig::default().brokers {
+            tracing::warn!("`kafka.brokers` is not used: `up` starts a Kafka of its own, unless --kafka names another");
+        }
+        if let Some(address) = self.clickhouse {
+            config.clickhouse.url = address.parse().context("--clickhouse")?;
+        } else if config.clickhouse.url != ClickHouseConfig::default().url {
+            tracing::warn!("`clickhouse.url` is not used: `up` starts a ClickHouse of its own, unless --clickhouse names another");
+        }
         config.kafka.allow_weak_durability |= self.allow_weak_durability;
-        config.clickhouse.url = self.clickhouse.unwrap_or(config.clickhouse.url.clone());
-        wanted
+        Ok(wanted)
     }
 }
 
 /// Parts are installed, started, asked until they answer, given topics and schema; then this waits for a signal, and stops them.
 pub(crate) async fn run(mut config: Config, options: Options) -> anyhow::Result<()> {
     let mut signals = StopSignals::catch().context("cannot catch signals")?;
-    let wanted = options.apply(&mut config);
+    let wanted = options.apply(&mut config)?;
     if wanted == (Wanted { kafka: false, clickhouse: false }) {
         return until_stopped(&config, None, &mut signals).await;
     }
-    let parts = tokio::select! {
-        parts = install(&config) => parts?,
+    let local = tokio::select! {
+        local = start(&config, wanted) => local?,
         signal = signals.next() => {
-            tracing::info!(signal, "stopped while installing");
+            tracing::info!(signal, "asked to stop");
             return Ok(());
         }
     };
-    let program = std::env::current_exe().context("cannot find this program's own file")?;
-    let local = LocalParts::start(&config.local, wanted, &parts, &program).await?;
     if let Some(brokers) = local.kafka_brokers() {
         config.kafka.brokers = brokers.to_owned();
         config.kafka.partitions = config.local.kafka_partitions;
@@ -72,21 +81,22 @@ pub(crate) async fn run(mut config: Config, options: Options) -> anyhow::Result<
         config.kafka.allow_weak_durability = true;
     }
     if let Some(access) = local.clickhouse() {
-        config.clickhouse.url = access.url.clone();
+        config.clickhouse.url = access.url.parse().context("the local ClickHouse")?;
         config.clickhouse.user.clone_from(&access.user);
         config.clickhouse.password = access.password.clone().into();
     }
     let outcome = until_stopped(&config, Some(&local), &mut signals).await;
     tracing::info!("stopping; a second Ctrl-C ends everything at once");
     tokio::select! {
-        () = local.stop() => {}
-        signal = signals.next() => tracing::warn!(signal, "ended at once"),
+        () = local.stop() => outcome,
+        signal = signals.next() => bail!("ended at once by a second signal ({signal}), without waiting for Kafka and ClickHouse to stop"),
     }
-    outcome
 }
 
-async fn install(config: &Config) -> anyhow::Result<Parts> {
-    Ok(Parts::install(&config.local.parts_directory()?).await?)
+async fn start(config: &Config, wanted: Wanted) -> anyhow::Result<LocalParts> {
+    let parts = Parts::install(&config.local.parts_directory()?, wanted).await?;
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    Ok(LocalParts::start(&config.local, &parts, &program).await?)
 }
 
 /// Brings everything up and lets it run until a signal, or until a local part cannot be kept running.
@@ -122,12 +132,25 @@ async fn bring_up(config: &Config, local: Option<&LocalParts>) -> anyhow::Result
     )?;
     tracing::info!("Kafka and ClickHouse answer after {:.1} s", begin.elapsed().as_secs_f32());
 
+    let left = limit.saturating_sub(begin.elapsed());
+    let set_up = tokio::time::timeout(left, set_up(&cluster, &database)).await;
+    set_up
+        .with_context(|| format!("Kafka and ClickHouse answer, but topics and schema were not there within {} s", limit.as_secs_f32()))??;
+    // Nobody may be reading, and it runs all the same.
+    if let Err(error) = answer(&summary(config, local)?) {
+        tracing::warn!("{error:#}");
+    }
+    Ok(())
+}
+
+/// Makes sure of the topics and the schema.
+async fn set_up(cluster: &Cluster, database: &Database) -> anyhow::Result<()> {
     let topics = cluster.ensure_topics().await?;
     let created: Vec<_> = topics.iter().filter(|(_, outcome)| *outcome == TopicOutcome::Created).map(|(name, _)| name.as_str()).collect();
     tracing::info!(topics = topics.len(), created = created.join(" "), "topics are there");
     let migrated = database.migrate().await?;
     tracing::info!(version = migrated.version, steps_taken = migrated.applied.join(" "), "schema is there");
-    answer(&summary(config, local)?)
+    Ok(())
 }
 
 /// What a person wants to know of a system that has come up.

@@ -41,8 +41,8 @@ fn the_default_file_can_be_used_as_it_is() {
 
 #[test]
 fn an_argument_that_makes_no_sense_is_named() {
-    let output = faultline(&["up", "--clickhouse", "somewhere"], &[]);
+    let output = faultline(&["up", "--kafak", "somewhere:9092"], &[]);
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2));
-    assert!(said.contains("somewhere") && said.contains("--clickhouse"), "{said}");
+    assert!(said.contains("--kafak") && said.contains("--kafka"), "{said}");
 }
