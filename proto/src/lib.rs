@@ -18,11 +18,11 @@ macro_rules! area {
 }
 
 area! {
-    /// The service between terminals and Faultline.
+    /// The service between terminals and Faultline: batches of events, and their acknowledgement.
     ingest
 }
 area! {
-    /// What terminals report: batches of events, each the outcome of one transaction attempt.
+    /// How one transaction attempt ended.
     outcome
 }
 area! {
@@ -39,10 +39,13 @@ pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descrip
 
 #[cfg(test)]
 mod tests {
-    use prost::Message;
-    use prost_types::{DescriptorProto, FileDescriptorSet};
+    use std::collections::HashMap;
 
-    use super::outcome::v1::{Event, Outcome, OutcomeBatch, Stage, TransactionType};
+    use prost::Message;
+    use prost_types::{FieldDescriptorProto, FileDescriptorSet};
+
+    use super::ingest::v1::{Event, OutcomeBatch};
+    use super::outcome::v1::{Outcome, Stage, TransactionType};
 
     fn contract() -> FileDescriptorSet {
         FileDescriptorSet::decode(super::DESCRIPTORS).unwrap()
@@ -66,23 +69,48 @@ mod tests {
         assert_eq!(OutcomeBatch::decode(batch.encode_to_vec().as_slice()), Ok(batch));
     }
 
+    /// Every field of the contract, as message and field, with its comment.
+    fn fields() -> Vec<(String, FieldDescriptorProto, String)> {
+        let mut fields = Vec::new();
+        for file in contract().file.iter().filter(|file| file.package().starts_with("faultline.")) {
+            let comments = file.source_code_info.iter().flat_map(|info| &info.location);
+            let comments: HashMap<&[i32], &str> = comments.map(|place| (place.path.as_slice(), place.leading_comments())).collect();
+            for (message_index, message) in (0..).zip(&file.message_type) {
+                assert!(message.nested_type.is_empty(), "{} has messages inside, which this does not visit", message.name());
+                for (field_index, field) in (0..).zip(&message.field) {
+                    // The numbers of `message_type` and `field` in descriptor.proto.
+                    let comment = comments.get([4, message_index, 2, field_index].as_slice()).copied().unwrap_or_default();
+                    fields.push((format!("{}.{}", message.name(), field.name()), field.clone(), comment.to_owned()));
+                }
+            }
+        }
+        assert!(fields.len() > 100, "only {} fields were found", fields.len());
+        fields
+    }
+
     /// A card number, a track or a PIN cannot be reported by mistake where there is no field for it.
     #[test]
     fn no_field_is_made_for_cardholder_data() {
-        fn visit(message: &DescriptorProto) {
-            for field in &message.field {
-                let name = field.name();
-                let words: Vec<&str> = name.split('_').collect();
-                for forbidden in ["pan", "track", "track1", "track2", "pin", "cvv", "cvc", "cvv2", "cardholder", "expiry"] {
-                    let harmless = ["pin_entry_ms", "pin_pad"].contains(&name);
-                    assert!(harmless || !words.contains(&forbidden), "{}.{name}", message.name());
-                }
+        for (name, field, _) in fields() {
+            let words: Vec<&str> = field.name().split('_').collect();
+            let pairs: Vec<String> = words.windows(2).map(|pair| pair.join("_")).collect();
+            for forbidden in
+                ["pan", "track", "track1", "track2", "pin", "cvv", "cvc", "cvv2", "cardholder", "expiry", "card_number", "account_number"]
+            {
+                let harmless = ["pin_entry_ms", "pin_pad"].contains(&field.name());
+                assert!(harmless || !(words.contains(&forbidden) || pairs.iter().any(|pair| pair == forbidden)), "{name}");
             }
-            message.nested_type.iter().for_each(visit);
         }
-        let contract = contract();
-        let files: Vec<_> = contract.file.iter().filter(|file| file.package().starts_with("faultline.")).collect();
-        assert!(files.len() >= 8, "{}", files.len());
-        files.iter().flat_map(|file| &file.message_type).for_each(visit);
+    }
+
+    #[test]
+    fn every_field_without_a_bound_of_its_own_states_its_limit() {
+        use prost_types::field_descriptor_proto::{Label, Type};
+        for (name, field, comment) in fields() {
+            let bounded = matches!(field.r#type(), Type::Bool | Type::Enum | Type::Message) && field.label() != Label::Repeated;
+            // The stages share one limit, stated once for all.
+            let stated = comment.contains("Limit: ") || name.starts_with("StageLatencies.");
+            assert!(bounded || stated, "{name} has no limit: {comment}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 -- identity (tenant, terminal, spool, sequence): the old verdict with sign -1, the new one with sign 1 and the next revision.
 -- `kafka_partition`, `kafka_offset` and `record_index` say which record an event came in, so that what is stored can be asked for.
 -- Numbers without a meaning of their own here (type, entry_mode, stage, ...) are those of the enumerations in proto/faultline/outcome/v1.
--- 0, an empty text and an empty array mean that the terminal did not say.
+-- 0, an empty text and an empty array mean that the terminal did not say, or measured less than one unit.
 CREATE TABLE IF NOT EXISTS outcomes (
     tenant LowCardinality(String) CODEC(ZSTD(1)),
     terminal String CODEC(ZSTD(1)),
@@ -44,6 +44,10 @@ CREATE TABLE IF NOT EXISTS outcomes (
     original_trace_number UInt32 CODEC(ZSTD(1)),
     original_batch_number UInt32 CODEC(ZSTD(1)),
     original_retrieval_reference String CODEC(ZSTD(1)),
+    original_terminal String CODEC(ZSTD(1)),
+    original_completed_at DateTime64(3, 'UTC') CODEC(ZSTD(1)),
+    original_order_number String CODEC(ZSTD(1)),
+    order_number String CODEC(ZSTD(1)),
     attempt UInt16 CODEC(ZSTD(1)),
     first_attempt_sequence UInt64 CODEC(ZSTD(1)),
 
@@ -51,7 +55,8 @@ CREATE TABLE IF NOT EXISTS outcomes (
     response_code LowCardinality(String) CODEC(ZSTD(1)),
     response_spec LowCardinality(String) CODEC(ZSTD(1)),
     money_outcome UInt16 CODEC(ZSTD(1)),
-    terminal_fault UInt16 CODEC(ZSTD(1)),
+    result UInt16 CODEC(ZSTD(1)),
+    terminal_condition UInt16 CODEC(ZSTD(1)),
     terminal_error_code LowCardinality(String) CODEC(ZSTD(1)),
     diagnostic String CODEC(ZSTD(1)),
     tvr UInt64 CODEC(ZSTD(1)),
@@ -65,6 +70,7 @@ CREATE TABLE IF NOT EXISTS outcomes (
     send_ms UInt32 CODEC(T64, ZSTD(1)),
     wait_ms UInt32 CODEC(T64, ZSTD(1)),
     print_ms UInt32 CODEC(T64, ZSTD(1)),
+    reversal_ms UInt32 CODEC(T64, ZSTD(1)),
     total_ms UInt32 CODEC(T64, ZSTD(1)),
     reader_reads UInt32 CODEC(ZSTD(1)),
     reader_failures UInt32 CODEC(ZSTD(1)),

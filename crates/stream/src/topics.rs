@@ -6,7 +6,7 @@ use std::fmt;
 /// Every topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Topic {
-    /// Batches of outcomes as terminals sent them, one record a batch (`faultline.outcome.v1.OutcomeBatch`), by terminal. Dated by the broker,
+    /// Batches of outcomes as terminals sent them, one record a batch (`faultline.ingest.v1.OutcomeBatch`), by terminal. Dated by the broker,
     /// since lag and watermark are counted from the moment of arrival.
     Outcomes,
     /// Records that could not be processed, with the reason.
