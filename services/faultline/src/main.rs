@@ -50,10 +50,18 @@ enum Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     // Before there are other threads: the launcher blocks signals, and threads inherit that.
-    if let Command::ClickhouseServer { library, directory } = &cli.command {
-        return exit(faultline_launcher::serve(library, directory).map_err(Into::into));
+    let result = match &cli.command {
+        Command::ClickhouseServer { library, directory } => faultline_launcher::serve(library, directory).map_err(Into::into),
+        _ => run(cli),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Not through the log: it may not be set up, and the last word is for whoever started this.
+            let _ = writeln!(std::io::stderr(), "error: {}", with_causes(error.as_ref()));
+            ExitCode::FAILURE
+        }
     }
-    exit(run(cli))
 }
 
 #[tokio::main]
@@ -63,7 +71,9 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Up(options) => up::run(config, options).await,
         Command::Parts { parts_dir } => {
-            config.local.parts_dir = parts_dir.unwrap_or(config.local.parts_dir);
+            if let Some(directory) = parts_dir {
+                config.local.parts_dir = directory;
+            }
             let directory = config.local.parts_directory()?;
             let wanted = Wanted { kafka: true, clickhouse: true };
             Parts::install(&directory, wanted).await?.verify(&directory).await?;
@@ -79,15 +89,4 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
 fn answer(text: &str) -> anyhow::Result<()> {
     let mut output = std::io::stdout().lock();
     output.write_all(text.as_bytes()).and_then(|()| output.flush()).context("cannot write to standard output")
-}
-
-fn exit(result: anyhow::Result<()>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // The log may not be set up, or be read by a machine.
-            let _ = writeln!(std::io::stderr(), "error: {}", with_causes(error.as_ref()));
-            ExitCode::FAILURE
-        }
-    }
 }
