@@ -64,7 +64,7 @@ pub enum HistoryError {
     },
     /// Another text was applied under the same number.
     #[error(
-        "step {version} ({name}) of its schema is not the one that this faultline has; it was made by an unreleased version, so make a new database"
+        "step {version} ({name}) of its schema is not the one that this faultline has; it was made by an unreleased version: take a new database (`clickhouse.database`) or, on one machine, a new --data-dir"
     )]
     Changed {
         /// Number of the step.

@@ -147,10 +147,14 @@ async fn bring_up(config: &Config, local: Option<&LocalParts>) -> anyhow::Result
 async fn set_up(cluster: &Cluster, database: &Database) -> anyhow::Result<()> {
     let topics = cluster.ensure_topics().await?;
     let created: Vec<_> = topics.iter().filter(|(_, outcome)| *outcome == TopicOutcome::Created).map(|(name, _)| name.as_str()).collect();
-    tracing::info!(topics = topics.len(), created = created.join(" "), "topics are there");
+    tracing::info!(topics = topics.len(), created = listed(&created), "topics are there");
     let migrated = database.migrate().await?;
-    tracing::info!(version = migrated.version, steps_taken = migrated.applied.join(" "), "schema is there");
+    tracing::info!(version = migrated.version, steps_taken = listed(&migrated.applied), "schema is there");
     Ok(())
+}
+
+fn listed(names: &[&str]) -> String {
+    if names.is_empty() { "none".into() } else { names.join(" ") }
 }
 
 /// What a person wants to know of a system that has come up.
