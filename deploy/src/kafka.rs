@@ -33,7 +33,8 @@ const UNFINISHED_STORAGE: &str = "log.unfinished";
 const LOG: &str = "kafka.log";
 /// The oldest Java that runs the Kafka of `pom.xml`.
 const JAVA_AT_LEAST: u32 = 17;
-/// A class-data archive of the broker's classes: with it a start takes about half the time (1.3 to 2.3 s instead of 3 to 3.5).
+/// A class-data archive of the broker's classes. With it `faultline up` has its answer after 1.3 s, without it after 2.0 s (medians of five starts
+/// on two cores, as its log says).
 const CLASS_ARCHIVE: &str = "kafka.jsa";
 /// What the broker logs when it serves.
 const STARTED: &str = "Kafka Server started";
@@ -69,10 +70,16 @@ pub(crate) async fn install(cache: &Path) -> Result<(), InstallError> {
         partial.verify(LIBS, SUMS).await?;
         partial.complete(&directory)?;
     }
-    if !directory.join(CLASS_ARCHIVE).exists() {
-        archive_classes(&KafkaProgram { java: java().await?, install: directory }).await;
+    let program = KafkaProgram { java: java().await?, install: directory };
+    if !has_class_archive(&program) {
+        archive_classes(&program).await;
     }
     Ok(())
+}
+
+/// Whether an installation got as far as the archive.
+pub(crate) fn has_class_archive(program: &KafkaProgram) -> bool {
+    program.install.join(CLASS_ARCHIVE).exists()
 }
 
 /// Compares every jar with its checksum.

@@ -192,8 +192,9 @@ impl LocalParts {
         let unusable = |source| StartError::DataDirectory { path: directory.clone(), source };
         // Others on this machine have no business in there.
         DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(unusable)?;
-        config.check_ports(parts)?;
+        // The lock first: who runs on this directory already has its ports too, and is the better explanation.
         let lock = lock(&directory)?;
+        config.check_ports(parts)?;
 
         let mut children = Vec::new();
         let mut kafka_brokers = None;

@@ -43,8 +43,9 @@ impl Parts {
     /// When a program is missing, a registry does not answer, or what arrives is not what is pinned.
     pub async fn install(cache: &Path, wanted: Wanted) -> Result<Parts, InstallError> {
         match Parts::find(cache, wanted).await {
-            Err(InstallError::Missing { .. }) => {}
-            found => return found,
+            Ok(parts) if parts.kafka.as_ref().is_none_or(kafka::has_class_archive) => return Ok(parts),
+            Ok(_) | Err(InstallError::Missing { .. }) => {}
+            Err(error) => return Err(error),
         }
         let _lock = CacheLock::take(cache).await?;
         if wanted.kafka {

@@ -1,6 +1,6 @@
 //! The topics, against a real Kafka.
 
-use faultline_stream::{Cluster, KafkaConfig, Topic, TopicOutcome};
+use faultline_stream::{Cluster, KafkaConfig, Topic, TopicState};
 
 use crate::sandbox::sandbox;
 
@@ -17,10 +17,10 @@ async fn topics_are_created_once_and_checked_ever_after() {
     let message = Cluster::new(&strict).unwrap().ensure_topics().await.unwrap_err().to_string();
     assert!(message.contains("1 of at least 3 replicas") && message.contains("min.insync.replicas=1"), "{message}");
 
-    let outcomes = |topics: &[(String, TopicOutcome)]| topics.iter().map(|(_, outcome)| *outcome).collect::<Vec<_>>();
+    let states = |topics: &[(String, TopicState)]| topics.iter().map(|(_, state)| *state).collect::<Vec<_>>();
     let (first, second) = tokio::join!(cluster.ensure_topics(), cluster.ensure_topics());
-    assert!([first.unwrap(), second.unwrap()].iter().any(|topics| outcomes(topics) == [TopicOutcome::Created; 4]));
-    assert_eq!(outcomes(&cluster.ensure_topics().await.unwrap()), [TopicOutcome::Present; 4]);
+    assert!([first.unwrap(), second.unwrap()].iter().any(|topics| states(topics) == [TopicState::Created; 4]));
+    assert_eq!(states(&cluster.ensure_topics().await.unwrap()), [TopicState::Present; 4]);
 
     let message = Cluster::new(&strict).unwrap().ensure_topics().await.unwrap_err().to_string();
     assert!(message.contains("may lose acknowledged events") && message.contains("allow_weak_durability"), "{message}");

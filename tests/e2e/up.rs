@@ -114,7 +114,9 @@ async fn a_second_one_is_told_that_the_directory_or_the_port_is_taken() {
     let up = Faultline::up(&local, &[]).until_up().await;
     let same_directory = LocalConfig { data_dir: local.data_dir.clone(), ..ports() };
     let in_use = format!("is in use by another faultline (process {})", up.pid());
-    Faultline::up(&same_directory, &[]).end().await.failed_saying(&[local.data_dir.to_str().unwrap(), &in_use]);
+    for same in [&same_directory, &local] {
+        Faultline::up(same, &[]).end().await.failed_saying(&[local.data_dir.to_str().unwrap(), &in_use]);
+    }
 
     let elsewhere = scratch("up");
     for (same_port, key, port) in [
@@ -195,6 +197,29 @@ async fn servers_that_do_not_answer_end_it_after_the_time_allowed() {
     // Kafka answers, ClickHouse does not.
     let ended = run(&["up", "--kafka", &sandbox().await.kafka.brokers, "--clickhouse", &clickhouse], &settings).await;
     ended.failed_saying(&["ClickHouse was not ready within 2 s", &clickhouse, "Connection refused"]);
+}
+
+/// A server that says that it is there and then does nothing.
+#[tokio::test]
+async fn a_server_that_hangs_after_its_first_answer_ends_it_after_the_time_allowed() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let clickhouse = format!("http://{}", listener.local_addr().unwrap());
+    let server = tokio::spawn(async move {
+        let (mut connection, _) = listener.accept().await.unwrap();
+        let mut request = [0; 4096];
+        while connection.read(&mut request).await.unwrap_or_default() > 0 {
+            let answers = request.windows(8).any(|words| words == b"SELECT 1");
+            if answers {
+                connection.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+            }
+            request.fill(0);
+        }
+    });
+    let settings = [("UP__READY_WITHIN", "3s".into()), ("KAFKA__TOPIC_PREFIX", "hangs".into())];
+    let arguments = ["up", "--kafka", &sandbox().await.kafka.brokers, "--clickhouse", &clickhouse, "--allow-weak-durability"];
+    run(&arguments, &settings).await.failed_saying(&["topics and schema were not there within 3 s"]);
+    server.abort();
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use rdkafka::metadata::MetadataTopic;
 use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext};
 use serde::{Deserialize, Serialize};
 
-use crate::topics::{Found, Safety, Topic, TopicOutcome, Wanted, Weakness};
+use crate::topics::{Found, Safety, Topic, TopicState, Wanted, Weakness};
 
 /// How long one question to the cluster may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -204,7 +204,7 @@ impl Cluster {
     /// # Errors
     /// When the cluster does not answer, a topic has another shape than Faultline needs, or acknowledged records would be lost with one
     /// machine and `allow_weak_durability` is not set.
-    pub async fn ensure_topics(&self) -> Result<Vec<(String, TopicOutcome)>, StreamError> {
+    pub async fn ensure_topics(&self) -> Result<Vec<(String, TopicState)>, StreamError> {
         let brokers = self.brokers(REQUEST_TIMEOUT).await.map_err(self.failed("say which brokers there are"))?;
         let safety = self.safety(brokers)?;
         let wanted = Topic::ALL.map(|topic| Wanted::new(topic, self.config.topic(topic), self.config.partitions, safety));
@@ -224,8 +224,8 @@ impl Cluster {
         }
         let missing: Vec<&Wanted> = wanted.iter().filter(|topic| !present.contains_key(&topic.name)).collect();
         self.create(&admin, &missing).await?;
-        let outcome = |name| if present.contains_key(name) { TopicOutcome::Present } else { TopicOutcome::Created };
-        Ok(wanted.iter().map(|topic| (topic.name.clone(), outcome(&topic.name))).collect())
+        let state = |name| if present.contains_key(name) { TopicState::Present } else { TopicState::Created };
+        Ok(wanted.iter().map(|topic| (topic.name.clone(), state(&topic.name))).collect())
     }
 
     /// How safe new topics are: as configured, or as safe as the brokers allow where the operator accepts that.

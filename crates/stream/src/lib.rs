@@ -4,4 +4,4 @@ mod cluster;
 mod topics;
 
 pub use cluster::{Cluster, KafkaConfig, StreamError};
-pub use topics::{Topic, TopicOutcome, Weakness};
+pub use topics::{Topic, TopicState, Weakness};

@@ -152,7 +152,7 @@ impl fmt::Display for Weakness {
 
 /// What became of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TopicOutcome {
+pub enum TopicState {
     /// It was missing, and was created.
     Created,
     /// It was there, and is as it should be.

@@ -8,7 +8,7 @@ use faultline_deploy::{LocalParts, Parts, Wanted};
 use faultline_runtime::readiness::wait_until_ready;
 use faultline_runtime::shutdown::StopSignals;
 use faultline_store::{ClickHouseConfig, Database};
-use faultline_stream::{Cluster, KafkaConfig, TopicOutcome};
+use faultline_stream::{Cluster, KafkaConfig, TopicState};
 use tokio::time::Instant;
 
 use crate::answer;
@@ -146,7 +146,7 @@ async fn bring_up(config: &Config, local: Option<&LocalParts>) -> anyhow::Result
 /// Makes sure of the topics and the schema.
 async fn set_up(cluster: &Cluster, database: &Database) -> anyhow::Result<()> {
     let topics = cluster.ensure_topics().await?;
-    let created: Vec<_> = topics.iter().filter(|(_, outcome)| *outcome == TopicOutcome::Created).map(|(name, _)| name.as_str()).collect();
+    let created: Vec<_> = topics.iter().filter(|(_, state)| *state == TopicState::Created).map(|(name, _)| name.as_str()).collect();
     tracing::info!(topics = topics.len(), created = listed(&created), "topics are there");
     let migrated = database.migrate().await?;
     tracing::info!(version = migrated.version, steps_taken = listed(&migrated.applied), "schema is there");
