@@ -13,7 +13,7 @@ use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::sandbox::{PATIENCE, program};
+use crate::sandbox::{PATIENCE, port, program};
 
 /// A running `faultline`.
 pub(crate) struct Faultline {
@@ -52,6 +52,11 @@ impl Faultline {
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let stderr = tokio::spawn(read_all(child.stderr.take().unwrap()));
         Faultline { child, stdout: Some(stdout), stderr }
+    }
+
+    /// Runs it to its end, without settings, and takes what it writes.
+    pub(crate) async fn output(arguments: &[&str]) -> std::process::Output {
+        Command::new(program()).args(arguments).output().await.unwrap()
     }
 
     /// Starts `up` with the data directory and ports of `local`.
@@ -118,9 +123,11 @@ impl Ended {
     }
 }
 
-/// The ports of `local` as settings.
+/// The ports of `local` as settings, and others for what listens beside them.
 pub(crate) fn settings(local: &LocalConfig) -> Vec<(&'static str, String)> {
     vec![
+        ("GATEWAY__LISTEN", format!("127.0.0.1:{}", port())),
+        ("MONITORING__LISTEN", format!("127.0.0.1:{}", port())),
         ("LOCAL__KAFKA_PORT", local.kafka_port.to_string()),
         ("LOCAL__KAFKA_CONTROLLER_PORT", local.kafka_controller_port.to_string()),
         ("LOCAL__CLICKHOUSE_HTTP_PORT", local.clickhouse_http_port.to_string()),

@@ -65,21 +65,24 @@ pub(crate) fn program() -> PathBuf {
     program
 }
 
-/// A configuration with ports that nobody uses. They are below those of outgoing connections, and each is given out once.
-pub(crate) fn ports() -> LocalConfig {
+/// A port that nobody uses, below those of outgoing connections. Each is given out once.
+pub(crate) fn port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let mut free = std::iter::repeat_with(|| {
         let taken = NEXT.fetch_add(1, Ordering::Relaxed);
         // Two test runs at the same time begin at different places.
         20_000 + (u16::try_from(std::process::id() % 100).unwrap() * 100 + taken) % 12_000
-    })
-    .filter(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok());
-    let mut next = || free.next().unwrap();
+    });
+    free.find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()).unwrap()
+}
+
+/// A configuration with ports that nobody uses.
+pub(crate) fn ports() -> LocalConfig {
     LocalConfig {
-        kafka_port: next(),
-        kafka_controller_port: next(),
-        clickhouse_http_port: next(),
-        clickhouse_native_port: next(),
+        kafka_port: port(),
+        kafka_controller_port: port(),
+        clickhouse_http_port: port(),
+        clickhouse_native_port: port(),
         kafka_heap_mib: 256,
         clickhouse_memory_mib: 1024,
         ..LocalConfig::default()

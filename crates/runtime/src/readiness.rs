@@ -1,16 +1,23 @@
-//! Waiting for a server that a process depends on: it keeps asking, and says why the answer is still no.
+//! Whether a process can do its work, and waiting for the servers that it depends on: it keeps asking, and says why the answer is still no.
 
+use std::collections::BTreeMap;
 use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::error::with_causes;
 
-/// Pause between two questions.
+/// Pause between two questions to a server that is being waited for.
 const PAUSE: Duration = Duration::from_millis(100);
 /// How often it is said that the answer is still no.
 const SAY_AGAIN: Duration = Duration::from_secs(5);
+/// Pause between two questions to a server that is being watched.
+const WATCH_PAUSE: Duration = Duration::from_secs(1);
+/// Where nothing was said yet about a part.
+const NOT_YET: &str = "is not known to work yet";
 
 /// A server did not become ready in the time allowed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,6 +55,93 @@ pub async fn wait_until_ready<E: Error>(
     timeout(limit, asking).await.map_err(|_| NotReady { what, limit, reason })
 }
 
+/// Whether a process can do its work: it can when each of its parts can. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Readiness {
+    /// By part, what is in its way; nothing where it works.
+    parts: Arc<watch::Sender<BTreeMap<&'static str, Option<String>>>>,
+}
+
+impl Readiness {
+    /// Of nothing: ready.
+    #[must_use]
+    pub fn new() -> Readiness {
+        Readiness::default()
+    }
+
+    /// Adds a part that is not ready until it is said to be.
+    pub fn expect(&self, part: &'static str) {
+        self.parts.send_modify(|parts| {
+            parts.entry(part).or_insert_with(|| Some(NOT_YET.into()));
+        });
+    }
+
+    /// Says how a part is. What changes is logged.
+    pub fn report(&self, part: &'static str, state: Result<(), String>) {
+        let obstacle = state.err();
+        self.parts.send_if_modified(|parts| {
+            let before = parts.get(part).cloned().flatten();
+            match (&before, &obstacle) {
+                (None, Some(reason)) => tracing::warn!(reason, "{part} is not ready"),
+                (Some(first), Some(reason)) if first == NOT_YET => tracing::warn!(reason, "{part} is not ready"),
+                (Some(_), None) => tracing::info!("{part} is ready"),
+                _ => {}
+            }
+            parts.insert(part, obstacle.clone()) != Some(obstacle)
+        });
+    }
+
+    /// Prepares a part, again and again until that succeeds, and says how the part is.
+    ///
+    /// # Errors
+    /// When preparing fails with an error that is not worth a retry.
+    pub async fn until_prepared<E: Error>(
+        &self,
+        part: &'static str,
+        mut prepare: impl AsyncFnMut() -> Result<(), E>,
+        is_worth_a_retry: impl Fn(&E) -> bool,
+    ) -> Result<(), E> {
+        loop {
+            match prepare().await {
+                Ok(()) => {
+                    self.report(part, Ok(()));
+                    return Ok(());
+                }
+                Err(error) if is_worth_a_retry(&error) => self.report(part, Err(with_causes(&error))),
+                Err(error) => return Err(error),
+            }
+            sleep(WATCH_PAUSE).await;
+        }
+    }
+
+    /// Asks `probe` again and again, for ever, and says how the part is.
+    pub async fn watch<E: Error>(&self, part: &'static str, mut probe: impl AsyncFnMut() -> Result<(), E>) -> ! {
+        loop {
+            let answer = probe().await;
+            self.report(part, answer.map_err(|error| with_causes(&error)));
+            sleep(WATCH_PAUSE).await;
+        }
+    }
+
+    /// What is in the way, a line a part: nothing when the process is ready.
+    #[must_use]
+    pub fn obstacles(&self) -> Vec<String> {
+        let parts = self.parts.borrow();
+        parts.iter().filter_map(|(part, obstacle)| Some(format!("{part}: {}", obstacle.as_ref()?))).collect()
+    }
+
+    /// Waits until every part that is known is ready.
+    pub async fn until_ready(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.parts.subscribe().wait_for(|parts| parts.values().all(Option::is_none)).await;
+    }
+
+    /// Waits until `ready` is no longer what the process is.
+    pub async fn until_not(&self, ready: bool) {
+        let _ = self.parts.subscribe().wait_for(|parts| parts.values().all(Option::is_none) != ready).await;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io;
@@ -81,5 +175,52 @@ mod tests {
     async fn a_question_that_is_never_answered_does_not_outlast_the_limit() {
         let ready = wait_until_ready("It", Duration::from_secs(1), async || std::future::pending::<io::Result<()>>().await).await;
         assert_eq!(ready.unwrap_err().reason, "no answer");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_is_ready_when_all_its_parts_are() {
+        let readiness = Readiness::new();
+        assert_eq!(readiness.obstacles(), [""; 0]);
+        readiness.expect("Kafka");
+        readiness.expect("ClickHouse");
+        assert_eq!(readiness.obstacles().len(), 2);
+
+        readiness.report("Kafka", Ok(()));
+        readiness.report("ClickHouse", Err("connection refused".into()));
+        assert_eq!(readiness.obstacles(), ["ClickHouse: connection refused"]);
+
+        // What is known of a part stays when it is expected once more.
+        readiness.expect("Kafka");
+        let waiting = tokio::spawn({
+            let readiness = readiness.clone();
+            async move { readiness.until_ready().await }
+        });
+        readiness.report("ClickHouse", Ok(()));
+        waiting.await.unwrap();
+        assert_eq!(readiness.obstacles(), [""; 0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_is_watched_may_go_and_come_back() {
+        let readiness = Readiness::new();
+        let mut answers = vec![Ok(()), Err(io::Error::other("gone")), Ok(())];
+        let watching = readiness.watch("It", async || match answers.pop() {
+            Some(answer) => answer,
+            None => std::future::pending().await,
+        });
+        let seeing = async {
+            let mut seen = Vec::new();
+            for _ in 0..3 {
+                sleep(WATCH_PAUSE - Duration::from_millis(1)).await;
+                seen.push(readiness.obstacles());
+                sleep(Duration::from_millis(1)).await;
+            }
+            seen
+        };
+        let seen = tokio::select! {
+            _ = watching => unreachable!(),
+            seen = seeing => seen,
+        };
+        assert_eq!(seen, [vec![], vec!["It: gone".to_owned()], vec![]]);
     }
 }

@@ -1,7 +1,17 @@
-//! How a process says what it does: one log on standard error, for people or for machines.
+//! How a process says what it does: one log on standard error, for people or for machines, and spans that belong to traces.
 
+use std::io::IsTerminal;
+
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use serde::{Deserialize, Serialize};
+use tracing::{Level, Subscriber};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 /// Settings of the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,21 +51,27 @@ pub enum TelemetryError {
         source: tracing_subscriber::filter::ParseError,
     },
     /// The process has a log already.
-    #[error("the log is already set up: {0}")]
-    Installed(Box<dyn std::error::Error + Send + Sync>),
+    #[error("the log is already set up")]
+    Installed(#[source] TryInitError),
 }
 
-/// Sets up the log of this process. Once.
+/// Sets up the log of this process, and the traces that its spans belong to. Once.
 ///
 /// # Errors
 /// When the filter cannot be understood, or the process has a log already.
 pub fn init(config: &LogConfig) -> Result<(), TelemetryError> {
     let filter = EnvFilter::try_new(&config.filter).map_err(|source| TelemetryError::Filter { filter: config.filter.clone(), source })?;
     // A log that nobody reads any more must not stop the work: without this, a failed write panics.
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
-    match config.format {
-        LogFormat::Human => log.with_target(false).with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
-        LogFormat::Json => log.json().flatten_event(true).try_init(),
-    }
-    .map_err(TelemetryError::Installed)
+    let log = fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
+    let log = match config.format {
+        LogFormat::Human => log.with_target(false).with_ansi(std::io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => log.json().flatten_event(true).boxed(),
+    };
+    tracing_subscriber::registry().with(log.with_filter(filter)).with(spans()).try_init().map_err(TelemetryError::Installed)
+}
+
+/// Gives each of our spans its place in a trace, whatever the log shows of it. No trace is sampled: nobody collects them yet.
+pub(crate) fn spans<S: Subscriber + for<'span> LookupSpan<'span>>() -> impl Layer<S> {
+    let tracer = SdkTracerProvider::builder().with_sampler(Sampler::AlwaysOff).build().tracer("faultline");
+    tracing_opentelemetry::layer().with_tracer(tracer).with_filter(Targets::new().with_target("faultline", Level::INFO))
 }

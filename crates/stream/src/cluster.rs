@@ -1,18 +1,18 @@
 //! A Kafka cluster as its administrator sees it.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, OwnedResourceSpecifier, ResourceSpecifier, TopicReplication};
-use rdkafka::client::{ClientContext, DefaultClientContext};
-use rdkafka::config::{ClientConfig, FromClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::{FromClientConfig, FromClientConfigAndContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::MetadataTopic;
 use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext};
-use serde::{Deserialize, Serialize};
 
-use crate::topics::{Found, Safety, Topic, TopicState, Wanted, Weakness};
+use crate::client::{KafkaConfig, Listener, StreamError, client_config};
+use crate::topics::{Found, Safety, Topic, TopicState, Wanted};
 
 /// How long one question to the cluster may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -23,124 +23,6 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 const LOG_PATIENCE: Duration = Duration::from_millis(10);
 
 type Admin = AdminClient<DefaultClientContext>;
-
-/// Settings of Kafka.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct KafkaConfig {
-    /// Bootstrap servers: `host:port`, several separated by commas.
-    pub brokers: String,
-    /// What the names of all topics begin with, before a dot.
-    pub topic_prefix: String,
-    /// Partitions of the outcomes topic. Fixed for life: it decides where a terminal's records are.
-    pub partitions: u32,
-    /// Replicas of every topic that is created.
-    pub replication_factor: u32,
-    /// Replicas that must have a record before it is acknowledged, for every topic that is created.
-    pub min_insync_replicas: u32,
-    /// Accepts topics with which the loss of one machine loses acknowledged records.
-    pub allow_weak_durability: bool,
-}
-
-impl Default for KafkaConfig {
-    fn default() -> Self {
-        KafkaConfig {
-            brokers: "127.0.0.1:9092".into(),
-            topic_prefix: "faultline".into(),
-            partitions: 32,
-            replication_factor: 3,
-            min_insync_replicas: 2,
-            allow_weak_durability: false,
-        }
-    }
-}
-
-impl KafkaConfig {
-    /// The name of a topic.
-    #[must_use]
-    pub fn topic(&self, topic: Topic) -> String {
-        format!("{}.{}", self.topic_prefix, topic.suffix())
-    }
-}
-
-/// What went wrong with Kafka.
-#[derive(Debug, thiserror::Error)]
-pub enum StreamError {
-    /// The configuration is not one.
-    #[error("Kafka at `{brokers}` (`kafka.brokers`)")]
-    Config {
-        /// Bootstrap servers.
-        brokers: String,
-        /// What librdkafka says.
-        source: KafkaError,
-    },
-    /// The prefix would make no names for topics.
-    #[error("`{0}` (`kafka.topic_prefix`) cannot begin the name of a topic: 1 to 100 of a-z, A-Z, 0-9, `.`, `_` and `-`")]
-    Prefix(String),
-    /// No broker can be reached.
-    #[error("Kafka at {brokers} cannot be reached: {reason}")]
-    Unreachable {
-        /// Bootstrap servers.
-        brokers: String,
-        /// What librdkafka's log says.
-        reason: String,
-    },
-    /// The cluster did not answer a question.
-    #[error("Kafka at {brokers} did not {what}")]
-    Request {
-        /// Bootstrap servers.
-        brokers: String,
-        /// What it was asked to do.
-        what: &'static str,
-        /// What librdkafka says.
-        source: KafkaError,
-    },
-    /// A topic could not be created.
-    #[error("topic {topic} cannot be created at {brokers}: {code}")]
-    Create {
-        /// The topic.
-        topic: String,
-        /// Bootstrap servers.
-        brokers: String,
-        /// The broker's answer.
-        code: RDKafkaErrorCode,
-    },
-    /// There are fewer brokers than replicas.
-    #[error(
-        "Kafka at {brokers} has {found} broker(s), and topics are to have {wanted} replicas (`kafka.replication_factor`). With fewer than 3, the \
-         loss of one machine loses acknowledged events; to accept that, set `kafka.allow_weak_durability = true` or --allow-weak-durability"
-    )]
-    TooFewBrokers {
-        /// Bootstrap servers.
-        brokers: String,
-        /// Brokers that there are.
-        found: usize,
-        /// Replicas that are wanted.
-        wanted: u32,
-    },
-    /// A topic that exists is not the one that Faultline needs.
-    #[error("topic {topic} at {brokers} {what}; Faultline cannot use it")]
-    Contradiction {
-        /// The topic.
-        topic: String,
-        /// Bootstrap servers.
-        brokers: String,
-        /// What differs.
-        what: String,
-    },
-    /// The loss of one machine would lose acknowledged events.
-    #[error(
-        "Kafka at {brokers} may lose acknowledged events, with one machine or during a stop of some days: {}. Mend the topics, or accept it: \
-         set `kafka.allow_weak_durability = true` or --allow-weak-durability",
-        weaknesses.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
-    )]
-    Weak {
-        /// Bootstrap servers.
-        brokers: String,
-        /// Everything that is weak.
-        weaknesses: Vec<Weakness>,
-    },
-}
 
 /// A Kafka cluster as its administrator sees it. Needs no answer to be made.
 #[derive(Clone)]
@@ -206,11 +88,16 @@ impl Cluster {
     /// machine and `allow_weak_durability` is not set.
     pub async fn ensure_topics(&self) -> Result<Vec<(String, TopicState)>, StreamError> {
         let brokers = self.brokers(REQUEST_TIMEOUT).await.map_err(self.failed("say which brokers there are"))?;
-        let safety = self.safety(brokers)?;
+        let safety = self.safety(brokers);
         let wanted = Topic::ALL.map(|topic| Wanted::new(topic, self.config.topic(topic), self.config.partitions, safety));
         let admin = AdminClient::from_config(&client_config(&self.config)).map_err(self.failed("take an administrator"))?;
         let present = self.find(&admin, &wanted).await?;
 
+        let missing: Vec<&Wanted> = wanted.iter().filter(|topic| !present.contains_key(&topic.name)).collect();
+        if !missing.is_empty() && safety.replicas < self.config.replication_factor && !self.config.allow_weak_durability {
+            let wanted = self.config.replication_factor;
+            return Err(StreamError::TooFewBrokers { brokers: self.config.brokers.clone(), found: brokers, wanted });
+        }
         let mut weaknesses = Vec::new();
         for topic in &wanted {
             let found = present.get(&topic.name);
@@ -222,21 +109,15 @@ impl Cluster {
         if !weaknesses.is_empty() && !self.config.allow_weak_durability {
             return Err(StreamError::Weak { brokers: self.config.brokers.clone(), weaknesses });
         }
-        let missing: Vec<&Wanted> = wanted.iter().filter(|topic| !present.contains_key(&topic.name)).collect();
         self.create(&admin, &missing).await?;
         let state = |name| if present.contains_key(name) { TopicState::Present } else { TopicState::Created };
         Ok(wanted.iter().map(|topic| (topic.name.clone(), state(&topic.name))).collect())
     }
 
-    /// How safe new topics are: as configured, or as safe as the brokers allow where the operator accepts that.
-    fn safety(&self, brokers: usize) -> Result<Safety, StreamError> {
-        let wanted = self.config.replication_factor;
-        let possible = u32::try_from(brokers).unwrap_or(u32::MAX);
-        if possible < wanted && !self.config.allow_weak_durability {
-            return Err(StreamError::TooFewBrokers { brokers: self.config.brokers.clone(), found: brokers, wanted });
-        }
-        let replicas = wanted.min(possible);
-        Ok(Safety { replicas, min_insync_replicas: self.config.min_insync_replicas.min(replicas) })
+    /// How safe new topics can be: as configured, as far as there are brokers.
+    fn safety(&self, brokers: usize) -> Safety {
+        let replicas = self.config.replication_factor.min(u32::try_from(brokers).unwrap_or(u32::MAX));
+        Safety { replicas, min_insync_replicas: self.config.min_insync_replicas.min(replicas) }
     }
 
     /// Those of `topics` that exist, as they are, by name.
@@ -290,14 +171,6 @@ impl Cluster {
     }
 }
 
-fn client_config(config: &KafkaConfig) -> ClientConfig {
-    let mut client = ClientConfig::new();
-    client.set("bootstrap.servers", &config.brokers).set("client.id", "faultline");
-    // A broker that is just starting is asked again soon.
-    client.set("reconnect.backoff.ms", "50").set("reconnect.backoff.max.ms", "500");
-    client
-}
-
 fn options() -> AdminOptions {
     AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT)).operation_timeout(Some(REQUEST_TIMEOUT))
 }
@@ -308,34 +181,6 @@ fn shape(topic: &MetadataTopic) -> Found {
         partitions: u32::try_from(topic.partitions().len()).unwrap_or(u32::MAX),
         replicas: u32::try_from(fewest).unwrap_or(u32::MAX),
         ..Found::default()
-    }
-}
-
-/// Listens to librdkafka, and keeps what went wrong last: its log is the only place where it says why a broker cannot be reached.
-#[derive(Default)]
-struct Listener {
-    last_problem: Mutex<Option<String>>,
-}
-
-impl Listener {
-    fn last_problem(&self) -> Option<String> {
-        self.last_problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-impl ClientContext for Listener {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        tracing::debug!(facility, ?level, message, "librdkafka");
-        if facility == "FAIL" {
-            // "[thrd:...]: host:port/bootstrap: Connect to ... failed: Connection refused (after 0ms in state CONNECT)"
-            let what = message.split_once("]: ").map_or(message, |(_, rest)| rest);
-            let what = what.split_once(" (after ").map_or(what, |(what, _)| what);
-            *self.last_problem.lock().unwrap_or_else(PoisonError::into_inner) = Some(what.to_owned());
-        }
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "librdkafka");
     }
 }
 

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use faultline_deploy::LocalConfig;
+use faultline_gateway::GatewayConfig;
+use faultline_runtime::monitoring::MonitoringConfig;
 use faultline_runtime::telemetry::LogConfig;
 use faultline_store::ClickHouseConfig;
 use faultline_stream::KafkaConfig;
@@ -16,10 +18,12 @@ pub(crate) const DEFAULT_FILE: &str = include_str!("../faultline.toml");
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
     pub(crate) log: LogConfig,
+    pub(crate) monitoring: MonitoringConfig,
     pub(crate) up: UpConfig,
     pub(crate) local: LocalConfig,
     pub(crate) kafka: KafkaConfig,
     pub(crate) clickhouse: ClickHouseConfig,
+    pub(crate) gateway: GatewayConfig,
 }
 
 /// Settings of `faultline up`.

@@ -1,6 +1,8 @@
 //! `faultline`: every service and tool of Faultline in one program.
 
 mod config;
+mod service;
+mod token;
 mod up;
 
 use std::io::Write;
@@ -30,6 +32,10 @@ struct Cli {
 enum Command {
     /// Run everything on this machine until Ctrl-C: Kafka, ClickHouse, and what works on them.
     Up(up::Options),
+    /// Run the gateway: terminals' batches over gRPC into Kafka.
+    Gateway,
+    /// Make a bearer token for a terminal, and print it: the only time that it is shown.
+    Token(token::Options),
     /// Fetch and verify the programs of Kafka and ClickHouse that `up` runs. Does nothing when they are there.
     Parts {
         /// Where to keep them [default: faultline/parts in the user's cache directory]
@@ -70,6 +76,8 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     telemetry::init(&config.log)?;
     match cli.command {
         Command::Up(options) => up::run(config, options).await,
+        Command::Gateway => service::gateway(config).await,
+        Command::Token(options) => answer(&format!("{}\n", token::add(&options)?)),
         Command::Parts { parts_dir } => {
             if let Some(directory) = parts_dir {
                 config.local.parts_dir = directory;

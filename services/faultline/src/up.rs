@@ -1,18 +1,25 @@
 //! `faultline up`: everything on this machine, as long as it is wanted.
 
-use std::path::PathBuf;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use faultline_deploy::{LocalParts, Parts, Wanted};
+use faultline_gateway::Gateway;
 use faultline_runtime::readiness::wait_until_ready;
 use faultline_runtime::shutdown::StopSignals;
 use faultline_store::{ClickHouseConfig, Database};
 use faultline_stream::{Cluster, KafkaConfig, TopicState};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
-use crate::answer;
 use crate::config::Config;
+use crate::service::{Process, bind};
+use crate::{answer, token};
+
+/// The tenant of the token that is made where none is configured.
+const TRIAL_TENANT: &str = "demo";
 
 /// What the command line says about `up`; it wins over the configuration.
 #[derive(Debug, Args)]
@@ -58,12 +65,13 @@ impl Options {
     }
 }
 
-/// Parts are installed, started, asked until they answer, given topics and schema; then this waits for a signal, and stops them.
+/// Parts are installed, started, asked until they answer, given topics and schema; the services run on them until a signal; then all is
+/// stopped, the services first.
 pub(crate) async fn run(mut config: Config, options: Options) -> anyhow::Result<()> {
     let mut signals = StopSignals::catch().context("cannot catch signals")?;
     let wanted = options.apply(&mut config)?;
     if wanted == (Wanted { kafka: false, clickhouse: false }) {
-        return until_stopped(&config, None, &mut signals).await;
+        return serve(config, None, &mut signals).await;
     }
     let local = tokio::select! {
         local = start(&config, wanted) => local?,
@@ -85,8 +93,8 @@ pub(crate) async fn run(mut config: Config, options: Options) -> anyhow::Result<
         config.clickhouse.user.clone_from(&access.user);
         config.clickhouse.password = access.password.clone().into();
     }
-    let outcome = until_stopped(&config, Some(&local), &mut signals).await;
-    tracing::info!("stopping; a second Ctrl-C ends everything at once");
+    let outcome = serve(config, Some(&local), &mut signals).await;
+    tracing::info!("stopping Kafka and ClickHouse; a second Ctrl-C ends everything at once");
     tokio::select! {
         () = local.stop() => outcome,
         signal = signals.next() => bail!("ended at once by a second signal ({signal}), without waiting for Kafka and ClickHouse to stop"),
@@ -100,7 +108,39 @@ async fn start(config: &Config, wanted: Wanted) -> anyhow::Result<LocalParts> {
 }
 
 /// Brings everything up and lets it run until a signal, or until a local part cannot be kept running.
-async fn until_stopped(config: &Config, local: Option<&LocalParts>, signals: &mut StopSignals) -> anyhow::Result<()> {
+async fn serve(mut config: Config, local: Option<&LocalParts>, signals: &mut StopSignals) -> anyhow::Result<()> {
+    let token = provide_token(&mut config)?;
+    let process = Process::bind(&config).await?;
+    let gateway = Gateway::new(&config.gateway, &config.kafka, &process.readiness)?;
+    let listener = bind(config.gateway.listen, "gateway.listen").await?;
+
+    let (readiness, stop) = (process.readiness.clone(), process.stop.clone());
+    let begin = Instant::now();
+    let coming_up = async {
+        tokio::select! {
+            up = bring_up(&config, begin) => up?,
+            () = stop.cancelled() => return Ok(()),
+        }
+        let announcing = async {
+            let left = config.up.ready_within.saturating_sub(begin.elapsed());
+            if timeout(left, readiness.until_ready()).await.is_err() {
+                let seconds = config.up.ready_within.as_secs_f32();
+                bail!(
+                    "Kafka and ClickHouse answer, but the services were not ready within {seconds} s: {}",
+                    readiness.obstacles().join("; ")
+                );
+            }
+            // Nobody may be reading, and it runs all the same.
+            if let Err(error) = answer(&summary(&config, local, token.as_deref())?) {
+                tracing::warn!("{error:#}");
+            }
+            std::future::pending().await
+        };
+        tokio::select! {
+            served = Box::pin(gateway.serve(listener, stop.clone())) => Ok(served?),
+            failed = announcing => failed,
+        }
+    };
     let gave_up = async {
         match local {
             Some(local) => local.gave_up().await,
@@ -108,21 +148,16 @@ async fn until_stopped(config: &Config, local: Option<&LocalParts>, signals: &mu
         }
     };
     let running = async {
-        bring_up(config, local).await?;
-        std::future::pending::<anyhow::Result<()>>().await
-    };
-    tokio::select! {
-        result = running => result,
-        given_up = gave_up => Err(given_up.into()),
-        signal = signals.next() => {
-            tracing::info!(signal, "asked to stop");
-            Ok(())
+        tokio::select! {
+            result = coming_up => result,
+            given_up = gave_up => Err(given_up.into()),
         }
-    }
+    };
+    process.run_until_stopped(running, signals).await
 }
 
-async fn bring_up(config: &Config, local: Option<&LocalParts>) -> anyhow::Result<()> {
-    let begin = Instant::now();
+/// Waits for Kafka and ClickHouse, and gives them topics and schema.
+async fn bring_up(config: &Config, begin: Instant) -> anyhow::Result<()> {
     let limit = config.up.ready_within;
     let cluster = Cluster::new(&config.kafka)?;
     let database = Database::new(&config.clickhouse)?;
@@ -133,14 +168,30 @@ async fn bring_up(config: &Config, local: Option<&LocalParts>) -> anyhow::Result
     tracing::info!("Kafka and ClickHouse answer after {:.1} s", begin.elapsed().as_secs_f32());
 
     let left = limit.saturating_sub(begin.elapsed());
-    let set_up = tokio::time::timeout(left, set_up(&cluster, &database)).await;
-    set_up
-        .with_context(|| format!("Kafka and ClickHouse answer, but topics and schema were not there within {} s", limit.as_secs_f32()))??;
-    // Nobody may be reading, and it runs all the same.
-    if let Err(error) = answer(&summary(config, local)?) {
-        tracing::warn!("{error:#}");
+    let set_up = timeout(left, set_up(&cluster, &database)).await;
+    set_up.with_context(|| format!("Kafka and ClickHouse answer, but topics and schema were not there within {} s", limit.as_secs_f32()))?
+}
+
+/// Makes a file with one token, of a tenant for trying things out, where none is configured. Returns the file that has the token itself.
+fn provide_token(config: &mut Config) -> anyhow::Result<Option<PathBuf>> {
+    if !config.gateway.token_file.as_os_str().is_empty() {
+        return Ok(None);
     }
-    Ok(())
+    let directory = config.local.data_directory()?.join("gateway");
+    let (file, token_file) = (directory.join("tokens"), directory.join("token"));
+    if !file.exists() {
+        let token = token::random();
+        let line = faultline_gateway::credential(&token, TRIAL_TENANT, None).map_err(|reason| anyhow!(reason))?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&directory)
+            .and_then(|()| token::write_private(&token_file, &format!("{token}\n")))
+            .and_then(|()| token::write_private(&file, &line))
+            .with_context(|| format!("cannot make a token in {}", directory.display()))?;
+    }
+    config.gateway.token_file = file;
+    Ok(Some(token_file))
 }
 
 /// Makes sure of the topics and the schema.
@@ -158,8 +209,14 @@ fn listed(names: &[&str]) -> String {
 }
 
 /// What a person wants to know of a system that has come up.
-fn summary(config: &Config, local: Option<&LocalParts>) -> anyhow::Result<String> {
-    let mut text = format!("\nFaultline is up.\n\n  Kafka       {}\n", config.kafka.brokers);
+fn summary(config: &Config, local: Option<&LocalParts>, token: Option<&Path>) -> anyhow::Result<String> {
+    let scheme = if config.gateway.tls_key_file.as_os_str().is_empty() { "http" } else { "https" };
+    let mut text = format!("\nFaultline is up.\n\n  Terminals   {scheme}://{} (gRPC)\n", config.gateway.listen);
+    if let Some(token) = token {
+        text.push_str(&format!("              token of tenant {TRIAL_TENANT} in {}\n", token.display()));
+    }
+    text.push_str(&format!("  Monitoring  http://{}/metrics, /readyz, /livez\n", config.monitoring.listen));
+    text.push_str(&format!("  Kafka       {}\n", config.kafka.brokers));
     text.push_str(&format!(
         "  ClickHouse  {}, database {}, user {}\n",
         config.clickhouse.url, config.clickhouse.database, config.clickhouse.user

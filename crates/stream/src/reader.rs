@@ -1,0 +1,97 @@
+//! Reading a topic from its beginning to where it ends now.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use rdkafka::config::FromClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::{Offset, TopicPartitionList};
+
+use crate::client::{KafkaConfig, StreamError, client_config};
+
+/// How long one question to the cluster, or the next record, may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A record as Kafka has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    /// Partition it is in.
+    pub partition: i32,
+    /// Its place there.
+    pub offset: i64,
+    /// When the broker appended it (or its producer made it, as the topic is configured), in milliseconds since 1970-01-01 UTC.
+    pub timestamp_ms: Option<i64>,
+    /// Its key.
+    pub key: Option<Bytes>,
+    /// Its value. Empty also where it has none.
+    pub value: Bytes,
+    /// Its headers, in order.
+    pub headers: Vec<(String, Bytes)>,
+}
+
+impl Record {
+    /// The value of the last header of this name.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&Bytes> {
+        self.headers.iter().rev().find(|(header, _)| header == name).map(|(_, value)| value)
+    }
+}
+
+impl From<&BorrowedMessage<'_>> for Record {
+    fn from(message: &BorrowedMessage<'_>) -> Record {
+        let headers = message.headers().into_iter().flat_map(Headers::iter);
+        Record {
+            partition: message.partition(),
+            offset: message.offset(),
+            timestamp_ms: message.timestamp().to_millis(),
+            key: message.key().map(Bytes::copy_from_slice),
+            value: message.payload().map(Bytes::copy_from_slice).unwrap_or_default(),
+            headers: headers.map(|header| (header.key.to_owned(), Bytes::copy_from_slice(header.value.unwrap_or_default()))).collect(),
+        }
+    }
+}
+
+/// Every record of a topic from its beginning to where each partition ends now, in order within a partition.
+///
+/// # Errors
+/// When the cluster does not answer, or there is no such topic.
+pub async fn read_to_end(config: &KafkaConfig, topic: &str) -> Result<Vec<Record>, StreamError> {
+    let brokers = config.brokers.clone();
+    let mut client = client_config(config);
+    client.set("group.id", "faultline-reader").set("enable.auto.commit", "false");
+    client.set("enable.partition.eof", "true").set("isolation.level", "read_committed");
+    let topic = topic.to_owned();
+    let reading = tokio::task::spawn_blocking(move || {
+        let consumer: BaseConsumer = FromClientConfig::from_config(&client)?;
+        read(&consumer, &topic)
+    });
+    let records = reading.await.unwrap_or(Err(KafkaError::Canceled));
+    records.map_err(|source| StreamError::Request { brokers, what: "let a topic be read", source })
+}
+
+fn read(consumer: &BaseConsumer, topic: &str) -> Result<Vec<Record>, KafkaError> {
+    let metadata = consumer.fetch_metadata(Some(topic), PATIENCE)?;
+    let mut partitions = TopicPartitionList::new();
+    for found in metadata.topics() {
+        if let Some(error) = found.error() {
+            return Err(KafkaError::MetadataFetch(error.into()));
+        }
+        for partition in found.partitions() {
+            partitions.add_partition_offset(topic, partition.id(), Offset::Beginning)?;
+        }
+    }
+    consumer.assign(&partitions)?;
+    let mut unfinished = partitions.count();
+    let mut records = Vec::new();
+    while unfinished > 0 {
+        match consumer.poll(PATIENCE) {
+            Some(Ok(message)) => records.push(Record::from(&message)),
+            Some(Err(KafkaError::PartitionEOF(_))) => unfinished -= 1,
+            Some(Err(error)) => return Err(error),
+            None => return Err(KafkaError::MessageConsumption(rdkafka::types::RDKafkaErrorCode::OperationTimedOut)),
+        }
+    }
+    Ok(records)
+}

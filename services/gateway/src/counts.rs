@@ -1,0 +1,102 @@
+//! What the gateway counts: the fate of every call, batch and event. `/metrics` says what each figure means.
+
+use std::time::Duration;
+
+use faultline_proto::ingest::v1::BatchAcknowledgement;
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+
+use crate::admission::Noticed;
+use crate::problem::Problem;
+
+/// Tells the exporter what the figures are.
+pub(crate) fn describe() {
+    describe_counter!(
+        "faultline_gateway_batches_total",
+        "Batches by fate: stored, empty (nothing in it was taken), invalid, shed, unavailable, unauthenticated, going_down"
+    );
+    describe_counter!(
+        "faultline_gateway_events_total",
+        "Events of answered batches by fate: accepted, redacted (accepted, with card numbers overwritten), refused"
+    );
+    describe_counter!("faultline_gateway_refused_events_total", "Refused events by reason and offending field");
+    describe_counter!("faultline_gateway_ignored_parts_total", "Health samples, dropped ranges and profile fields left out, by part");
+    describe_counter!("faultline_gateway_unknown_values_total", "Values of a newer contract that were taken, by field");
+    describe_counter!("faultline_gateway_unknown_messages_total", "Messages of a newer contract that were passed over");
+    describe_counter!(
+        "faultline_gateway_event_clocks_total",
+        "Accepted events by what dates them: age, corrected (the terminal's clock), uncertain"
+    );
+    describe_counter!("faultline_gateway_stored_bytes_total", Unit::Bytes, "Bytes of stored batches");
+    describe_gauge!("faultline_gateway_streams", "Open streams");
+    describe_gauge!("faultline_gateway_tokens", "Tokens in force");
+    describe_gauge!("faultline_gateway_in_flight_bytes", Unit::Bytes, "Batches waiting for Kafka");
+    describe_gauge!("faultline_gateway_in_flight_limit_bytes", Unit::Bytes, "Most that may wait for Kafka; beyond, load is shed");
+    describe_histogram!(
+        "faultline_gateway_delivery_seconds",
+        Unit::Seconds,
+        "From handing a batch to Kafka to its acknowledgement by every in-sync replica"
+    );
+}
+
+/// A batch was answered.
+pub(crate) fn answered(tenant: &str, acknowledgement: &BatchAcknowledgement, noticed: &Noticed, stored: bool) {
+    let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+    let refused = count(acknowledgement.refusals.len());
+    let redacted = count(acknowledgement.redacted_sequences.len());
+    let accepted = count(noticed.events) - refused - redacted;
+    counter!("faultline_gateway_batches_total", "fate" => if stored { "stored" } else { "empty" }).increment(1);
+    for (fate, number) in [("accepted", accepted), ("redacted", redacted), ("refused", refused)] {
+        if number > 0 {
+            counter!("faultline_gateway_events_total", "fate" => fate, "tenant" => tenant.to_owned()).increment(number);
+        }
+    }
+    for (&(reason, field), &number) in &noticed.refusals {
+        counter!("faultline_gateway_refused_events_total", "reason" => reason, "field" => field).increment(number);
+    }
+    for (&part, &number) in &noticed.ignored {
+        counter!("faultline_gateway_ignored_parts_total", "part" => part).increment(number);
+    }
+    for (&field, &number) in &noticed.unknown_values {
+        counter!("faultline_gateway_unknown_values_total", "field" => field).increment(number);
+    }
+    for (&clock, &number) in &noticed.clocks {
+        counter!("faultline_gateway_event_clocks_total", "clock" => clock).increment(number);
+    }
+}
+
+/// Kafka has a batch.
+pub(crate) fn stored(bytes: usize, took: Duration) {
+    counter!("faultline_gateway_stored_bytes_total").increment(u64::try_from(bytes).unwrap_or(u64::MAX));
+    histogram!("faultline_gateway_delivery_seconds").record(took);
+}
+
+/// A call or a batch was not answered as asked.
+pub(crate) fn failed(problem: &Problem) {
+    counter!("faultline_gateway_batches_total", "fate" => problem.fate()).increment(1);
+}
+
+/// A message of a newer contract was passed over.
+pub(crate) fn unknown_message() {
+    counter!("faultline_gateway_unknown_messages_total").increment(1);
+}
+
+/// Tokens in force.
+pub(crate) fn tokens(count: usize) {
+    gauge!("faultline_gateway_tokens").set(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
+}
+
+/// One open stream, until it is dropped.
+pub(crate) struct OpenStream;
+
+impl OpenStream {
+    pub(crate) fn new() -> OpenStream {
+        gauge!("faultline_gateway_streams").increment(1);
+        OpenStream
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        gauge!("faultline_gateway_streams").decrement(1);
+    }
+}

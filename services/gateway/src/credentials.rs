@@ -1,0 +1,224 @@
+//! Who may report, and as what: a file of hashed bearer tokens.
+//!
+//! A line is `<SHA-256 of the token, 64 hexadecimal digits> <tenant> <terminal>`; a terminal of `*` stands for every terminal of the tenant. Empty
+//! lines and what follows a `#` do not count. Tokens are random and long, so a plain hash gives nothing away (a password would
+//! need a slow one).
+
+use std::collections::HashMap;
+use std::fs::{File, Metadata};
+use std::io::{self, BufRead, BufReader};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use faultline_runtime::error::with_causes;
+
+/// How often the file is looked at.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
+type Hash = [u8; 32];
+
+/// What a token stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) tenant: Arc<str>,
+    /// None: every terminal of the tenant.
+    pub(crate) terminal: Option<Arc<str>>,
+}
+
+/// A file of credentials that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CredentialsError {
+    /// It cannot be read.
+    #[error("cannot read the tokens in {} (`gateway.token_file`)", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What happened.
+        source: io::Error,
+    },
+    /// A line is not a credential. The line itself is not shown: it may hold a token.
+    #[error("the tokens in {} (`gateway.token_file`): line {line} {reason}", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// The line, counting from 1.
+        line: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Nobody could report.
+    #[error("there are no tokens in {} (`gateway.token_file`)", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// Every credential of a file.
+#[derive(Debug, Default)]
+pub(crate) struct Credentials(HashMap<Hash, Identity>);
+
+impl Credentials {
+    pub(crate) fn load(path: &Path) -> Result<Credentials, CredentialsError> {
+        let unreadable = |source| CredentialsError::Read { path: path.to_path_buf(), source };
+        let mut credentials = HashMap::new();
+        let mut tenants: HashMap<String, Arc<str>> = HashMap::new();
+        for (index, line) in BufReader::new(File::open(path).map_err(unreadable)?).lines().enumerate() {
+            let text = line.map_err(unreadable)?;
+            let wrong = |reason: String| CredentialsError::Line { path: path.to_path_buf(), line: index + 1, reason };
+            let Some(parsed) = parse(&text).map_err(wrong)? else { continue };
+            let tenant = Arc::clone(tenants.entry(parsed.tenant.to_owned()).or_insert_with(|| Arc::from(parsed.tenant)));
+            let identity = Identity { tenant, terminal: parsed.terminal.map(Arc::from) };
+            if credentials.insert(parsed.hash, identity).is_some() {
+                return Err(wrong("has a token that an earlier line has too".into()));
+            }
+        }
+        if credentials.is_empty() {
+            return Err(CredentialsError::Empty { path: path.to_path_buf() });
+        }
+        Ok(Credentials(credentials))
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// What a token stands for, and its hash, by which it can be looked up again.
+    pub(crate) fn identify(&self, token: &str) -> Option<(Hash, Identity)> {
+        let hash = Hash::from(Sha256::digest(token));
+        Some((hash, self.find(&hash)?.clone()))
+    }
+
+    pub(crate) fn find(&self, hash: &Hash) -> Option<&Identity> {
+        self.0.get(hash)
+    }
+}
+
+struct Line<'a> {
+    hash: Hash,
+    tenant: &'a str,
+    terminal: Option<&'a str>,
+}
+
+fn parse(line: &str) -> Result<Option<Line<'_>>, String> {
+    let content = line.split_once('#').map_or(line, |(content, _)| content);
+    let mut words = content.split_whitespace();
+    let Some(hash) = words.next() else { return Ok(None) };
+    let (Some(tenant), Some(terminal), None) = (words.next(), words.next(), words.next()) else {
+        return Err("is not a SHA-256, a tenant and a terminal".into());
+    };
+    let mut bytes = Hash::default();
+    hex::decode_to_slice(hash, &mut bytes).map_err(|_| "does not begin with the 64 hexadecimal digits of a SHA-256".to_owned())?;
+    name("tenant", tenant)?;
+    if terminal != "*" {
+        name("terminal", terminal)?;
+    }
+    Ok(Some(Line { hash: bytes, tenant, terminal: (terminal != "*").then_some(terminal) }))
+}
+
+fn name(what: &str, value: &str) -> Result<(), String> {
+    let right = value.len() <= 32 && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+    if right { Ok(()) } else { Err(format!("has the {what} `{}`, which is not 1 to 32 of A-Z a-z 0-9 . _ -", value.escape_debug())) }
+}
+
+/// The line for a new token.
+///
+/// # Errors
+/// With what is wrong with the tenant or the terminal.
+pub fn line(token: &str, tenant: &str, terminal: Option<&str>) -> Result<String, String> {
+    name("tenant", tenant)?;
+    terminal.map_or(Ok(()), |terminal| name("terminal", terminal))?;
+    Ok(format!("{} {tenant} {}\n", hex::encode(Sha256::digest(token)), terminal.unwrap_or("*")))
+}
+
+/// Loads the file again whenever it changes, for ever. One that cannot be used is said, and the last that could stays in force.
+pub(crate) async fn follow(path: PathBuf, mut seen: Option<Version>, credentials: watch::Sender<Credentials>) {
+    loop {
+        sleep(LOOK_AGAIN).await;
+        let now = version(&path);
+        if now == seen {
+            continue;
+        }
+        seen = now;
+        let loading = {
+            let path = path.clone();
+            tokio::task::spawn_blocking(move || Credentials::load(&path))
+        };
+        match loading.await {
+            Ok(Ok(loaded)) => {
+                tracing::info!(tokens = loaded.count(), "the tokens were loaded again");
+                credentials.send_replace(loaded);
+            }
+            Ok(Err(error)) => tracing::error!(reason = with_causes(&error), "the tokens stay as they were"),
+            Err(_) => return,
+        }
+    }
+}
+
+/// What changes when a file does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Version {
+    inode: u64,
+    size: u64,
+    changed: (i64, i64),
+}
+
+/// None where there is no file.
+pub(crate) fn version(path: &Path) -> Option<Version> {
+    let of = |file: Metadata| Version { inode: file.ino(), size: file.size(), changed: (file.ctime(), file.ctime_nsec()) };
+    std::fs::metadata(path).ok().map(of)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Credentials, CredentialsError> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tokens");
+        std::fs::write(&path, text).unwrap();
+        Credentials::load(&path)
+    }
+
+    #[test]
+    fn a_token_stands_for_its_tenant_and_terminal() {
+        let text =
+            format!("# ours\n\n{}{} # all\n", line("one", "acme", Some("T-1")).unwrap(), line("all", "acme", None).unwrap().trim_end());
+        let credentials = load(&text).unwrap();
+        let (hash, one) = credentials.identify("one").unwrap();
+        assert_eq!((one.tenant.as_ref(), one.terminal.as_deref()), ("acme", Some("T-1")));
+        assert_eq!(credentials.find(&hash), Some(&one));
+        assert_eq!(credentials.identify("all").unwrap().1.terminal, None);
+        assert_eq!(credentials.identify("other").map(|(_, identity)| identity), None);
+        assert_eq!(credentials.count(), 2);
+    }
+
+    /// Known from elsewhere: `printf secret | sha256sum`.
+    #[test]
+    fn the_hash_is_that_of_other_tools() {
+        assert_eq!(line("secret", "acme", None).unwrap(), "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b acme *\n");
+    }
+
+    #[test]
+    fn a_line_that_is_none_is_named_but_not_shown() {
+        let good = line("one", "acme", Some("T-1")).unwrap();
+        for (text, said) in [
+            ("hunter2 acme T-1\n".to_owned(), "line 1 does not begin with the 64 hexadecimal digits"),
+            (format!("{good}hunter2\n"), "line 2 is not a SHA-256, a tenant and a terminal"),
+            (good.replace("T-1", "T/1"), "the terminal `T/1`"),
+            (good.replace("acme", &"x".repeat(33)), "the tenant"),
+            (format!("{good}{good}"), "line 2 has a token that an earlier line has too"),
+        ] {
+            let message = load(&text).unwrap_err().to_string();
+            assert!(message.contains(said) && message.contains("gateway.token_file") && !message.contains("hunter2"), "{message}");
+        }
+        assert!(load("# nobody\n").unwrap_err().to_string().contains("no tokens"));
+        assert!(line("one", "no tenant", None).unwrap_err().contains("no tenant"));
+    }
+}

@@ -1,0 +1,214 @@
+//! The way in: terminals' batches over gRPC into Kafka.
+//!
+//! ```text
+//! terminal ──gRPC──▶ service ──▶ in_flight ──▶ admission ──▶ Kafka (all in-sync replicas) ──▶ acknowledgement
+//!                    token:      room, or      every field by its
+//!                    who is it?  shed load     own grammar, card numbers overwritten
+//! ```
+
+mod admission;
+mod card_numbers;
+mod config;
+mod counts;
+mod credentials;
+mod grammar;
+mod in_flight;
+mod problem;
+mod service;
+mod wire;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use faultline_runtime::error::with_causes;
+use faultline_runtime::readiness::Readiness;
+use faultline_stream::{Cluster, KafkaConfig, OutcomeProducer, StreamError};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tonic::codec::CompressionEncoding;
+use tonic::server::NamedService;
+use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Identity, Server, ServerTlsConfig};
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+pub use crate::config::{GatewayConfig, TerminalsConfig};
+use crate::credentials::{Credentials, Version};
+pub use crate::credentials::{CredentialsError, line as credential};
+use crate::in_flight::InFlight;
+use crate::service::MAX_MESSAGE_BYTES;
+use crate::service::server::ingest_service_server::IngestServiceServer;
+
+/// What the gateway calls Kafka where it says what is in its way.
+const KAFKA: &str = "Kafka";
+
+/// Why the gateway does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// A setting is not one.
+    #[error("configuration key `gateway.{key}`: {reason}")]
+    Setting {
+        /// The key, after `gateway.`.
+        key: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The tokens cannot be used.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// Kafka is not one to which acknowledged events can be trusted.
+    #[error(transparent)]
+    Kafka(#[from] StreamError),
+    /// The server failed.
+    #[error("the gRPC server")]
+    Server(#[from] tonic::transport::Error),
+}
+
+/// A gateway that is set up and does not serve yet.
+pub struct Gateway {
+    config: GatewayConfig,
+    credentials: Credentials,
+    credentials_version: Option<Version>,
+    cluster: Cluster,
+    producer: OutcomeProducer,
+    server: Server,
+    readiness: Readiness,
+}
+
+impl Gateway {
+    /// Reads tokens, certificate and key. Kafka is not asked anything yet, and `readiness` says so.
+    ///
+    /// # Errors
+    /// When a setting or a file that it names is not what it is to be.
+    pub fn new(config: &GatewayConfig, kafka: &KafkaConfig, readiness: &Readiness) -> Result<Gateway, GatewayError> {
+        if config.token_file.as_os_str().is_empty() {
+            let reason = "must name the file of bearer tokens; `faultline token --help` says how to make one".into();
+            return Err(GatewayError::Setting { key: "token_file", reason });
+        }
+        config.terminals.check().map_err(|(key, reason)| GatewayError::Setting { key, reason: format!("(in `terminals`) {reason}") })?;
+        let credentials_version = credentials::version(&config.token_file);
+        let gateway = Gateway {
+            config: config.clone(),
+            credentials: Credentials::load(&config.token_file)?,
+            credentials_version,
+            cluster: Cluster::new(kafka)?,
+            producer: OutcomeProducer::new(kafka)?,
+            server: server(config)?,
+            readiness: readiness.clone(),
+        };
+        readiness.expect(KAFKA);
+        Ok(gateway)
+    }
+
+    /// Serves until `stop`, then answers what it has taken, at most for `gateway.drain_within`, and ends. While Kafka does not answer, calls are
+    /// answered with UNAVAILABLE.
+    ///
+    /// # Errors
+    /// When Kafka answers and its topics are not ones to which acknowledged events can be trusted, or the server fails.
+    pub async fn serve(mut self, listener: TcpListener, stop: CancellationToken) -> Result<(), GatewayError> {
+        counts::describe();
+        counts::tokens(self.credentials.count());
+        if self.config.tls_key_file.as_os_str().is_empty() && listener.local_addr().is_ok_and(|address| !address.ip().is_loopback()) {
+            tracing::warn!(
+                "tokens and outcomes travel unencrypted: neither `gateway.tls_certificate_file` nor `gateway.tls_key_file` is set"
+            );
+        }
+        let (tokens, credentials) = watch::channel(self.credentials);
+        let version = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_secs());
+        let shared = Arc::new(service::Gateway {
+            credentials,
+            producer: self.producer,
+            in_flight: InFlight::new(u32::try_from(self.config.in_flight.as_u64()).unwrap_or(u32::MAX)),
+            settings: self.config.terminals.message(version),
+            open: AtomicBool::new(false),
+            stop: stop.clone(),
+        });
+        let watching = async {
+            let asking = async || {
+                self.cluster.probe().await?;
+                self.cluster.ensure_topics().await.map(|_| ())
+            };
+            self.readiness.until_prepared(KAFKA, asking, StreamError::is_worth_a_retry).await?;
+            shared.open.store(true, Ordering::Release);
+            self.readiness.watch(KAFKA, async || self.cluster.probe().await).await
+        };
+        let (health, health_service) = tonic_health::server::health_reporter();
+        let ingest = IngestServiceServer::new(Arc::clone(&shared))
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .accept_compressed(CompressionEncoding::Gzip);
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(faultline_proto::DESCRIPTORS)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        let reflection_v1 =
+            reflection().build_v1().map_err(|error| GatewayError::Setting { key: "reflection", reason: error.to_string() })?;
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let serving = self
+            .server
+            .add_service(health_service)
+            .add_service(reflection_v1)
+            .add_service(ingest)
+            .serve_with_incoming_shutdown(incoming, stop.cancelled());
+        let overdue = async {
+            stop.cancelled().await;
+            sleep(self.config.drain_within).await;
+        };
+        tokio::select! {
+            served = serving => served.map_err(Into::into),
+            failed = watching => failed,
+            () = credentials::follow(self.config.token_file.clone(), self.credentials_version, tokens) => Ok(()),
+            () = say_health(&health, &self.readiness) => Ok(()),
+            () = overdue => {
+                tracing::warn!("some terminals were cut off: they were not answered within {} s", self.config.drain_within.as_secs_f32());
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Says by gRPC's health protocol what `readiness` says, for ever.
+async fn say_health(health: &HealthReporter, readiness: &Readiness) {
+    loop {
+        let ready = readiness.obstacles().is_empty();
+        let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
+        // Of the service, and of the server as a whole.
+        for name in [<IngestServiceServer<Arc<service::Gateway>> as NamedService>::NAME, ""] {
+            health.set_service_status(name, status).await;
+        }
+        readiness.until_not(ready).await;
+    }
+}
+
+/// A server with the certificate and key that are configured, if any.
+fn server(config: &GatewayConfig) -> Result<Server, GatewayError> {
+    let server =
+        Server::builder().http2_keepalive_interval(Some(config.keepalive_interval)).http2_keepalive_timeout(Some(config.keepalive_timeout));
+    let (certificate, key) = (&config.tls_certificate_file, &config.tls_key_file);
+    let given = |path: &PathBuf| !path.as_os_str().is_empty();
+    let missing = |key, other: &str| GatewayError::Setting { key, reason: format!("is needed too, since `gateway.{other}` is set") };
+    let read = |key: &'static str, path: &Path| {
+        std::fs::read(path).map_err(|error| GatewayError::Setting { key, reason: format!("cannot read {}: {error}", path.display()) })
+    };
+    match (given(certificate), given(key)) {
+        (false, false) => Ok(server),
+        (false, true) => Err(missing("tls_certificate_file", "tls_key_file")),
+        (true, false) => Err(missing("tls_key_file", "tls_certificate_file")),
+        (true, true) => {
+            let identity = Identity::from_pem(read("tls_certificate_file", certificate)?, read("tls_key_file", key)?);
+            server.tls_config(ServerTlsConfig::new().identity(identity)).map_err(|error| {
+                let reason = format!(
+                    "no certificate and key that belong together are in {} and {} (`gateway.tls_key_file`): {}",
+                    certificate.display(),
+                    key.display(),
+                    with_causes(&error)
+                );
+                GatewayError::Setting { key: "tls_certificate_file", reason }
+            })
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Why a call is not answered as asked, and what the terminal is told: the one place where errors become statuses.
+
+use std::time::Duration;
+
+use faultline_stream::NotTaken;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::admission::Rejection;
+
+/// Bounds of the delay after which a terminal that was sent away comes back.
+const RETRY_DELAY_MS: std::ops::Range<u64> = 1000..4000;
+
+/// Why a call is not answered as asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Problem {
+    /// No token, not one, or one that is not known (any more).
+    #[error("the call needs `authorization: Bearer <token>` with a token that is known")]
+    Unauthenticated,
+    /// The message or the batch can never be taken.
+    #[error(transparent)]
+    Invalid(#[from] Rejection),
+    /// Too many batches are waiting for Kafka.
+    #[error("too much is on its way at the moment; send the same batch again later")]
+    Full,
+    /// Kafka does not take batches.
+    #[error("batches cannot be stored at the moment; send the same batch again later")]
+    Unavailable,
+    /// The gateway stops.
+    #[error("the gateway is going down; connect again")]
+    GoingDown,
+}
+
+impl From<NotTaken> for Problem {
+    fn from(reason: NotTaken) -> Problem {
+        match reason {
+            NotTaken::Full => Problem::Full,
+            NotTaken::Refused(_) => {
+                Problem::Invalid(Rejection { field: "batch", description: "Kafka does not take a record of it".into() })
+            }
+            NotTaken::Unavailable { .. } => Problem::Unavailable,
+        }
+    }
+}
+
+impl Problem {
+    /// What it is counted as.
+    pub(crate) fn fate(&self) -> &'static str {
+        match self {
+            Problem::Unauthenticated => "unauthenticated",
+            Problem::Invalid(_) => "invalid",
+            Problem::Full => "shed",
+            Problem::Unavailable => "unavailable",
+            Problem::GoingDown => "going_down",
+        }
+    }
+}
+
+impl From<Problem> for Status {
+    fn from(problem: Problem) -> Status {
+        let (code, details) = match &problem {
+            Problem::Unauthenticated => (Code::Unauthenticated, ErrorDetails::new()),
+            Problem::Invalid(rejection) => {
+                (Code::InvalidArgument, ErrorDetails::with_bad_request_violation(rejection.field, rejection.description.as_str()))
+            }
+            Problem::Full => (Code::ResourceExhausted, retry_later()),
+            Problem::Unavailable | Problem::GoingDown => (Code::Unavailable, retry_later()),
+        };
+        Status::with_error_details(code, problem.to_string(), details)
+    }
+}
+
+/// Those who are sent away together are not to come back together.
+fn retry_later() -> ErrorDetails {
+    ErrorDetails::with_retry_info(Some(Duration::from_millis(fastrand::u64(RETRY_DELAY_MS))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_comes_with_a_delay_and_what_does_not_with_the_field() {
+        let rejection = Rejection { field: "batch.events", description: "are 501, at most 500 are taken".into() };
+        let status = Status::from(Problem::Invalid(rejection));
+        assert_eq!((status.code(), status.message()), (Code::InvalidArgument, "batch.events: are 501, at most 500 are taken"));
+        assert_eq!(status.get_error_details().bad_request().unwrap().field_violations[0].field, "batch.events");
+
+        for (problem, code) in
+            [(Problem::Full, Code::ResourceExhausted), (Problem::Unavailable, Code::Unavailable), (Problem::GoingDown, Code::Unavailable)]
+        {
+            let status = Status::from(problem);
+            assert_eq!(status.code(), code);
+            let delay = status.get_error_details().retry_info().unwrap().retry_delay.unwrap();
+            assert!(RETRY_DELAY_MS.contains(&u64::try_from(delay.as_millis()).unwrap()), "{delay:?}");
+        }
+    }
+}

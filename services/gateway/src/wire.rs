@@ -1,0 +1,119 @@
+//! Requests as bytes, and the fields in them: so that what a newer terminal sends travels on as it came.
+
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use bytes::{Buf, Bytes};
+use prost::DecodeError;
+use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
+use tonic::Status;
+use tonic::codec::{Codec, DecodeBuf, Decoder};
+use tonic_prost::ProstEncoder;
+
+/// A gRPC codec that hands requests over as they came and encodes responses of type `T`.
+pub(crate) struct RequestBytes<T>(PhantomData<T>);
+
+impl<T> Default for RequestBytes<T> {
+    fn default() -> Self {
+        RequestBytes(PhantomData)
+    }
+}
+
+impl<T: prost::Message + Send + 'static> Codec for RequestBytes<T> {
+    type Encode = T;
+    type Decode = Bytes;
+    type Encoder = ProstEncoder<T>;
+    type Decoder = Whole;
+
+    fn encoder(&mut self) -> Self::Encoder {
+        ProstEncoder::default()
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        Whole
+    }
+}
+
+/// Takes a message whole.
+pub(crate) struct Whole;
+
+impl Decoder for Whole {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, source: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(source.copy_to_bytes(source.remaining())))
+    }
+}
+
+/// One field of an encoded message, by its place there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Field {
+    /// Its number in the contract.
+    pub(crate) number: u32,
+    /// All of it, number and length included.
+    pub(crate) whole: Range<usize>,
+    /// What is in it, where it is a message, a string or bytes.
+    pub(crate) content: Option<Range<usize>>,
+}
+
+/// The fields of an encoded message in order. After an error there are no more.
+pub(crate) fn fields(message: &[u8]) -> impl Iterator<Item = Result<Field, DecodeError>> {
+    let mut rest = message;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let field = next_field(message.len(), &mut rest);
+        if field.is_err() {
+            rest = &[];
+        }
+        Some(field)
+    })
+}
+
+fn next_field(total: usize, rest: &mut &[u8]) -> Result<Field, DecodeError> {
+    let start = total - rest.len();
+    let (number, wire_type) = decode_key(rest)?;
+    let content = match wire_type {
+        WireType::LengthDelimited => {
+            let mut ahead = *rest;
+            let length = usize::try_from(decode_varint(&mut ahead)?).unwrap_or(usize::MAX);
+            let begin = total - ahead.len();
+            Some(begin..begin.saturating_add(length))
+        }
+        _ => None,
+    };
+    // Also says so where the length is more than there is.
+    skip_field(wire_type, number, rest, DecodeContext::default())?;
+    Ok(Field { number, whole: start..total - rest.len(), content })
+}
+
+#[cfg(test)]
+mod tests {
+    use faultline_proto::ingest::v1::Event;
+    use prost::Message;
+
+    use super::*;
+
+    #[test]
+    fn fields_are_found_where_they_are() {
+        // 1: varint 300, 2: "ab", 9: fixed32, 3: group with a varint inside, 2: ""
+        let message = [0x08, 0xAC, 0x02, 0x12, 2, b'a', b'b', 0x4D, 1, 2, 3, 4, 0x1B, 0x08, 1, 0x1C, 0x12, 0];
+        let found: Vec<Field> = fields(&message).map(Result::unwrap).collect();
+        let expected = [(1, 0..3, None), (2, 3..7, Some(5..7)), (9, 7..12, None), (3, 12..16, None), (2, 16..18, Some(18..18))];
+        let expected = expected.map(|(number, whole, content)| Field { number, whole, content });
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn what_is_cut_short_is_an_error_and_the_end() {
+        let message = Event { sequence: 300, age_ms: Some(1), outcome: Some(Default::default()) }.encode_to_vec();
+        for length in [1, message.len() - 1] {
+            let found: Vec<_> = fields(&message[..length]).collect();
+            assert!(found.last().unwrap().is_err(), "{found:?}");
+        }
+        let endless = [0x12, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x01, 0];
+        assert_eq!(fields(&endless).filter(Result::is_err).count(), 1);
+    }
+}
