@@ -20,6 +20,12 @@ fn place() -> (TempDir, LocalConfig) {
     (directory, local)
 }
 
+/// The directory and ports of `local` as settings, and more of them.
+fn with(local: &LocalConfig, more: &[(&'static str, String)]) -> Vec<(&'static str, String)> {
+    let directory = ("LOCAL__DATA_DIR", local.data_dir.to_str().unwrap().to_owned());
+    [&settings(local), more, &[directory]].concat()
+}
+
 fn kafka(local: &LocalConfig) -> Option<i32> {
     process(&local.data_dir, "kafka.Kafka")
 }
@@ -187,8 +193,8 @@ async fn a_wrong_key_or_value_is_named() {
 
 #[tokio::test]
 async fn servers_that_do_not_answer_end_it_after_the_time_allowed() {
-    let unused = ports();
-    let settings = [("UP__READY_WITHIN", "2s".into())];
+    let (_directory, unused) = place();
+    let settings = with(&unused, &[("UP__READY_WITHIN", "2s".into())]);
     let clickhouse = format!("http://127.0.0.1:{}", unused.clickhouse_http_port);
     let brokers = format!("127.0.0.1:{}", unused.kafka_port);
     let ended = run(&["up", "--kafka", &brokers, "--clickhouse", &clickhouse], &settings).await;
@@ -216,7 +222,8 @@ async fn a_server_that_hangs_after_its_first_answer_ends_it_after_the_time_allow
             request.fill(0);
         }
     });
-    let settings = [("UP__READY_WITHIN", "3s".into()), ("KAFKA__TOPIC_PREFIX", "hangs".into())];
+    let (_directory, local) = place();
+    let settings = with(&local, &[("UP__READY_WITHIN", "3s".into()), ("KAFKA__TOPIC_PREFIX", "hangs".into())]);
     let arguments = ["up", "--kafka", &sandbox().await.kafka.brokers, "--clickhouse", &clickhouse, "--allow-weak-durability"];
     run(&arguments, &settings).await.failed_saying(&["topics and schema were not there within 3 s"]);
     server.abort();
@@ -226,12 +233,14 @@ async fn a_server_that_hangs_after_its_first_answer_ends_it_after_the_time_allow
 async fn on_servers_of_others_durability_is_checked() {
     use secrecy::ExposeSecret;
     let shared = sandbox().await;
-    let settings = [
+    let (_directory, local) = place();
+    let more = [
         ("KAFKA__TOPIC_PREFIX", "of-others".into()),
         ("CLICKHOUSE__USER", shared.clickhouse.user.clone()),
         ("CLICKHOUSE__PASSWORD", shared.clickhouse.password.expose_secret().to_owned()),
         ("CLICKHOUSE__DATABASE", "of_others".into()),
     ];
+    let settings = with(&local, &more);
     let arguments = ["up", "--kafka", &shared.kafka.brokers, "--clickhouse", &shared.clickhouse.url.to_string()];
     run(&arguments, &settings).await.failed_saying(&["1 broker(s)", "--allow-weak-durability"]);
 

@@ -147,12 +147,12 @@ async fn serve(mut config: Config, local: Option<&LocalParts>, signals: &mut Sto
             None => std::future::pending().await,
         }
     };
-    let running = async {
+    let running = Box::pin(async {
         tokio::select! {
             result = coming_up => result,
             given_up = gave_up => Err(given_up.into()),
         }
-    };
+    });
     process.run_until_stopped(running, signals).await
 }
 

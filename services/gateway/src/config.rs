@@ -79,23 +79,23 @@ impl Default for TerminalsConfig {
 }
 
 impl TerminalsConfig {
-    /// What is outside the contract's limits, by key.
+    /// What is outside the contract's limits, by key after `gateway.`.
     pub(crate) fn check(&self) -> Result<(), (&'static str, String)> {
         let within = |key, shown: String, right: bool, limits: &str| {
             if right { Ok(()) } else { Err((key, format!("`{shown}` is not within {limits}"))) }
         };
         let delay = |duration: Duration| humantime_serde::re::humantime::format_duration(duration).to_string();
-        within("max_batch_events", self.max_batch_events.to_string(), (1..=500).contains(&self.max_batch_events), "1 to 500")?;
+        within("terminals.max_batch_events", self.max_batch_events.to_string(), (1..=500).contains(&self.max_batch_events), "1 to 500")?;
         within(
-            "max_batch_bytes",
+            "terminals.max_batch_bytes",
             self.max_batch_bytes.to_string(),
             (1024..=1_048_576).contains(&self.max_batch_bytes.as_u64()),
             "1 KiB to 1 MiB",
         )?;
-        within("max_batch_delay", delay(self.max_batch_delay), self.max_batch_delay <= Duration::from_secs(10), "0s to 10s")?;
+        within("terminals.max_batch_delay", delay(self.max_batch_delay), self.max_batch_delay <= Duration::from_secs(10), "0s to 10s")?;
         let day = Duration::from_secs(86_400);
         within(
-            "health_interval",
+            "terminals.health_interval",
             delay(self.health_interval),
             (Duration::from_secs(10)..=day).contains(&self.health_interval),
             "10s to 1day",
@@ -123,10 +123,10 @@ mod tests {
     fn what_terminals_are_told_is_within_the_contract() {
         assert_eq!(TerminalsConfig::default().check(), Ok(()));
         for (config, key) in [
-            (TerminalsConfig { max_batch_events: 501, ..Default::default() }, "max_batch_events"),
-            (TerminalsConfig { max_batch_bytes: ByteSize::mib(2), ..Default::default() }, "max_batch_bytes"),
-            (TerminalsConfig { max_batch_delay: Duration::from_secs(11), ..Default::default() }, "max_batch_delay"),
-            (TerminalsConfig { health_interval: Duration::from_secs(9), ..Default::default() }, "health_interval"),
+            (TerminalsConfig { max_batch_events: 501, ..Default::default() }, "terminals.max_batch_events"),
+            (TerminalsConfig { max_batch_bytes: ByteSize::mib(2), ..Default::default() }, "terminals.max_batch_bytes"),
+            (TerminalsConfig { max_batch_delay: Duration::from_secs(11), ..Default::default() }, "terminals.max_batch_delay"),
+            (TerminalsConfig { health_interval: Duration::from_secs(9), ..Default::default() }, "terminals.health_interval"),
         ] {
             assert_eq!(config.check().unwrap_err().0, key);
         }

@@ -89,7 +89,7 @@ impl Gateway {
             let reason = "must name the file of bearer tokens; `faultline token --help` says how to make one".into();
             return Err(GatewayError::Setting { key: "token_file", reason });
         }
-        config.terminals.check().map_err(|(key, reason)| GatewayError::Setting { key, reason: format!("(in `terminals`) {reason}") })?;
+        config.terminals.check().map_err(|(key, reason)| GatewayError::Setting { key, reason })?;
         let credentials_version = credentials::version(&config.token_file);
         let gateway = Gateway {
             config: config.clone(),
