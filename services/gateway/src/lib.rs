@@ -144,6 +144,7 @@ impl Gateway {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(faultline_proto::DESCRIPTORS)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         };
         let reflection_v1 =
             reflection().build_v1().map_err(|error| GatewayError::Setting { key: "reflection", reason: error.to_string() })?;
