@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use faultline_deploy::LocalConfig;
 use faultline_proto::ingest::v1::stream_outcomes_request::Message as Request;
+use faultline_proto::ingest::v1::stream_outcomes_response::Message as Response;
 use faultline_proto::ingest::v1::{OutcomeBatch, RefusalReason, ReportOutcomesRequest};
 use faultline_proto::outcome::v1::Outcome;
 use faultline_proto::terminal::v1::TerminalProfile;
@@ -93,7 +94,8 @@ impl Gateway {
     /// The sum of a counter over the series that have all of `labels`.
     async fn counted(&self, name: &str, labels: &[&str]) -> u64 {
         let (_, text) = self.ask("/metrics").await.unwrap();
-        let series = text.lines().filter(|line| line.starts_with(name) && labels.iter().all(|label| line.contains(label)));
+        let of_name = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+        let series = text.lines().filter(of_name).filter(|line| labels.iter().all(|label| line.contains(label)));
         series.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
     }
 
@@ -233,22 +235,23 @@ async fn without_a_token_that_is_known_nothing_is_taken() {
     assert_eq!(status.code(), Code::Unauthenticated);
     assert!(status.message().contains("Bearer") && !status.message().contains("hunter2"), "{status}");
 
-    // A token that is taken away ends a stream that is open.
+    // A token that is taken away ends a stream that is open, also one that is silent.
     let mut stream = gateway.terminal().stream().await;
     stream.report(batch(vec![event(1)])).await.unwrap();
-    fs::write(gateway.tokens(), "0000000000000000000000000000000000000000000000000000000000000000 acme T-9\n").unwrap();
-    let mut sequence = 1;
-    let status = eventually("the token is no longer known", async || {
-        sequence += 1;
-        stream.report(batch(vec![event(sequence)])).await.err()
-    });
-    assert_eq!(status.await.code(), Code::Unauthenticated);
+    let other = "0000000000000000000000000000000000000000000000000000000000000000 acme T-9\n";
+    fs::write(gateway.tokens(), format!("{other}{}", other.replace('0', "1"))).unwrap();
+    assert_eq!(stream.next().await.unwrap_err().code(), Code::Unauthenticated);
+    assert_eq!(gateway.counted("faultline_gateway_tokens", &[]).await, 2);
 
     // What cannot be read changes nothing.
-    let before = gateway.counted("faultline_gateway_tokens", &[]).await;
     fs::write(gateway.tokens(), "hunter2\n").unwrap();
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    assert_eq!(gateway.counted("faultline_gateway_tokens", &[]).await, before);
+    let failed = async || (gateway.counted("faultline_gateway_token_loads_total", &["failed"]).await == 1).then_some(());
+    eventually("it was loaded again", failed).await;
+    assert_eq!(gateway.counted("faultline_gateway_tokens", &[]).await, 2);
+    for status in ["UNAUTHENTICATED", "OK"] {
+        let calls = gateway.counted("faultline_gateway_calls_total", &[status]).await;
+        assert_eq!(calls, if status == "OK" { 0 } else { 2 }, "{status}");
+    }
     gateway.program.signal(Signal::SIGTERM);
     let ended = gateway.program.end().await;
     assert!(ended.stderr.contains("line 1") && !ended.stderr.contains("hunter2"), "{ended:?}");
@@ -324,7 +327,8 @@ async fn what_is_over_a_limit_or_no_batch_is_told_what_is_wrong_and_harms_nobody
         let status = answer.unwrap_err();
         assert_eq!((status.code(), field_of(&status).as_str()), (Code::InvalidArgument, "message"));
     }
-    for (bytes, field) in [(vec![0xFF; 20], "message"), (vec![0x12, 2, 0x1A, 0x7F], "batch"), (vec![], "batch")] {
+    let two_batches = vec![0x12, 0, 0x12, 0];
+    for (bytes, field) in [(vec![0xFF; 20], "message"), (vec![0x12, 2, 0x1A, 0x7F], "batch"), (vec![], "batch"), (two_batches, "batch")] {
         let status = terminal.report_bytes(bytes).await.unwrap_err();
         assert_eq!((status.code(), field_of(&status).as_str()), (Code::InvalidArgument, field));
     }
@@ -333,7 +337,8 @@ async fn what_is_over_a_limit_or_no_batch_is_told_what_is_wrong_and_harms_nobody
 
     let compressed = terminal.report_compressed(batch((1..=500).map(event).collect())).await.unwrap();
     assert_eq!(compressed.acknowledged_through, 500);
-    assert_eq!(gateway.counted("faultline_gateway_batches_total", &["fate=\"invalid\""]).await, 8);
+    assert_eq!(gateway.counted("faultline_gateway_batches_total", &["fate=\"invalid\""]).await, 4);
+    assert_eq!(gateway.counted("faultline_gateway_calls_total", &["INVALID_ARGUMENT"]).await, 9);
     gateway.stop().await;
 }
 
@@ -386,28 +391,63 @@ async fn without_kafka_it_stays_up_says_why_and_serves_once_kafka_is_there() {
     up.signal(Signal::SIGTERM);
     up.end().await;
     eventually("it is no longer ready", async || gateway.ask("/readyz").await.filter(|(status, _)| *status == 503)).await;
+
+    // In its place comes one whose topics are others: nothing is acknowledged on their word.
+    let elsewhere = scratch("gateway-kafka");
+    let other = LocalConfig { data_dir: elsewhere.path().into(), kafka_partitions: local.kafka_partitions + 1, ..local };
+    let up = Faultline::up(&other, &[]).until_up().await;
+    eventually("it says what is wrong", async || gateway.ask("/readyz").await.filter(|(_, why)| why.contains("9 partitions"))).await;
+    assert_eq!(gateway.terminal().report(batch(vec![event(2)])).await.unwrap_err().code(), Code::Unavailable);
+    assert_eq!(gateway.records().await, []);
+    up.signal(Signal::SIGTERM);
+    up.end().await;
     gateway.stop().await;
+}
+
+/// A gateway on a Kafka of its own, which can be made to hang.
+struct Hanging {
+    gateway: Gateway,
+    up: Faultline,
+    broker: Pid,
+    _directory: TempDir,
+}
+
+impl Hanging {
+    async fn start(settings: &[(&'static str, String)]) -> Hanging {
+        let directory = scratch("gateway-hangs");
+        let local = LocalConfig { data_dir: directory.path().into(), ..ports() };
+        let up = Faultline::up(&local, &[]).until_up().await;
+        let kafka = KafkaConfig {
+            brokers: format!("127.0.0.1:{}", local.kafka_port),
+            partitions: local.kafka_partitions,
+            allow_weak_durability: true,
+            ..KafkaConfig::default()
+        };
+        let gateway = Gateway::start_on(kafka, settings).await;
+        gateway.until_ready().await;
+        gateway.terminal().report(batch(vec![event(1)])).await.unwrap();
+        let broker = Pid::from_raw(process(&local.data_dir, "kafka.Kafka").unwrap());
+        Hanging { gateway, up, broker, _directory: directory }
+    }
+
+    fn hang(&self) {
+        kill(self.broker, Signal::SIGSTOP).unwrap();
+    }
+
+    fn go_on(&self) {
+        kill(self.broker, Signal::SIGCONT).unwrap();
+    }
+
+    async fn waiting(&self) -> u64 {
+        self.gateway.counted("faultline_gateway_in_flight_bytes", &[]).await
+    }
 }
 
 #[tokio::test]
 async fn while_kafka_hangs_load_is_shed_and_nothing_is_acknowledged() {
-    let directory = scratch("gateway-hangs");
-    let local = LocalConfig { data_dir: directory.path().into(), ..ports() };
-    let up = Faultline::up(&local, &[]).until_up().await;
-    let kafka = KafkaConfig {
-        brokers: format!("127.0.0.1:{}", local.kafka_port),
-        partitions: local.kafka_partitions,
-        allow_weak_durability: true,
-        ..KafkaConfig::default()
-    };
-    let settings = [("GATEWAY__IN_FLIGHT", "4 KiB".to_owned()), ("KAFKA__DELIVERY_TIMEOUT", "4s".to_owned())];
-    let gateway = Gateway::start_on(kafka, &settings).await;
-    gateway.until_ready().await;
-    let terminal = gateway.terminal();
-    terminal.report(batch(vec![event(1)])).await.unwrap();
-
-    let broker = Pid::from_raw(process(&local.data_dir, "kafka.Kafka").unwrap());
-    kill(broker, Signal::SIGSTOP).unwrap();
+    let hanging = Hanging::start(&[("GATEWAY__IN_FLIGHT", "4 KiB".to_owned()), ("KAFKA__DELIVERY_TIMEOUT", "4s".to_owned())]).await;
+    let terminal = hanging.gateway.terminal();
+    hanging.hang();
     // Room for four.
     let reports = (0..12_u64).map(|spool| {
         let terminal = terminal.clone();
@@ -421,28 +461,83 @@ async fn while_kafka_hangs_load_is_shed_and_nothing_is_acknowledged() {
         *codes.entry(format!("{:?}", status.code())).or_insert(0) += 1;
     }
     assert_eq!(codes, BTreeMap::from([("ResourceExhausted".to_owned(), 8), ("Unavailable".to_owned(), 4)]));
-    assert_eq!(gateway.counted("faultline_gateway_batches_total", &["fate=\"shed\""]).await, 8);
-    assert_eq!(gateway.counted("faultline_gateway_in_flight_bytes", &[]).await, 0);
+    for fate in ["shed", "unavailable"] {
+        let number = hanging.gateway.counted("faultline_gateway_batches_total", &[fate]).await;
+        assert_eq!(number, if fate == "shed" { 8 } else { 4 });
+    }
+    assert_eq!(hanging.waiting().await, 0);
 
-    kill(broker, Signal::SIGCONT).unwrap();
+    hanging.go_on();
     eventually("it goes on", async || terminal.report(batch(vec![event(2)])).await.ok()).await;
-    gateway.stop().await;
-    up.signal(Signal::SIGTERM);
-    assert!(up.end().await.status.success());
+    hanging.gateway.stop().await;
+    hanging.up.signal(Signal::SIGTERM);
+    assert!(hanging.up.end().await.status.success());
 }
 
 #[tokio::test]
-async fn asked_to_stop_it_answers_what_it_took_and_sends_terminals_away() {
-    let gateway = Gateway::start("drain").await;
+async fn a_terminal_that_hangs_up_does_not_take_its_batch_out_of_the_account() {
+    let hanging = Hanging::start(&[]).await;
+    hanging.hang();
+    let terminal = hanging.gateway.terminal();
+    let reporting = tokio::spawn(async move { terminal.report(batch(vec![event(2), event(3)])).await });
+    eventually("the batch waits for Kafka", async || (hanging.waiting().await > 0).then_some(())).await;
+    reporting.abort();
+    reporting.await.unwrap_err();
+    // What the gateway knows of the call's end takes a moment to come about; nothing may change by it.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(hanging.waiting().await > 0);
+    hanging.go_on();
+    let stored = async || (hanging.gateway.counted("faultline_gateway_batches_total", &["stored"]).await == 2).then_some(());
+    eventually("it is stored", stored).await;
+    assert_eq!(hanging.gateway.counted("faultline_gateway_events_total", &["accepted"]).await, 3);
+    assert_eq!(hanging.waiting().await, 0);
+    hanging.gateway.stop().await;
+}
+
+#[tokio::test]
+async fn asked_to_stop_it_answers_what_it_took_and_is_no_longer_ready_meanwhile() {
+    let hanging = Hanging::start(&[]).await;
+    let mut stream = hanging.gateway.terminal().stream().await;
+    hanging.hang();
+    stream.send(Request::Batch(batch(vec![event(2)]))).await;
+    eventually("the batch waits for Kafka", async || (hanging.waiting().await > 0).then_some(())).await;
+    hanging.gateway.program.signal(Signal::SIGTERM);
+    let why = eventually("it is not ready", async || hanging.gateway.ask("/readyz").await.filter(|(status, _)| *status == 503)).await;
+    assert!(why.1.contains("is going down"), "{why:?}");
+    hanging.go_on();
+    match stream.next().await {
+        Ok(Some(Response::Acknowledgement(acknowledgement))) => assert_eq!(acknowledgement.acknowledged_through, 2),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(stream.next().await.unwrap_err().code(), Code::Unavailable);
+    let ended = hanging.gateway.program.end().await;
+    assert!(ended.status.success() && !ended.stderr.contains("cut off"), "{ended:?}");
+}
+
+#[tokio::test]
+async fn asked_to_stop_it_waits_for_nobody_who_has_nothing_to_be_answered() {
+    let kafka = KafkaConfig { topic_prefix: "gateway-drain".into(), ..sandbox().await.kafka.clone() };
+    let gateway = Gateway::start_on(kafka, &[("GATEWAY__DRAIN_WITHIN", "1h".to_owned()), ("LOG__FORMAT", "json".to_owned())]).await;
+    gateway.until_ready().await;
     let mut idle = gateway.terminal().stream().await;
     let mut busy = gateway.terminal().stream().await;
     busy.report(batch(vec![event(1)])).await.unwrap();
+    // A balancer that watches, a connection without a word, and a call without its message.
+    let watching = HealthClient::new(gateway.channel()).watch(HealthCheckRequest::default()).await.unwrap();
+    let silent = tokio::net::TcpStream::connect(("127.0.0.1", gateway.port)).await.unwrap();
+    let terminal = gateway.terminal();
+    let asking = tokio::spawn(async move { terminal.open_without_message().await });
+    eventually("all are connected", async || (gateway.counted("faultline_gateway_connections", &[]).await >= 5).then_some(())).await;
+
     gateway.program.signal(Signal::SIGTERM);
     for stream in [&mut idle, &mut busy] {
         assert_eq!(stream.next().await.unwrap_err().code(), Code::Unavailable);
     }
-    let ended = timeout(Duration::from_secs(8), gateway.program.end()).await.expect("it waited for the end of the time allowed");
-    assert!(ended.status.success(), "{ended:?}");
+    assert_eq!(asking.await.unwrap().unwrap_err().code(), Code::Unavailable);
+    let ended = gateway.program.end().await;
+    drop((watching, silent));
+    assert!(ended.status.success() && !ended.stderr.contains("cut off"), "{ended:?}");
+    assert!(ended.stderr.lines().all(|line| line.starts_with("{\"timestamp\":") && line.ends_with('}')), "{}", ended.stderr);
 }
 
 #[tokio::test]
@@ -517,6 +612,8 @@ async fn it_does_not_start_where_it_could_not_keep_its_word_or_is_not_set_up() {
     run(&["gateway"], &with("GATEWAY__TOKEN_FILE", "/nowhere")).await.failed_saying(&["gateway.token_file", "/nowhere", "No such file"]);
     run(&["gateway"], &with("GATEWAY__LISTN", "x")).await.failed_saying(&["gateway.listn", "`listen`"]);
     run(&["gateway"], &with("GATEWAY__IN_FLIGHT", "lots")).await.failed_saying(&["gateway.in_flight", "lots"]);
+    run(&["gateway"], &with("GATEWAY__IN_FLIGHT", "0 B")).await.failed_saying(&["gateway.in_flight", "not within"]);
+    run(&["gateway"], &with("KAFKA__DELIVERY_TIMEOUT", "0s")).await.failed_saying(&["kafka.delivery_timeout", "not within"]);
     run(&["gateway"], &with("GATEWAY__TERMINALS__MAX_BATCH_EVENTS", "501"))
         .await
         .failed_saying(&["gateway.terminals.max_batch_events", "501"]);

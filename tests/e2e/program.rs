@@ -132,6 +132,7 @@ pub(crate) fn settings(local: &LocalConfig) -> Vec<(&'static str, String)> {
         ("LOCAL__KAFKA_CONTROLLER_PORT", local.kafka_controller_port.to_string()),
         ("LOCAL__CLICKHOUSE_HTTP_PORT", local.clickhouse_http_port.to_string()),
         ("LOCAL__CLICKHOUSE_NATIVE_PORT", local.clickhouse_native_port.to_string()),
+        ("LOCAL__KAFKA_PARTITIONS", local.kafka_partitions.to_string()),
         ("LOCAL__KAFKA_HEAP_MIB", local.kafka_heap_mib.to_string()),
         ("LOCAL__CLICKHOUSE_MEMORY_MIB", local.clickhouse_memory_mib.to_string()),
     ]

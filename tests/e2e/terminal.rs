@@ -74,6 +74,14 @@ impl Terminal {
         client.unary(self.request(Bytes::from(request)), path, BytesOut).await.map(tonic::Response::into_inner)
     }
 
+    /// Begins a call with one batch and never sends the batch.
+    pub(crate) async fn open_without_message(&self) -> Result<ReportOutcomesResponse, Status> {
+        let mut client = tonic::client::Grpc::new(self.channel.clone());
+        client.ready().await.unwrap();
+        let path = "/faultline.ingest.v1.IngestService/ReportOutcomes".parse().unwrap();
+        client.client_streaming(self.request(tokio_stream::pending()), path, BytesOut).await.map(tonic::Response::into_inner)
+    }
+
     /// Opens a stream, and takes the settings that it begins with.
     pub(crate) async fn stream(&self) -> Stream {
         let (requests, receiver) = mpsc::channel(1);

@@ -2,6 +2,7 @@
 
 use faultline_stream::{Cluster, KafkaConfig, Topic, TopicState};
 
+use crate::program::eventually;
 use crate::sandbox::sandbox;
 
 #[tokio::test]
@@ -17,15 +18,22 @@ async fn topics_are_created_once_and_checked_ever_after() {
     let message = Cluster::new(&strict).unwrap().ensure_topics().await.unwrap_err().to_string();
     assert!(message.contains("1 of at least 3 replicas") && message.contains("min.insync.replicas=1"), "{message}");
 
+    assert!(
+        cluster.check_topics().await.unwrap_err().to_string().contains("has no topic created-once.outcomes, created-once.dead-letters")
+    );
+
     let states = |topics: &[(String, TopicState)]| topics.iter().map(|(_, state)| *state).collect::<Vec<_>>();
     let (first, second) = tokio::join!(cluster.ensure_topics(), cluster.ensure_topics());
     assert!([first.unwrap(), second.unwrap()].iter().any(|topics| states(topics) == [TopicState::Created; 4]));
     assert_eq!(states(&cluster.ensure_topics().await.unwrap()), [TopicState::Present; 4]);
 
+    eventually("every broker knows them", async || cluster.check_topics().await.ok()).await;
     let message = Cluster::new(&strict).unwrap().ensure_topics().await.unwrap_err().to_string();
     assert!(message.contains("may lose acknowledged events") && message.contains("allow_weak_durability"), "{message}");
 
     let other = KafkaConfig { partitions: config.partitions + 1, ..config.clone() };
+    let message = Cluster::new(&other).unwrap().check_topics().await.unwrap_err().to_string();
+    assert!(message.contains("kafka.partitions"), "{message}");
     let message = Cluster::new(&other).unwrap().ensure_topics().await.unwrap_err().to_string();
     assert!(message.contains(&config.topic(Topic::Outcomes)) && message.contains("kafka.partitions"), "{message}");
 }

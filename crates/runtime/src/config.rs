@@ -63,6 +63,9 @@ fn load_from<T: DeserializeOwned>(file: Option<&Path>, environment: config::Envi
 
 /// Says what is wrong with a key, with its value unless that is or may be a secret.
 fn explain(key: &str, value: Option<String>, reason: String) -> String {
+    if reason.starts_with("unknown field") {
+        return reason;
+    }
     if is_secret(key) {
         return "its value (not shown) is not of the right type".into();
     }
@@ -72,7 +75,7 @@ fn explain(key: &str, value: Option<String>, reason: String) -> String {
     }
     match value {
         // A user and a password in an address stand before an @, other credentials after a question mark.
-        Some(value) if !reason.contains(&value) && !reason.starts_with("unknown field") && !value.contains(['@', '?']) => {
+        Some(value) if !reason.contains(&value) && !value.contains(['@', '?']) => {
             format!("`{value}`: {reason}")
         }
         _ => reason,
@@ -161,6 +164,12 @@ mod tests {
         std::fs::write(&path, "password = 'hunter2'").unwrap();
         let message = load::<WithSecret>(Some(&path)).unwrap_err().to_string();
         assert!(message.contains("`password`") && !message.contains("hunter2"), "{message}");
+    }
+
+    #[test]
+    fn a_misspelt_secret_is_told_its_name_and_not_shown() {
+        let message = load_example("", &[("FAULTLINE__LISTEN__TOKEN_FIL", "hunter2")]).unwrap_err().to_string();
+        assert!(message.contains("unknown field") && message.contains("token_fil") && !message.contains("hunter2"), "{message}");
     }
 
     #[test]

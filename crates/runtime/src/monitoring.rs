@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::routing::get;
+use metrics::describe_gauge;
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
@@ -44,7 +45,9 @@ impl Metrics {
     /// When the process counts already.
     pub fn install() -> Result<Metrics, BuildError> {
         let builder = PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)?;
-        builder.install_recorder().map(Metrics)
+        let metrics = builder.install_recorder().map(Metrics)?;
+        describe_gauge!("faultline_ready", "Whether a part that the process depends on works: 1 or 0");
+        Ok(metrics)
     }
 }
 

@@ -5,6 +5,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
+use metrics::gauge;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -15,7 +16,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How often it is said that the answer is still no.
 const SAY_AGAIN: Duration = Duration::from_secs(5);
 /// Pause between two questions to a server that is being watched.
-const WATCH_PAUSE: Duration = Duration::from_secs(1);
+const WATCH_PAUSE: Duration = Duration::from_secs(2);
+/// Stands for the process among its parts.
+const PROCESS: &str = "the process";
 /// Where nothing was said yet about a part.
 const NOT_YET: &str = "is not known to work yet";
 
@@ -76,9 +79,10 @@ impl Readiness {
         });
     }
 
-    /// Says how a part is. What changes is logged.
+    /// Says how a part is. What changes is logged, and counted as `faultline_ready`.
     pub fn report(&self, part: &'static str, state: Result<(), String>) {
         let obstacle = state.err();
+        gauge!("faultline_ready", "part" => part).set(if obstacle.is_none() { 1.0 } else { 0.0 });
         self.parts.send_if_modified(|parts| {
             let before = parts.get(part).cloned().flatten();
             match (&before, &obstacle) {
@@ -121,6 +125,13 @@ impl Readiness {
             self.report(part, answer.map_err(|error| with_causes(&error)));
             sleep(WATCH_PAUSE).await;
         }
+    }
+
+    /// The process stops: from now on it is not ready, whatever its parts say.
+    pub fn close(&self) {
+        self.parts.send_modify(|parts| {
+            parts.insert(PROCESS, Some("is going down".into()));
+        });
     }
 
     /// What is in the way, a line a part: nothing when the process is ready.
@@ -198,6 +209,9 @@ mod tests {
         readiness.report("ClickHouse", Ok(()));
         waiting.await.unwrap();
         assert_eq!(readiness.obstacles(), [""; 0]);
+
+        readiness.close();
+        assert_eq!(readiness.obstacles(), ["the process: is going down"]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,4 +1,5 @@
-//! When a process stops: at the first SIGINT (Ctrl-C), SIGTERM or SIGHUP (its terminal was closed) it drains, at the second it ends.
+//! When a process stops: at the first SIGINT (Ctrl-C), SIGTERM or SIGHUP (its terminal was closed) it drains, at the second it ends. Started with
+//! SIGHUP ignored, as `nohup` does, it goes on ignoring it.
 
 use std::io;
 
@@ -9,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 pub struct StopSignals {
     interrupt: Signal,
     terminate: Signal,
-    hang_up: Signal,
+    hang_up: Option<Signal>,
 }
 
 impl StopSignals {
@@ -21,16 +22,29 @@ impl StopSignals {
         Ok(StopSignals {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
-            hang_up: signal(SignalKind::hangup())?,
+            hang_up: if ignores_hang_up() { None } else { Some(signal(SignalKind::hangup())?) },
         })
     }
 
     /// Waits for a signal and returns its name.
     pub async fn next(&mut self) -> &'static str {
+        let hang_up = async {
+            match &mut self.hang_up {
+                Some(signal) => signal.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = self.interrupt.recv() => "SIGINT",
             _ = self.terminate.recv() => "SIGTERM",
-            _ = self.hang_up.recv() => "SIGHUP",
+            _ = hang_up => "SIGHUP",
         }
     }
+}
+
+/// Whether the process was started with SIGHUP ignored: the lowest bit of `SigIgn` in proc(5).
+fn ignores_hang_up() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
 }

@@ -13,6 +13,9 @@ use crate::topics::{Topic, Weakness};
 /// How long ago a problem may be that explains one of now.
 const RECENT: Duration = Duration::from_secs(30);
 
+/// How long Kafka may take to take a record. librdkafka takes 0 for "for ever".
+const DELIVERY_TIMEOUTS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
+
 /// Settings of Kafka.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -49,6 +52,21 @@ impl Default for KafkaConfig {
 }
 
 impl KafkaConfig {
+    /// Checks what librdkafka would not, or would say in its own words.
+    pub(crate) fn check(&self) -> Result<(), StreamError> {
+        let prefix = self.topic_prefix.as_bytes();
+        let is_name = prefix.iter().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(byte));
+        if !is_name || prefix.is_empty() || prefix.len() > 100 {
+            let reason = format!("`{}` cannot begin the name of a topic: 1 to 100 of a-z, A-Z, 0-9, `.`, `_` and `-`", self.topic_prefix);
+            return Err(StreamError::Setting { key: "topic_prefix", reason });
+        }
+        if !DELIVERY_TIMEOUTS.contains(&self.delivery_timeout) {
+            let reason = format!("{} s is not within 1 s to 1 h", self.delivery_timeout.as_secs_f32());
+            return Err(StreamError::Setting { key: "delivery_timeout", reason });
+        }
+        Ok(())
+    }
+
     /// The name of a topic.
     #[must_use]
     pub fn topic(&self, topic: Topic) -> String {
@@ -58,10 +76,16 @@ impl KafkaConfig {
 
 impl StreamError {
     /// Whether asking again may help. What is left is for the operator to mend.
+    ///
+    /// Brokers that are too few, and topics that are missing, may be on their way: a cluster that starts is first one broker, then two, and a topic
+    /// that was created is not known to all brokers at once.
     #[must_use]
     pub fn is_worth_a_retry(&self) -> bool {
         match self {
-            StreamError::Unreachable { .. } | StreamError::Request { .. } => true,
+            StreamError::Unreachable { .. }
+            | StreamError::Request { .. }
+            | StreamError::TooFewBrokers { .. }
+            | StreamError::Missing { .. } => true,
             StreamError::Create { code, .. } => matches!(
                 code,
                 RDKafkaErrorCode::RequestTimedOut
@@ -71,12 +95,16 @@ impl StreamError {
                     | RDKafkaErrorCode::BrokerNotAvailable
                     | RDKafkaErrorCode::NetworkException
             ),
-            StreamError::Config { .. }
-            | StreamError::Prefix(_)
-            | StreamError::TooFewBrokers { .. }
-            | StreamError::Contradiction { .. }
-            | StreamError::Weak { .. } => false,
+            StreamError::Config { .. } | StreamError::Setting { .. } | StreamError::Contradiction { .. } | StreamError::Weak { .. } => {
+                false
+            }
         }
+    }
+
+    /// Whether nothing was learnt about the topics, so that what was known of them still stands.
+    #[must_use]
+    pub fn is_silence(&self) -> bool {
+        matches!(self, StreamError::Unreachable { .. } | StreamError::Request { .. })
     }
 }
 
@@ -91,9 +119,14 @@ pub enum StreamError {
         /// What librdkafka says.
         source: KafkaError,
     },
-    /// The prefix would make no names for topics.
-    #[error("`{0}` (`kafka.topic_prefix`) cannot begin the name of a topic: 1 to 100 of a-z, A-Z, 0-9, `.`, `_` and `-`")]
-    Prefix(String),
+    /// A setting is outside its limits.
+    #[error("configuration key `kafka.{key}`: {reason}")]
+    Setting {
+        /// The key, after `kafka.`.
+        key: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// No broker can be reached.
     #[error("Kafka at {brokers} cannot be reached: {reason}")]
     Unreachable {
@@ -134,6 +167,14 @@ pub enum StreamError {
         found: usize,
         /// Replicas that are wanted.
         wanted: u32,
+    },
+    /// Topics that were there are not any more.
+    #[error("Kafka at {brokers} has no topic {}", topics.join(", "))]
+    Missing {
+        /// Bootstrap servers.
+        brokers: String,
+        /// The topics.
+        topics: Vec<String>,
     },
     /// A topic that exists is not the one that Faultline needs.
     #[error("topic {topic} at {brokers} {what}; Faultline cannot use it")]
@@ -203,6 +244,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_setting_outside_its_limits_is_named() {
+        for prefix in ["", "a b", "ä", &"x".repeat(101)] {
+            let config = KafkaConfig { topic_prefix: prefix.into(), ..KafkaConfig::default() };
+            assert!(config.check().unwrap_err().to_string().contains("`kafka.topic_prefix`: "), "{prefix}");
+        }
+        for seconds in [0, 3601] {
+            let config = KafkaConfig { delivery_timeout: Duration::from_secs(seconds), ..KafkaConfig::default() };
+            assert!(config.check().unwrap_err().to_string().contains("`kafka.delivery_timeout`: "), "{seconds}");
+        }
+        KafkaConfig::default().check().unwrap();
+    }
+
+    #[test]
     fn a_cluster_that_does_not_answer_is_asked_again_and_one_that_is_wrong_is_not() {
         let brokers = String::from("here:9092");
         let unreachable = StreamError::Unreachable { brokers: brokers.clone(), reason: "Connection refused".into() };
@@ -211,6 +265,6 @@ mod tests {
         assert!(create(RDKafkaErrorCode::NotController).is_worth_a_retry());
         assert!(!create(RDKafkaErrorCode::TopicAuthorizationFailed).is_worth_a_retry());
         assert!(!StreamError::Weak { brokers: brokers.clone(), weaknesses: Vec::new() }.is_worth_a_retry());
-        assert!(!StreamError::TooFewBrokers { brokers, found: 1, wanted: 3 }.is_worth_a_retry());
+        assert!(StreamError::TooFewBrokers { brokers, found: 1, wanted: 3 }.is_worth_a_retry());
     }
 }

@@ -22,13 +22,12 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long librdkafka's log is waited for after a question.
 const LOG_PATIENCE: Duration = Duration::from_millis(10);
 
-type Admin = AdminClient<DefaultClientContext>;
-
 /// A Kafka cluster as its administrator sees it. Needs no answer to be made.
 #[derive(Clone)]
 pub struct Cluster {
     /// Sends nothing: it is asked for metadata, and what librdkafka logs meanwhile can be fetched from it (from an admin client it cannot).
     client: Arc<BaseProducer<Listener>>,
+    admin: Arc<AdminClient<DefaultClientContext>>,
     config: KafkaConfig,
 }
 
@@ -36,16 +35,13 @@ impl Cluster {
     /// Sets up a client; the cluster is not asked anything yet.
     ///
     /// # Errors
-    /// When the bootstrap servers or the prefix cannot be understood.
+    /// When a setting is outside its limits, or the bootstrap servers cannot be understood.
     pub fn new(config: &KafkaConfig) -> Result<Cluster, StreamError> {
-        let prefix = config.topic_prefix.as_bytes();
-        let is_name = prefix.iter().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(byte));
-        if !is_name || prefix.is_empty() || prefix.len() > 100 {
-            return Err(StreamError::Prefix(config.topic_prefix.clone()));
-        }
-        let client = BaseProducer::from_config_and_context(&client_config(config), Listener::default())
-            .map_err(|source| StreamError::Config { brokers: config.brokers.clone(), source })?;
-        Ok(Cluster { client: Arc::new(client), config: config.clone() })
+        config.check()?;
+        let unusable = |source| StreamError::Config { brokers: config.brokers.clone(), source };
+        let client = BaseProducer::from_config_and_context(&client_config(config), Listener::default()).map_err(unusable)?;
+        let admin = AdminClient::from_config(&client_config(config)).map_err(unusable)?;
+        Ok(Cluster { client: Arc::new(client), admin: Arc::new(admin), config: config.clone() })
     }
 
     /// Asks once whether the cluster is there.
@@ -88,30 +84,47 @@ impl Cluster {
     /// machine and `allow_weak_durability` is not set.
     pub async fn ensure_topics(&self) -> Result<Vec<(String, TopicState)>, StreamError> {
         let brokers = self.brokers(REQUEST_TIMEOUT).await.map_err(self.failed("say which brokers there are"))?;
-        let safety = self.safety(brokers);
-        let wanted = Topic::ALL.map(|topic| Wanted::new(topic, self.config.topic(topic), self.config.partitions, safety));
-        let admin = AdminClient::from_config(&client_config(&self.config)).map_err(self.failed("take an administrator"))?;
-        let present = self.find(&admin, &wanted).await?;
-
+        let (wanted, present) = self.survey(brokers).await?;
         let missing: Vec<&Wanted> = wanted.iter().filter(|topic| !present.contains_key(&topic.name)).collect();
-        if !missing.is_empty() && safety.replicas < self.config.replication_factor && !self.config.allow_weak_durability {
-            let wanted = self.config.replication_factor;
-            return Err(StreamError::TooFewBrokers { brokers: self.config.brokers.clone(), found: brokers, wanted });
-        }
-        let mut weaknesses = Vec::new();
-        for topic in &wanted {
-            let found = present.get(&topic.name);
-            if let Some(what) = found.and_then(|found| topic.contradiction(found)) {
-                return Err(StreamError::Contradiction { topic: topic.name.clone(), brokers: self.config.brokers.clone(), what });
-            }
-            weaknesses.extend(topic.weaknesses(found.unwrap_or(&Found::created(topic))));
-        }
-        if !weaknesses.is_empty() && !self.config.allow_weak_durability {
-            return Err(StreamError::Weak { brokers: self.config.brokers.clone(), weaknesses });
-        }
-        self.create(&admin, &missing).await?;
+        self.create(&missing).await?;
         let state = |name| if present.contains_key(name) { TopicState::Present } else { TopicState::Created };
         Ok(wanted.iter().map(|topic| (topic.name.clone(), state(&topic.name))).collect())
+    }
+
+    /// Checks the topics as [`Cluster::ensure_topics`] does, and creates none.
+    ///
+    /// # Errors
+    /// As there, and when a topic is missing.
+    pub async fn check_topics(&self) -> Result<(), StreamError> {
+        self.probe().await?;
+        let (wanted, present) = self.survey(usize::MAX).await?;
+        let missing = wanted.iter().filter(|topic| !present.contains_key(&topic.name));
+        let topics: Vec<String> = missing.map(|topic| topic.name.clone()).collect();
+        if topics.is_empty() { Ok(()) } else { Err(StreamError::Missing { brokers: self.config.brokers.clone(), topics }) }
+    }
+
+    /// The topics as they are to be and as they are, by name, if what is there is in order and what is missing can be.
+    async fn survey(&self, brokers: usize) -> Result<([Wanted; 4], BTreeMap<String, Found>), StreamError> {
+        let safety = self.safety(brokers);
+        let wanted = Topic::ALL.map(|topic| Wanted::new(topic, self.config.topic(topic), self.config.partitions, safety));
+        let present = self.find(&wanted).await?;
+        let address = || self.config.brokers.clone();
+        for topic in &wanted {
+            if let Some(what) = present.get(&topic.name).and_then(|found| topic.contradiction(found)) {
+                return Err(StreamError::Contradiction { topic: topic.name.clone(), brokers: address(), what });
+            }
+        }
+        if !self.config.allow_weak_durability {
+            if present.len() < wanted.len() && safety.replicas < self.config.replication_factor {
+                return Err(StreamError::TooFewBrokers { brokers: address(), found: brokers, wanted: self.config.replication_factor });
+            }
+            let as_found = |topic: &Wanted| topic.weaknesses(present.get(&topic.name).unwrap_or(&Found::created(topic)));
+            let weaknesses: Vec<_> = wanted.iter().flat_map(as_found).collect();
+            if !weaknesses.is_empty() {
+                return Err(StreamError::Weak { brokers: address(), weaknesses });
+            }
+        }
+        Ok((wanted, present))
     }
 
     /// How safe new topics can be: as configured, as far as there are brokers.
@@ -121,7 +134,7 @@ impl Cluster {
     }
 
     /// Those of `topics` that exist, as they are, by name.
-    async fn find(&self, admin: &Admin, topics: &[Wanted]) -> Result<BTreeMap<String, Found>, StreamError> {
+    async fn find(&self, topics: &[Wanted]) -> Result<BTreeMap<String, Found>, StreamError> {
         let names: Vec<String> = topics.iter().map(|topic| topic.name.clone()).collect();
         let shapes = self.metadata(REQUEST_TIMEOUT, move |metadata| {
             let ours = metadata.topics().iter().filter(|topic| names.iter().any(|name| name == topic.name()));
@@ -133,7 +146,7 @@ impl Cluster {
         }
         let names: Vec<String> = found.keys().cloned().collect();
         let resources: Vec<_> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
-        let settings = admin.describe_configs(&resources, &options()).await.map_err(self.failed("describe its topics' settings"))?;
+        let settings = self.admin.describe_configs(&resources, &options()).await.map_err(self.failed("describe its topics' settings"))?;
         for resource in settings {
             let resource = resource.map_err(|code| self.failed("describe its topics' settings")(KafkaError::AdminOp(code)))?;
             if let OwnedResourceSpecifier::Topic(name) = &resource.specifier
@@ -145,7 +158,7 @@ impl Cluster {
         Ok(found)
     }
 
-    async fn create(&self, admin: &Admin, topics: &[&Wanted]) -> Result<(), StreamError> {
+    async fn create(&self, topics: &[&Wanted]) -> Result<(), StreamError> {
         let count = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
         let new = topics.iter().map(|topic| {
             let new = NewTopic::new(&topic.name, count(topic.partitions), TopicReplication::Fixed(count(topic.replicas)));
@@ -155,7 +168,7 @@ impl Cluster {
         if new.is_empty() {
             return Ok(());
         }
-        for result in admin.create_topics(&new, &options()).await.map_err(self.failed("create topics"))? {
+        for result in self.admin.create_topics(&new, &options()).await.map_err(self.failed("create topics"))? {
             match result {
                 // Another service, starting at the same time, was quicker.
                 Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
@@ -188,18 +201,4 @@ impl ProducerContext for Listener {
     type DeliveryOpaque = ();
 
     fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_prefix_that_is_none_is_refused() {
-        for prefix in ["", "a b", "ä", &"x".repeat(101)] {
-            let config = KafkaConfig { topic_prefix: prefix.into(), ..KafkaConfig::default() };
-            let message = Cluster::new(&config).err().map(|error| error.to_string()).unwrap_or_default();
-            assert!(message.contains("kafka.topic_prefix"), "{prefix}: {message}");
-        }
-    }
 }

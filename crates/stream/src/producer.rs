@@ -14,7 +14,7 @@ use crate::topics::Topic;
 
 /// How long a record waits for others to travel with.
 const LINGER: Duration = Duration::from_millis(5);
-/// Most records that wait. Callers bound the bytes; this is far above what they let in.
+/// Most records that wait. Whoever sends bounds the bytes; this is far above what that lets in.
 const QUEUED_RECORDS: u32 = 1_000_000;
 /// Most KiB that wait: as `QUEUED_RECORDS`.
 const QUEUED_KIB: u32 = 1024 * 1024;
@@ -25,10 +25,7 @@ pub enum NotTaken {
     /// Too many records are on their way. The record can be sent again, later.
     #[error("too many records are on their way to Kafka")]
     Full,
-    /// Kafka will never take this record.
-    #[error("Kafka refuses the record")]
-    Refused(#[source] KafkaError),
-    /// Kafka did not take it in time, or could not. The record can be sent again.
+    /// Kafka did not take it in time, could not, or would not. The record can be sent again.
     #[error("Kafka at {brokers} did not take the record{}", reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default())]
     Unavailable {
         /// Bootstrap servers.
@@ -55,6 +52,7 @@ impl OutcomeProducer {
     /// # Errors
     /// When the configuration is not one.
     pub fn new(config: &KafkaConfig) -> Result<OutcomeProducer, StreamError> {
+        config.check()?;
         let listener = Listener::default();
         let producer = connect(config, &listener)?;
         Ok(OutcomeProducer { producer: Mutex::new(producer), listener, topic: config.topic(Topic::Outcomes), config: config.clone() })
@@ -100,6 +98,8 @@ impl OutcomeProducer {
 fn connect(config: &KafkaConfig, listener: &Listener) -> Result<FutureProducer<Listener>, StreamError> {
     let mut client = client_config(config);
     client.set("enable.idempotence", "true").set("acks", "all");
+    // A topic that the broker made for us would be as weak as its defaults.
+    client.set("allow.auto.create.topics", "false");
     // That of Kafka's own clients (for records with a key), named here because every producer of this topic must agree on it.
     client.set("partitioner", "murmur2_random");
     client.set("compression.type", "lz4").set("linger.ms", LINGER.as_millis().to_string()).set("batch.size", "1048576");
@@ -124,13 +124,11 @@ fn headers(record: &OutcomeRecord) -> OwnedHeaders {
     headers
 }
 
-/// What an error of librdkafka means for a record.
+/// What an error of librdkafka means for a record. None of them says that *this* record can never be taken: Kafka refuses produce requests, and what
+/// is wrong with one of its records ("too large", where the topic's limit was lowered) is told to all of them.
 fn not_taken(error: KafkaError, brokers: &str, reason: Option<String>) -> NotTaken {
     match error.rdkafka_error_code() {
         Some(RDKafkaErrorCode::QueueFull) => NotTaken::Full,
-        Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessage | RDKafkaErrorCode::InvalidRecord) => {
-            NotTaken::Refused(error)
-        }
         _ => NotTaken::Unavailable { brokers: brokers.to_owned(), reason, source: error },
     }
 }
@@ -192,13 +190,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_record_that_is_never_taken_is_told_from_one_that_is_not_taken_now() {
+    async fn no_refusal_is_taken_for_one_of_the_record_itself() {
         let (cluster, config) = cluster();
         let producer = OutcomeProducer::new(&config).unwrap();
         let produce = rdkafka::types::RDKafkaApiKey::Produce;
         cluster.request_errors(produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]);
         let refusal = producer.send(&record()).await.unwrap_err();
-        assert!(matches!(refusal, NotTaken::Refused(_)), "{refusal:?}");
+        assert!(matches!(refusal, NotTaken::Unavailable { .. }), "{refusal:?}");
         // What passes by itself is not even noticed.
         cluster.request_errors(produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS]);
         producer.send(&record()).await.unwrap();

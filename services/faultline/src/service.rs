@@ -50,13 +50,14 @@ impl Process {
         signals: &mut StopSignals,
     ) -> anyhow::Result<()> {
         // It tells as long as there is something to tell: until the work is done.
-        let telling = monitoring::serve(self.monitoring, self.metrics, self.readiness);
+        let telling = monitoring::serve(self.monitoring, self.metrics, self.readiness.clone());
         tokio::pin!(work, telling);
         tokio::select! {
             result = &mut work => return result,
             served = &mut telling => return served.context("the monitoring endpoints"),
             signal = signals.next() => tracing::info!(signal, "asked to stop; a second signal ends everything at once"),
         }
+        self.readiness.close();
         self.stop.cancel();
         tokio::select! {
             result = &mut work => result,

@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use faultline_proto::ingest::v1::{BatchAcknowledgement, DroppedRange, Event, EventRefusal, IgnoredPart, OutcomeBatch, RefusalReason};
 use faultline_proto::terminal::v1::{HealthSample, TerminalProfile};
 use faultline_stream::{BatchClock, OutcomeRecord, unix_ms};
+use prost::encoding::{WireType, encode_key, encode_varint};
 use prost::{DecodeError, Message};
 use prost_types::Timestamp;
 
@@ -42,6 +43,8 @@ const DIAGNOSTIC: u32 = 26;
 pub(crate) struct Admission {
     /// What Kafka is to have before anything is acknowledged. None where nothing of the batch is taken.
     pub(crate) record: Option<OutcomeRecord>,
+    /// Whether what is wrong with the connection's profile is in the acknowledgement.
+    pub(crate) tells_of_connection: bool,
     /// What the terminal is told then.
     pub(crate) acknowledgement: BatchAcknowledgement,
     pub(crate) noticed: Noticed,
@@ -136,7 +139,7 @@ pub(crate) fn admit(batch: &Bytes, identity: &Identity, connection: &Profile, re
     let terminal = match (&identity.terminal, parts.rest.terminal_id.as_str()) {
         (Some(own), "") => own.to_string(),
         (Some(own), named) if named == own.as_ref() => own.to_string(),
-        (Some(own), _) => return Ok(parts.of_another_terminal(own, receipt_ms)),
+        (Some(own), _) => return Ok(parts.of_another_terminal(batch, own, receipt_ms)),
         (None, "") => return reject("batch.terminal_id", "is required, since the credential is of every terminal of its tenant"),
         (None, named) => {
             grammar::terminal("batch.terminal_id", named)?;
@@ -152,6 +155,9 @@ pub(crate) fn admit(batch: &Bytes, identity: &Identity, connection: &Profile, re
 
     let mut decision = Decision::new(clock);
     let own_profile = parts.profile.as_ref().map(|field| Profile::admit(&content(batch, field)));
+    if let (Some(profile), Some(field)) = (&own_profile, &parts.profile) {
+        decision.replace_profile(field, profile);
+    }
     let profile = own_profile.as_ref().unwrap_or(connection);
     decision.take_profile(profile);
     for (index, field) in parts.events.iter().enumerate() {
@@ -177,7 +183,8 @@ pub(crate) fn admit(batch: &Bytes, identity: &Identity, connection: &Profile, re
         trace_parent: None,
         batch: decision.edited(batch),
     });
-    Ok(decision.into_admission(record, parts.rest.spool_id))
+    let tells_of_connection = own_profile.is_none();
+    Ok(Admission { tells_of_connection, ..decision.into_admission(record, parts.rest.spool_id) })
 }
 
 /// The fields of a batch, those that are judged one by one apart from the rest.
@@ -187,7 +194,6 @@ struct Parts {
     health_samples: Vec<Field>,
     profile: Option<Field>,
     rest: OutcomeBatch,
-    batch: Bytes,
 }
 
 impl Parts {
@@ -201,6 +207,7 @@ impl Parts {
                 (EVENTS, Some(_)) => events.push(field),
                 (DROPPED_RANGES, Some(_)) => dropped_ranges.push(field),
                 (HEALTH_SAMPLES, Some(_)) => health_samples.push(field),
+                (PROFILE, Some(_)) if profile.is_some() => return reject("batch.profile", "is there more than once"),
                 (PROFILE, Some(_)) => profile = Some(field),
                 _ => rest.extend_from_slice(batch.get(field.whole).unwrap_or_default()),
             }
@@ -215,17 +222,22 @@ impl Parts {
             }
         }
         let rest = OutcomeBatch::decode(rest.freeze()).map_err(malformed)?;
-        Ok(Parts { events, dropped_ranges, health_samples, profile, rest, batch: batch.clone() })
+        Ok(Parts { events, dropped_ranges, health_samples, profile, rest })
     }
 
-    /// Every event is refused: a credential speaks for its own terminal only. What the batch says it is of is not repeated.
-    fn of_another_terminal(&self, own: &str, receipt_ms: i64) -> Admission {
+    /// Nothing is taken: a credential speaks for its own terminal only. What the batch says it is of is not repeated.
+    fn of_another_terminal(&self, batch: &Bytes, own: &str, receipt_ms: i64) -> Admission {
+        let description = || format!("the credential is of terminal `{own}`, the batch names another");
         let mut decision = Decision::new(BatchClock { receipt_ms, send_ms: None });
         for (index, field) in self.events.iter().enumerate() {
-            let sequence = sequence_in(&content(&self.batch, field));
+            let sequence = sequence_in(&content(batch, field));
             decision.settle(sequence);
-            let description = format!("the credential is of terminal `{own}`, the batch names another");
-            decision.refuse(index, sequence, Refused::because(RefusalReason::OtherTerminal, "batch.terminal_id", description));
+            decision.refuse(index, sequence, Refused::because(RefusalReason::OtherTerminal, "batch.terminal_id", description()));
+        }
+        for (part, fields) in [("dropped_ranges", &self.dropped_ranges), ("health_samples", &self.health_samples)] {
+            for index in 0..fields.len() {
+                decision.ignore(part, format!("{part}[{index}]"), description());
+            }
         }
         decision.into_admission(None, self.rest.spool_id)
     }
@@ -345,7 +357,7 @@ impl Decision {
 
     fn refuse(&mut self, index: usize, sequence: u64, Refused { reason, violation }: Refused) {
         self.noticed.events += 1;
-        *self.noticed.refusals.entry((reason.as_str_name(), violation.field)).or_default() += 1;
+        *self.noticed.refusals.entry((name(reason), violation.field)).or_default() += 1;
         self.refusals.push(EventRefusal {
             sequence: if sequence <= MAX_SEQUENCE { sequence } else { 0 },
             index: u32::try_from(index).unwrap_or(u32::MAX),
@@ -364,6 +376,20 @@ impl Decision {
         self.cut(field);
         let dot = if violation.field.is_empty() { "" } else { "." };
         self.ignore(name, format!("{name}[{index}]{dot}{}", violation.field), violation.description);
+    }
+
+    /// Puts the profile of a batch as it is taken in the place of what came, where the two differ.
+    fn replace_profile(&mut self, field: &Field, taken: &Profile) {
+        if taken.ignored.is_empty() {
+            return;
+        }
+        let mut instead = BytesMut::new();
+        if !taken.encoded.is_empty() {
+            encode_key(PROFILE, WireType::LengthDelimited, &mut instead);
+            encode_varint(u64::try_from(taken.encoded.len()).unwrap_or(u64::MAX), &mut instead);
+            instead.extend_from_slice(&taken.encoded);
+        }
+        self.edits.push((field.whole.clone(), instead.freeze()));
     }
 
     fn take_profile(&mut self, profile: &Profile) {
@@ -419,7 +445,7 @@ impl Decision {
             receipt_time: Some(Timestamp { seconds: receipt_ms.div_euclid(1000), nanos }),
             ignored_parts: self.ignored_parts,
         };
-        Admission { record, acknowledgement, noticed: self.noticed }
+        Admission { record, tells_of_connection: false, acknowledgement, noticed: self.noticed }
     }
 }
 
@@ -431,7 +457,7 @@ fn redact(encoded: &Bytes) -> Option<Bytes> {
     let mut redacted = None;
     for place in places {
         let mut text = encoded.get(place.clone())?.to_vec();
-        if card_numbers::overwrite(&mut text) > 0 {
+        if card_numbers::overwrite(&mut text) {
             let event = redacted.get_or_insert_with(|| BytesMut::from(encoded.as_ref()));
             event.get_mut(place)?.copy_from_slice(&text);
         }
@@ -453,6 +479,18 @@ fn sequence_in(event: &Bytes) -> u64 {
     sequences.last().map(|event| event.sequence).unwrap_or_default()
 }
 
+/// What a reason is counted as.
+fn name(reason: RefusalReason) -> &'static str {
+    match reason {
+        RefusalReason::Unspecified => "unspecified",
+        RefusalReason::Malformed => "malformed",
+        RefusalReason::InvalidField => "invalid_field",
+        RefusalReason::OtherTerminal => "other_terminal",
+        RefusalReason::OutOfOrder => "out_of_order",
+        RefusalReason::TooOld => "too_old",
+    }
+}
+
 /// What fits into the contract's 500 bytes.
 fn shortened(mut description: String) -> String {
     description.truncate(description.floor_char_boundary(500));
@@ -461,10 +499,8 @@ fn shortened(mut description: String) -> String {
 
 #[cfg(test)]
 mod tests {
-    use faultline_proto::outcome::v1::{Outcome, Stage, TransactionType};
-    use prost::encoding::{WireType, encode_key, encode_varint};
-
     use super::*;
+    use faultline_proto::outcome::v1::{Outcome, Stage, TransactionType};
 
     const NOON_MS: i64 = 1_790_000_000_000;
     const DAY_MS: i64 = 86_400_000;
@@ -611,6 +647,9 @@ mod tests {
         let other = |sequence, index| (sequence, index, RefusalReason::OtherTerminal, "batch.terminal_id");
         assert_eq!(refusals(&admission), [other(4, 0), other(5, 1)]);
         assert!(!format!("{:?}", admission.acknowledgement).contains("T-2"));
+        let sample = HealthSample { sequence: 1, ..HealthSample::default() };
+        let admission = admitted(&encoded(&OutcomeBatch { health_samples: vec![sample], ..theirs.clone() }));
+        assert_eq!(admission.acknowledgement.ignored_parts[0].field, "health_samples[0]");
         let own = OutcomeBatch { terminal_id: "T-1".into(), ..theirs };
         assert_eq!(admitted(&encoded(&own)).record.unwrap().terminal, "T-1");
     }
@@ -715,6 +754,7 @@ mod tests {
         assert_eq!(admission.noticed.unknown_values, BTreeMap::from([("profile.access_network", 1)]));
         assert_eq!(admission.record.unwrap().profile, right);
 
+        assert!(admission.tells_of_connection);
         connection.told();
         let own = OutcomeBatch {
             profile: Some(TerminalProfile { carrier: "46000".into(), ..TerminalProfile::default() }),
@@ -722,10 +762,26 @@ mod tests {
         };
         let admission = admit(&encoded(&own), &identity(Some("T-1")), &connection, NOON_MS).unwrap();
         assert_eq!(admission.acknowledgement.ignored_parts, []);
-        assert_eq!(admission.record.unwrap().profile, own.profile.unwrap().encode_to_vec());
+        assert!(!admission.tells_of_connection);
+        assert_eq!(admission.record.unwrap().profile, own.profile.clone().unwrap().encode_to_vec());
+
+        let twice = [encoded(&own), Bytes::from(vec![0x3A, 0])].concat();
+        assert_eq!(admit(&twice.into(), &identity(Some("T-1")), &connection, NOON_MS).unwrap_err().field, "batch.profile");
 
         let huge = Profile::admit(&Bytes::from(vec![0; MAX_PROFILE_BYTES + 1]));
         assert_eq!((huge.encoded.len(), huge.ignored[0].field), (0, "profile"));
+    }
+
+    /// The next reader of a record is not to find there what the terminal was told had been left out.
+    #[test]
+    fn what_is_left_out_of_a_batchs_own_profile_is_not_in_the_record() {
+        let own = |profile: TerminalProfile| encoded(&OutcomeBatch { profile: Some(profile), ..batch(vec![event(1)]) });
+        let wrong = TerminalProfile { model: "中4111111111111111".into(), carrier: "46000".into(), ..TerminalProfile::default() };
+        let right = TerminalProfile { model: String::new(), ..wrong.clone() };
+        let record = admitted(&own(wrong)).record.unwrap();
+        assert_eq!((record.profile, record.batch), (right.encode_to_vec().into(), own(right)));
+        let nothing_left = TerminalProfile { apn: "中".into(), ..TerminalProfile::default() };
+        assert_eq!(admitted(&own(nothing_left)).record.unwrap().batch, encoded(&batch(vec![event(1)])));
     }
 
     #[test]

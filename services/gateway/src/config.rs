@@ -1,12 +1,15 @@
 //! Settings of the gateway, and what it tells terminals about reporting.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use faultline_proto::terminal::v1::TerminalSettings;
 use serde::{Deserialize, Serialize};
+
+const DAY_S: u64 = 24 * 60 * 60;
 
 /// Settings of the gateway.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +23,10 @@ pub struct GatewayConfig {
     pub tls_certificate_file: PathBuf,
     /// Its private key (PEM).
     pub tls_key_file: PathBuf,
+    /// Most connections at one moment; more wait to be accepted.
+    pub max_connections: u32,
+    /// Most calls at one moment over one connection.
+    pub max_calls_per_connection: u32,
     /// Batches that may wait for Kafka at one moment. Beyond that, load is shed.
     pub in_flight: ByteSize,
     /// How often a silent connection is asked whether it is still there.
@@ -42,13 +49,44 @@ impl Default for GatewayConfig {
             token_file: PathBuf::new(),
             tls_certificate_file: PathBuf::new(),
             tls_key_file: PathBuf::new(),
+            max_connections: 20_000,
+            max_calls_per_connection: 100,
             in_flight: ByteSize::mib(64),
             keepalive_interval: Duration::from_secs(60),
             keepalive_timeout: Duration::from_secs(20),
-            drain_within: Duration::from_secs(10),
+            drain_within: Duration::from_secs(25),
             terminals: TerminalsConfig::default(),
         }
     }
+}
+
+impl GatewayConfig {
+    /// What is outside its limits, by key after `gateway.`.
+    pub(crate) fn check(&self) -> Result<(), (&'static str, String)> {
+        let terminals = &self.terminals;
+        number("max_connections", self.max_connections.into(), 1..=1_000_000)?;
+        number("max_calls_per_connection", self.max_calls_per_connection.into(), 1..=100_000)?;
+        number("in_flight", self.in_flight.as_u64(), 1024..=u32::MAX.into())?;
+        seconds("keepalive_interval", self.keepalive_interval, 1..=DAY_S)?;
+        seconds("keepalive_timeout", self.keepalive_timeout, 1..=DAY_S)?;
+        seconds("drain_within", self.drain_within, 0..=DAY_S)?;
+        number("terminals.max_batch_events", terminals.max_batch_events.into(), 1..=500)?;
+        number("terminals.max_batch_bytes", terminals.max_batch_bytes.as_u64(), 1024..=1_048_576)?;
+        seconds("terminals.max_batch_delay", terminals.max_batch_delay, 0..=10)?;
+        seconds("terminals.health_interval", terminals.health_interval, 10..=DAY_S)
+    }
+}
+
+fn number(key: &'static str, value: u64, limits: RangeInclusive<u64>) -> Result<(), (&'static str, String)> {
+    if limits.contains(&value) { Ok(()) } else { Err((key, format!("{value} is not within {} to {}", limits.start(), limits.end()))) }
+}
+
+fn seconds(key: &'static str, value: Duration, limits: RangeInclusive<u64>) -> Result<(), (&'static str, String)> {
+    let (least, most) = (Duration::from_secs(*limits.start()), Duration::from_secs(*limits.end()));
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    Err((key, format!("{} s is not within {} s to {} s", value.as_secs_f64(), limits.start(), limits.end())))
 }
 
 /// What terminals are told about reporting. Limits are those of `faultline.terminal.v1.TerminalSettings`.
@@ -79,29 +117,6 @@ impl Default for TerminalsConfig {
 }
 
 impl TerminalsConfig {
-    /// What is outside the contract's limits, by key after `gateway.`.
-    pub(crate) fn check(&self) -> Result<(), (&'static str, String)> {
-        let within = |key, shown: String, right: bool, limits: &str| {
-            if right { Ok(()) } else { Err((key, format!("`{shown}` is not within {limits}"))) }
-        };
-        let delay = |duration: Duration| humantime_serde::re::humantime::format_duration(duration).to_string();
-        within("terminals.max_batch_events", self.max_batch_events.to_string(), (1..=500).contains(&self.max_batch_events), "1 to 500")?;
-        within(
-            "terminals.max_batch_bytes",
-            self.max_batch_bytes.to_string(),
-            (1024..=1_048_576).contains(&self.max_batch_bytes.as_u64()),
-            "1 KiB to 1 MiB",
-        )?;
-        within("terminals.max_batch_delay", delay(self.max_batch_delay), self.max_batch_delay <= Duration::from_secs(10), "0s to 10s")?;
-        let day = Duration::from_secs(86_400);
-        within(
-            "terminals.health_interval",
-            delay(self.health_interval),
-            (Duration::from_secs(10)..=day).contains(&self.health_interval),
-            "10s to 1day",
-        )
-    }
-
     /// The message, as of a moment in seconds since 1970: a later start has a higher version.
     pub(crate) fn message(&self, version: u64) -> TerminalSettings {
         TerminalSettings {
@@ -120,15 +135,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_terminals_are_told_is_within_the_contract() {
-        assert_eq!(TerminalsConfig::default().check(), Ok(()));
-        for (config, key) in [
-            (TerminalsConfig { max_batch_events: 501, ..Default::default() }, "terminals.max_batch_events"),
-            (TerminalsConfig { max_batch_bytes: ByteSize::mib(2), ..Default::default() }, "terminals.max_batch_bytes"),
-            (TerminalsConfig { max_batch_delay: Duration::from_secs(11), ..Default::default() }, "terminals.max_batch_delay"),
-            (TerminalsConfig { health_interval: Duration::from_secs(9), ..Default::default() }, "terminals.health_interval"),
+    fn what_is_outside_its_limits_is_named() {
+        let right = GatewayConfig::default();
+        assert_eq!(right.check(), Ok(()));
+        let terminals = TerminalsConfig::default();
+        for (wrong, key) in [
+            (GatewayConfig { max_connections: 0, ..right.clone() }, "max_connections"),
+            (GatewayConfig { in_flight: ByteSize::b(0), ..right.clone() }, "in_flight"),
+            (GatewayConfig { in_flight: ByteSize::tb(10), ..right.clone() }, "in_flight"),
+            (GatewayConfig { keepalive_interval: Duration::ZERO, ..right.clone() }, "keepalive_interval"),
+            (
+                GatewayConfig { terminals: TerminalsConfig { max_batch_events: 501, ..terminals }, ..right.clone() },
+                "terminals.max_batch_events",
+            ),
+            (
+                GatewayConfig { terminals: TerminalsConfig { max_batch_delay: Duration::from_secs(11), ..terminals }, ..right.clone() },
+                "terminals.max_batch_delay",
+            ),
         ] {
-            assert_eq!(config.check().unwrap_err().0, key);
+            assert_eq!(wrong.check().unwrap_err().0, key);
         }
     }
 }

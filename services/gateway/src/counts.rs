@@ -8,11 +8,15 @@ use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogra
 use crate::admission::Noticed;
 use crate::problem::Problem;
 
-/// Tells the exporter what the figures are.
+/// Fates of a batch: Kafka has it, or nothing in it was taken, or `Problem::fate`.
+const BATCH_FATES: [&str; 6] = ["stored", "empty", "invalid", "shed", "unavailable", "unauthenticated"];
+
+/// Tells the exporter what the figures are. Those that are known beforehand begin at 0, so that the first increase is seen as one.
 pub(crate) fn describe() {
+    describe_counter!("faultline_gateway_calls_total", "Calls that ended, by method and status");
     describe_counter!(
         "faultline_gateway_batches_total",
-        "Batches by fate: stored, empty (nothing in it was taken), invalid, shed, unavailable, unauthenticated, going_down"
+        "Batches by fate: stored, empty (nothing in it was taken), invalid, shed, unavailable, unauthenticated"
     );
     describe_counter!(
         "faultline_gateway_events_total",
@@ -27,7 +31,9 @@ pub(crate) fn describe() {
         "Accepted events by what dates them: age, corrected (the terminal's clock), uncertain"
     );
     describe_counter!("faultline_gateway_stored_bytes_total", Unit::Bytes, "Bytes of stored batches");
+    describe_gauge!("faultline_gateway_connections", "Open connections");
     describe_gauge!("faultline_gateway_streams", "Open streams");
+    describe_counter!("faultline_gateway_token_loads_total", "Times that the file of tokens was loaded again, or could not be: ok, failed");
     describe_gauge!("faultline_gateway_tokens", "Tokens in force");
     describe_gauge!("faultline_gateway_in_flight_bytes", Unit::Bytes, "Batches waiting for Kafka");
     describe_gauge!("faultline_gateway_in_flight_limit_bytes", Unit::Bytes, "Most that may wait for Kafka; beyond, load is shed");
@@ -36,15 +42,36 @@ pub(crate) fn describe() {
         Unit::Seconds,
         "From handing a batch to Kafka to its acknowledgement by every in-sync replica"
     );
+    for fate in BATCH_FATES {
+        batch(fate, 0);
+    }
+    for result in ["ok", "failed"] {
+        token_load(result, 0);
+    }
+    counter!("faultline_gateway_unknown_messages_total").increment(0);
+    counter!("faultline_gateway_stored_bytes_total").increment(0);
+    for name in ["faultline_gateway_connections", "faultline_gateway_streams", "faultline_gateway_in_flight_bytes"] {
+        gauge!(name).set(0.0);
+    }
 }
 
-/// A batch was answered.
-pub(crate) fn answered(tenant: &str, acknowledgement: &BatchAcknowledgement, noticed: &Noticed, stored: bool) {
+/// A call ended.
+pub(crate) fn call(method: &'static str, outcome: Result<(), &Problem>) {
+    let status = outcome.err().map_or("OK", |problem| problem.code().1);
+    counter!("faultline_gateway_calls_total", "method" => method, "status" => status).increment(1);
+}
+
+/// So many batches came to this end.
+pub(crate) fn batch(fate: &'static str, number: u64) {
+    counter!("faultline_gateway_batches_total", "fate" => fate).increment(number);
+}
+
+/// What was in a batch that was answered.
+pub(crate) fn answered(tenant: &str, acknowledgement: &BatchAcknowledgement, noticed: &Noticed) {
     let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
     let refused = count(acknowledgement.refusals.len());
     let redacted = count(acknowledgement.redacted_sequences.len());
     let accepted = count(noticed.events) - refused - redacted;
-    counter!("faultline_gateway_batches_total", "fate" => if stored { "stored" } else { "empty" }).increment(1);
     for (fate, number) in [("accepted", accepted), ("redacted", redacted), ("refused", refused)] {
         if number > 0 {
             counter!("faultline_gateway_events_total", "fate" => fate, "tenant" => tenant.to_owned()).increment(number);
@@ -70,14 +97,14 @@ pub(crate) fn stored(bytes: usize, took: Duration) {
     histogram!("faultline_gateway_delivery_seconds").record(took);
 }
 
-/// A call or a batch was not answered as asked.
-pub(crate) fn failed(problem: &Problem) {
-    counter!("faultline_gateway_batches_total", "fate" => problem.fate()).increment(1);
-}
-
 /// A message of a newer contract was passed over.
 pub(crate) fn unknown_message() {
     counter!("faultline_gateway_unknown_messages_total").increment(1);
+}
+
+/// The file of tokens was loaded again, or could not be.
+pub(crate) fn token_load(result: &'static str, number: u64) {
+    counter!("faultline_gateway_token_loads_total", "result" => result).increment(number);
 }
 
 /// Tokens in force.
@@ -85,18 +112,26 @@ pub(crate) fn tokens(count: usize) {
     gauge!("faultline_gateway_tokens").set(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
 }
 
-/// One open stream, until it is dropped.
-pub(crate) struct OpenStream;
+/// Something that is open and counted as such until it is dropped.
+pub(crate) struct Open(&'static str);
 
-impl OpenStream {
-    pub(crate) fn new() -> OpenStream {
-        gauge!("faultline_gateway_streams").increment(1);
-        OpenStream
+impl Open {
+    pub(crate) fn stream() -> Open {
+        Open::new("faultline_gateway_streams")
+    }
+
+    pub(crate) fn connection() -> Open {
+        Open::new("faultline_gateway_connections")
+    }
+
+    fn new(name: &'static str) -> Open {
+        gauge!(name).increment(1);
+        Open(name)
     }
 }
 
-impl Drop for OpenStream {
+impl Drop for Open {
     fn drop(&mut self) {
-        gauge!("faultline_gateway_streams").decrement(1);
+        gauge!(self.0).decrement(1);
     }
 }

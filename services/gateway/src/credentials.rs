@@ -12,11 +12,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use faultline_runtime::error::with_causes;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use faultline_runtime::error::with_causes;
+use crate::counts;
 
 /// How often the file is looked at.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
@@ -29,6 +30,13 @@ pub(crate) struct Identity {
     pub(crate) tenant: Arc<str>,
     /// None: every terminal of the tenant.
     pub(crate) terminal: Option<Arc<str>>,
+}
+
+/// What one call was granted.
+#[derive(Clone, Debug)]
+pub(crate) struct Access {
+    token_hash: Hash,
+    pub(crate) identity: Identity,
 }
 
 /// A file of credentials that cannot be used.
@@ -89,14 +97,15 @@ impl Credentials {
         self.0.len()
     }
 
-    /// What a token stands for, and its hash, by which it can be looked up again.
-    pub(crate) fn identify(&self, token: &str) -> Option<(Hash, Identity)> {
-        let hash = Hash::from(Sha256::digest(token));
-        Some((hash, self.find(&hash)?.clone()))
+    /// What a token stands for, and how to ask later whether it still does.
+    pub(crate) fn identify(&self, token: &str) -> Option<Access> {
+        let token_hash = Hash::from(Sha256::digest(token));
+        Some(Access { token_hash, identity: self.0.get(&token_hash)?.clone() })
     }
 
-    pub(crate) fn find(&self, hash: &Hash) -> Option<&Identity> {
-        self.0.get(hash)
+    /// Whether the token is known, and stands for what it stood for.
+    pub(crate) fn still_grant(&self, access: &Access) -> bool {
+        self.0.get(&access.token_hash) == Some(&access.identity)
     }
 }
 
@@ -115,16 +124,17 @@ fn parse(line: &str) -> Result<Option<Line<'_>>, String> {
     };
     let mut bytes = Hash::default();
     hex::decode_to_slice(hash, &mut bytes).map_err(|_| "does not begin with the 64 hexadecimal digits of a SHA-256".to_owned())?;
-    name("tenant", tenant)?;
+    // What stands in the wrong column may be a token, so it is not shown.
+    name("tenant", tenant).map_err(|what| format!("has a {what}"))?;
     if terminal != "*" {
-        name("terminal", terminal)?;
+        name("terminal", terminal).map_err(|what| format!("has a {what}"))?;
     }
     Ok(Some(Line { hash: bytes, tenant, terminal: (terminal != "*").then_some(terminal) }))
 }
 
 fn name(what: &str, value: &str) -> Result<(), String> {
-    let right = value.len() <= 32 && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
-    if right { Ok(()) } else { Err(format!("has the {what} `{}`, which is not 1 to 32 of A-Z a-z 0-9 . _ -", value.escape_debug())) }
+    let right = (1..=32).contains(&value.len()) && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+    if right { Ok(()) } else { Err(format!("{what} that is not 1 to 32 of A-Z a-z 0-9 . _ -")) }
 }
 
 /// The line for a new token.
@@ -132,31 +142,38 @@ fn name(what: &str, value: &str) -> Result<(), String> {
 /// # Errors
 /// With what is wrong with the tenant or the terminal.
 pub fn line(token: &str, tenant: &str, terminal: Option<&str>) -> Result<String, String> {
-    name("tenant", tenant)?;
-    terminal.map_or(Ok(()), |terminal| name("terminal", terminal))?;
+    let shown = |value: &str, wrong: String| format!("`{}` is a {wrong}", value.escape_debug());
+    name("tenant", tenant).map_err(|wrong| shown(tenant, wrong))?;
+    terminal.map_or(Ok(()), |terminal| name("terminal", terminal).map_err(|wrong| shown(terminal, wrong)))?;
     Ok(format!("{} {tenant} {}\n", hex::encode(Sha256::digest(token)), terminal.unwrap_or("*")))
 }
 
 /// Loads the file again whenever it changes, for ever. One that cannot be used is said, and the last that could stays in force.
-pub(crate) async fn follow(path: PathBuf, mut seen: Option<Version>, credentials: watch::Sender<Credentials>) {
+pub(crate) async fn follow(path: &Path, mut seen: Option<Version>, credentials: watch::Sender<Credentials>) -> ! {
     loop {
         sleep(LOOK_AGAIN).await;
-        let now = version(&path);
+        let now = version(path);
         if now == seen {
             continue;
         }
-        seen = now;
-        let loading = {
-            let path = path.clone();
-            tokio::task::spawn_blocking(move || Credentials::load(&path))
-        };
-        match loading.await {
+        let path = path.to_path_buf();
+        match tokio::task::spawn_blocking(move || Credentials::load(&path)).await {
             Ok(Ok(loaded)) => {
                 tracing::info!(tokens = loaded.count(), "the tokens were loaded again");
+                counts::tokens(loaded.count());
+                counts::token_load("ok", 1);
                 credentials.send_replace(loaded);
+                seen = now;
             }
-            Ok(Err(error)) => tracing::error!(reason = with_causes(&error), "the tokens stay as they were"),
-            Err(_) => return,
+            Ok(Err(error)) => {
+                tracing::error!(reason = with_causes(&error), "the tokens stay as they were");
+                counts::token_load("failed", 1);
+                // What cannot be read now may be readable soon; what is wrong stays wrong until it changes.
+                if !matches!(error, CredentialsError::Read { .. }) {
+                    seen = now;
+                }
+            }
+            Err(error) => tracing::error!(%error, "the tokens stay as they were"),
         }
     }
 }
@@ -191,12 +208,15 @@ mod tests {
         let text =
             format!("# ours\n\n{}{} # all\n", line("one", "acme", Some("T-1")).unwrap(), line("all", "acme", None).unwrap().trim_end());
         let credentials = load(&text).unwrap();
-        let (hash, one) = credentials.identify("one").unwrap();
-        assert_eq!((one.tenant.as_ref(), one.terminal.as_deref()), ("acme", Some("T-1")));
-        assert_eq!(credentials.find(&hash), Some(&one));
-        assert_eq!(credentials.identify("all").unwrap().1.terminal, None);
-        assert_eq!(credentials.identify("other").map(|(_, identity)| identity), None);
+        let one = credentials.identify("one").unwrap();
+        assert_eq!((one.identity.tenant.as_ref(), one.identity.terminal.as_deref()), ("acme", Some("T-1")));
+        assert_eq!(credentials.identify("all").unwrap().identity.terminal, None);
+        assert!(credentials.identify("other").is_none());
         assert_eq!(credentials.count(), 2);
+
+        assert!(credentials.still_grant(&one));
+        assert!(!load(&line("all", "acme", None).unwrap()).unwrap().still_grant(&one));
+        assert!(!load(&line("one", "acme", Some("T-2")).unwrap()).unwrap().still_grant(&one));
     }
 
     /// Known from elsewhere: `printf secret | sha256sum`.
@@ -211,14 +231,17 @@ mod tests {
         for (text, said) in [
             ("hunter2 acme T-1\n".to_owned(), "line 1 does not begin with the 64 hexadecimal digits"),
             (format!("{good}hunter2\n"), "line 2 is not a SHA-256, a tenant and a terminal"),
-            (good.replace("T-1", "T/1"), "the terminal `T/1`"),
-            (good.replace("acme", &"x".repeat(33)), "the tenant"),
+            (good.replace("T-1", "hunter2/"), "line 1 has a terminal that is not 1 to 32 of"),
+            (good.replace("acme", &"hunter2".repeat(5)), "line 1 has a tenant that is not"),
             (format!("{good}{good}"), "line 2 has a token that an earlier line has too"),
         ] {
             let message = load(&text).unwrap_err().to_string();
             assert!(message.contains(said) && message.contains("gateway.token_file") && !message.contains("hunter2"), "{message}");
         }
         assert!(load("# nobody\n").unwrap_err().to_string().contains("no tokens"));
-        assert!(line("one", "no tenant", None).unwrap_err().contains("no tenant"));
+        for tenant in ["", "no tenant", &"x".repeat(33)] {
+            assert!(line("one", tenant, None).unwrap_err().contains(&format!("`{tenant}` is a tenant that is not")));
+        }
+        assert!(line("one", "acme", Some("")).unwrap_err().contains("terminal"));
     }
 }

@@ -9,6 +9,7 @@
 mod admission;
 mod card_numbers;
 mod config;
+mod connections;
 mod counts;
 mod credentials;
 mod grammar;
@@ -20,18 +21,18 @@ mod wire;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use faultline_runtime::error::with_causes;
 use faultline_runtime::readiness::Readiness;
 use faultline_stream::{Cluster, KafkaConfig, OutcomeProducer, StreamError};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::codec::CompressionEncoding;
 use tonic::server::NamedService;
-use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -45,6 +46,8 @@ use crate::service::server::ingest_service_server::IngestServiceServer;
 
 /// What the gateway calls Kafka where it says what is in its way.
 const KAFKA: &str = "Kafka";
+/// How long the last answers may take to be read.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Why the gateway does not run.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +66,9 @@ pub enum GatewayError {
     /// Kafka is not one to which acknowledged events can be trusted.
     #[error(transparent)]
     Kafka(#[from] StreamError),
+    /// The contract cannot be shown to tools.
+    #[error("server reflection")]
+    Reflection(#[from] tonic_reflection::server::Error),
     /// The server failed.
     #[error("the gRPC server")]
     Server(#[from] tonic::transport::Error),
@@ -89,7 +95,7 @@ impl Gateway {
             let reason = "must name the file of bearer tokens; `faultline token --help` says how to make one".into();
             return Err(GatewayError::Setting { key: "token_file", reason });
         }
-        config.terminals.check().map_err(|(key, reason)| GatewayError::Setting { key, reason })?;
+        config.check().map_err(|(key, reason)| GatewayError::Setting { key, reason })?;
         let credentials_version = credentials::version(&config.token_file);
         let gateway = Gateway {
             config: config.clone(),
@@ -104,18 +110,16 @@ impl Gateway {
         Ok(gateway)
     }
 
-    /// Serves until `stop`, then answers what it has taken, at most for `gateway.drain_within`, and ends. While Kafka does not answer, calls are
-    /// answered with UNAVAILABLE.
+    /// Serves until `stop`, then answers what it has taken, at most for `gateway.drain_within`, and ends. While Kafka does not answer, or has not
+    /// the topics that it should, calls are answered with UNAVAILABLE.
     ///
     /// # Errors
-    /// When Kafka answers and its topics are not ones to which acknowledged events can be trusted, or the server fails.
+    /// When Kafka answers at first and its topics are not ones to which acknowledged events can be trusted, or the server fails.
     pub async fn serve(mut self, listener: TcpListener, stop: CancellationToken) -> Result<(), GatewayError> {
         counts::describe();
         counts::tokens(self.credentials.count());
         if self.config.tls_key_file.as_os_str().is_empty() && listener.local_addr().is_ok_and(|address| !address.ip().is_loopback()) {
-            tracing::warn!(
-                "tokens and outcomes travel unencrypted: neither `gateway.tls_certificate_file` nor `gateway.tls_key_file` is set"
-            );
+            tracing::warn!("tokens and outcomes travel unencrypted: `gateway.tls_certificate_file` and `gateway.tls_key_file` are not set");
         }
         let (tokens, credentials) = watch::channel(self.credentials);
         let version = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_secs());
@@ -126,54 +130,75 @@ impl Gateway {
             settings: self.config.terminals.message(version),
             open: AtomicBool::new(false),
             stop: stop.clone(),
+            sessions: TaskTracker::new(),
         });
-        let watching = async {
-            let asking = async || {
-                self.cluster.probe().await?;
-                self.cluster.ensure_topics().await.map(|_| ())
-            };
-            self.readiness.until_prepared(KAFKA, asking, StreamError::is_worth_a_retry).await?;
-            shared.open.store(true, Ordering::Release);
-            self.readiness.watch(KAFKA, async || self.cluster.probe().await).await
-        };
         let (health, health_service) = tonic_health::server::health_reporter();
         let ingest = IngestServiceServer::new(Arc::clone(&shared))
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .accept_compressed(CompressionEncoding::Gzip);
-        let reflection = || {
-            tonic_reflection::server::Builder::configure()
-                .register_encoded_file_descriptor_set(faultline_proto::DESCRIPTORS)
-                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-                .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
-        };
-        let reflection_v1 =
-            reflection().build_v1().map_err(|error| GatewayError::Setting { key: "reflection", reason: error.to_string() })?;
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let silence = self.config.keepalive_interval + self.config.keepalive_timeout;
+        let incoming = connections::accept(listener, self.config.max_connections, silence);
         let serving = self
             .server
             .add_service(health_service)
-            .add_service(reflection_v1)
+            .add_service(reflection().build_v1()?)
+            .add_service(reflection().build_v1alpha()?)
             .add_service(ingest)
             .serve_with_incoming_shutdown(incoming, stop.cancelled());
-        let overdue = async {
-            stop.cancelled().await;
-            sleep(self.config.drain_within).await;
-        };
         tokio::select! {
             served = serving => served.map_err(Into::into),
-            failed = watching => failed,
-            () = credentials::follow(self.config.token_file.clone(), self.credentials_version, tokens) => Ok(()),
-            () = say_health(&health, &self.readiness) => Ok(()),
-            () = overdue => {
-                tracing::warn!("some terminals were cut off: they were not answered within {} s", self.config.drain_within.as_secs_f32());
-                Ok(())
-            }
+            refused = watch_kafka(&self.cluster, &self.readiness, &shared.open) => Err(refused.into()),
+            () = drained(&shared, self.config.drain_within) => Ok(()),
+            never = credentials::follow(&self.config.token_file, self.credentials_version, tokens) => never,
+            never = say_health(&health, &self.readiness) => never,
         }
     }
 }
 
+/// Makes sure of the topics, then sees to it that they stay what they are to be: nothing is acknowledged on the word of topics that are not. Returns
+/// why they cannot be used, where that is so from the beginning.
+async fn watch_kafka(cluster: &Cluster, readiness: &Readiness, open: &AtomicBool) -> StreamError {
+    let prepare = async || {
+        cluster.probe().await?;
+        cluster.ensure_topics().await?;
+        cluster.check_topics().await
+    };
+    if let Err(refused) = readiness.until_prepared(KAFKA, prepare, StreamError::is_worth_a_retry).await {
+        return refused;
+    }
+    open.store(true, Ordering::Release);
+    let check = async || {
+        let checked = cluster.check_topics().await;
+        // A Kafka that does not answer now has what it had: what it does not take in time is not acknowledged.
+        if !checked.as_ref().is_err_and(StreamError::is_silence) {
+            open.store(checked.is_ok(), Ordering::Release);
+        }
+        checked
+    };
+    readiness.watch(KAFKA, check).await
+}
+
+/// Waits for `stop` and then for the sessions, at most for `limit`. Who only holds a connection is not waited for.
+async fn drained(gateway: &service::Gateway, limit: Duration) {
+    gateway.stop.cancelled().await;
+    gateway.sessions.close();
+    if timeout(limit, gateway.sessions.wait()).await.is_err() {
+        tracing::warn!(calls = gateway.sessions.len(), "cut off: they were not answered within {} s", limit.as_secs_f32());
+        return;
+    }
+    // The last answers are on their way; the server ends before this where all of them have been read.
+    sleep(LAST_WORDS).await;
+}
+
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(faultline_proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+}
+
 /// Says by gRPC's health protocol what `readiness` says, for ever.
-async fn say_health(health: &HealthReporter, readiness: &Readiness) {
+async fn say_health(health: &HealthReporter, readiness: &Readiness) -> ! {
     loop {
         let ready = readiness.obstacles().is_empty();
         let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };

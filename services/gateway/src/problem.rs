@@ -29,22 +29,22 @@ pub(crate) enum Problem {
     /// The gateway stops.
     #[error("the gateway is going down; connect again")]
     GoingDown,
+    /// The terminal has gone before it said all.
+    #[error("the call was given up")]
+    Gone,
 }
 
 impl From<NotTaken> for Problem {
     fn from(reason: NotTaken) -> Problem {
         match reason {
             NotTaken::Full => Problem::Full,
-            NotTaken::Refused(_) => {
-                Problem::Invalid(Rejection { field: "batch", description: "Kafka does not take a record of it".into() })
-            }
             NotTaken::Unavailable { .. } => Problem::Unavailable,
         }
     }
 }
 
 impl Problem {
-    /// What it is counted as.
+    /// What a batch that meets it is counted as.
     pub(crate) fn fate(&self) -> &'static str {
         match self {
             Problem::Unauthenticated => "unauthenticated",
@@ -52,21 +52,30 @@ impl Problem {
             Problem::Full => "shed",
             Problem::Unavailable => "unavailable",
             Problem::GoingDown => "going_down",
+            Problem::Gone => "gone",
+        }
+    }
+
+    /// The status of a call that it ends, and the name of that in gRPC's documentation.
+    pub(crate) fn code(&self) -> (Code, &'static str) {
+        match self {
+            Problem::Unauthenticated => (Code::Unauthenticated, "UNAUTHENTICATED"),
+            Problem::Invalid(_) => (Code::InvalidArgument, "INVALID_ARGUMENT"),
+            Problem::Full => (Code::ResourceExhausted, "RESOURCE_EXHAUSTED"),
+            Problem::Unavailable | Problem::GoingDown => (Code::Unavailable, "UNAVAILABLE"),
+            Problem::Gone => (Code::Cancelled, "CANCELLED"),
         }
     }
 }
 
 impl From<Problem> for Status {
     fn from(problem: Problem) -> Status {
-        let (code, details) = match &problem {
-            Problem::Unauthenticated => (Code::Unauthenticated, ErrorDetails::new()),
-            Problem::Invalid(rejection) => {
-                (Code::InvalidArgument, ErrorDetails::with_bad_request_violation(rejection.field, rejection.description.as_str()))
-            }
-            Problem::Full => (Code::ResourceExhausted, retry_later()),
-            Problem::Unavailable | Problem::GoingDown => (Code::Unavailable, retry_later()),
+        let details = match &problem {
+            Problem::Unauthenticated | Problem::Gone => ErrorDetails::new(),
+            Problem::Invalid(rejection) => ErrorDetails::with_bad_request_violation(rejection.field, rejection.description.as_str()),
+            Problem::Full | Problem::Unavailable | Problem::GoingDown => retry_later(),
         };
-        Status::with_error_details(code, problem.to_string(), details)
+        Status::with_error_details(problem.code().0, problem.to_string(), details)
     }
 }
 

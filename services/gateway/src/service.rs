@@ -14,13 +14,14 @@ use faultline_stream::OutcomeProducer;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tracing::{Instrument, Span, field, info_span};
 
 use crate::admission::{Profile, Rejection, admit};
-use crate::counts::{self, OpenStream};
-use crate::credentials::{Credentials, Identity};
+use crate::counts::{self, Open};
+use crate::credentials::{Access, Credentials};
 use crate::in_flight::InFlight;
 use crate::problem::Problem;
 use crate::wire::fields;
@@ -45,82 +46,103 @@ pub(crate) struct Gateway {
     pub(crate) producer: OutcomeProducer,
     pub(crate) in_flight: InFlight,
     pub(crate) settings: TerminalSettings,
-    /// Whether the topics were found to be sound.
+    /// Whether the topics are sound, as far as is known.
     pub(crate) open: AtomicBool,
     pub(crate) stop: CancellationToken,
+    /// Sessions that last.
+    pub(crate) sessions: TaskTracker,
 }
 
-/// One terminal's connection, for as long as it lasts.
+/// One call of a terminal, for as long as it lasts.
 struct Session {
     gateway: Arc<Gateway>,
-    token: [u8; 32],
-    identity: Identity,
+    access: Access,
     profile: Profile,
 }
+
+type Answers = mpsc::Sender<Result<StreamOutcomesResponse, Status>>;
 
 #[tonic::async_trait]
 impl server::ingest_service_server::IngestService for Arc<Gateway> {
     type StreamOutcomesStream = ReceiverStream<Result<StreamOutcomesResponse, Status>>;
 
     async fn stream_outcomes(&self, request: Request<Streaming<Bytes>>) -> Result<Response<Self::StreamOutcomesStream>, Status> {
-        let mut session = Session::open(self, request.metadata())?;
+        const METHOD: &str = "StreamOutcomes";
+        let mut session = Session::open(self, METHOD, request.metadata())?;
         let (answers, receiver) = mpsc::channel(WAITING_ANSWERS);
-        tokio::spawn(async move {
-            let _open = OpenStream::new();
-            if let Err(problem) = session.stream(request.into_inner(), &answers).await {
-                counts::failed(&problem);
-                // Nobody to tell where the terminal has gone.
-                let _ = answers.send(Err(problem.into())).await;
+        self.sessions.spawn(async move {
+            let _open = Open::stream();
+            let ended = session.stream(request.into_inner(), &answers).await;
+            counts::call(METHOD, ended.as_ref().map(|&()| ()));
+            if let Err(problem) = ended {
+                // Who does not read the last answers does not read this one.
+                let _ = answers.try_send(Err(problem.into()));
             }
         });
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
     async fn report_outcomes(&self, request: Request<Streaming<Bytes>>) -> Result<Response<ReportOutcomesResponse>, Status> {
-        let mut session = Session::open(self, request.metadata())?;
-        let reported = async {
-            let message = next(&mut request.into_inner()).await?.ok_or_else(|| invalid("message", "is missing"))?;
-            session.take(message).await?.ok_or_else(|| invalid("batch", "is required"))
-        };
-        let acknowledgement = reported.await.inspect_err(counts::failed)?;
-        Ok(Response::new(ReportOutcomesResponse {
-            acknowledgement: Some(acknowledgement),
-            settings: Some(self.settings.clone()),
-            advisories: None,
-        }))
+        const METHOD: &str = "ReportOutcomes";
+        let mut session = Session::open(self, METHOD, request.metadata())?;
+        // Apart from the call: what was handed to Kafka takes its room and is counted also when the terminal hangs up.
+        let reporting = self.sessions.spawn(async move {
+            let reported = session.report(request.into_inner()).await;
+            counts::call(METHOD, reported.as_ref().map(|_| ()));
+            reported
+        });
+        let acknowledgement = reporting.await.unwrap_or(Err(Problem::GoingDown))?;
+        let settings = Some(self.settings.clone());
+        Ok(Response::new(ReportOutcomesResponse { acknowledgement: Some(acknowledgement), settings, advisories: None }))
     }
 }
 
 impl Session {
-    fn open(gateway: &Arc<Gateway>, metadata: &MetadataMap) -> Result<Session, Problem> {
+    fn open(gateway: &Arc<Gateway>, method: &'static str, metadata: &MetadataMap) -> Result<Session, Problem> {
         let token = metadata.get("authorization").and_then(|value| value.to_str().ok()).and_then(bearer);
-        let identified = token.and_then(|token| gateway.credentials.borrow().identify(token));
-        let (token, identity) = identified.ok_or(Problem::Unauthenticated).inspect_err(counts::failed)?;
-        Ok(Session { gateway: Arc::clone(gateway), token, identity, profile: Profile::default() })
+        let access = token.and_then(|token| gateway.credentials.borrow().identify(token)).ok_or(Problem::Unauthenticated);
+        let access = access.inspect_err(|problem| counts::call(method, Err(problem)))?;
+        Ok(Session { gateway: Arc::clone(gateway), access, profile: Profile::default() })
     }
 
     /// Answers one message after the other until the terminal has no more, or something is in the way.
-    async fn stream(
-        &mut self,
-        mut messages: Streaming<Bytes>,
-        answers: &mpsc::Sender<Result<StreamOutcomesResponse, Status>>,
-    ) -> Result<(), Problem> {
-        let stop = self.gateway.stop.clone();
-        let mut answer = Some(Message::Settings(self.gateway.settings.clone()));
+    async fn stream(&mut self, mut messages: Streaming<Bytes>, answers: &Answers) -> Result<(), Problem> {
+        let gateway = Arc::clone(&self.gateway);
+        let mut credentials = gateway.credentials.clone();
+        let mut answer = Some(Message::Settings(gateway.settings.clone()));
         loop {
-            if let Some(message) = answer.take()
-                && answers.send(Ok(StreamOutcomesResponse { message: Some(message) })).await.is_err()
-            {
-                return Ok(());
+            if let Some(message) = answer.take() {
+                tokio::select! {
+                    // Also when the gateway stops: what was taken is answered, if the terminal reads.
+                    biased;
+                    sent = answers.send(Ok(StreamOutcomesResponse { message: Some(message) })) => sent.map_err(|_| Problem::Gone)?,
+                    () = gateway.stop.cancelled() => return Err(Problem::GoingDown),
+                }
             }
             let message = tokio::select! {
                 biased;
-                () = stop.cancelled() => return Err(Problem::GoingDown),
+                () = gateway.stop.cancelled() => return Err(Problem::GoingDown),
+                // A stream is open all day: a token that was taken away meanwhile must not go on working.
+                Ok(()) = credentials.changed() => {
+                    self.still_allowed()?;
+                    continue;
+                }
                 message = next(&mut messages) => message?,
             };
             let Some(message) = message else { return Ok(()) };
             answer = self.take(message).await?.map(Message::Acknowledgement);
         }
+    }
+
+    /// Answers the one message of a call with one batch.
+    async fn report(&mut self, mut messages: Streaming<Bytes>) -> Result<BatchAcknowledgement, Problem> {
+        let stop = self.gateway.stop.clone();
+        let message = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Err(Problem::GoingDown),
+            message = next(&mut messages) => message?.ok_or_else(|| invalid("message", "is missing"))?,
+        };
+        self.take(message).await?.ok_or_else(|| invalid("batch", "is required"))
     }
 
     /// Takes what is in a message: a profile, a batch, or both.
@@ -133,6 +155,7 @@ impl Session {
             let field = field.map_err(|error| invalid("message", error.to_string()))?;
             match (field.number, field.content) {
                 (PROFILE, Some(place)) => self.profile = Profile::admit(&message.slice(place)),
+                (BATCH, Some(_)) if batch.is_some() => return Err(invalid("batch", "is there more than once")),
                 (BATCH, Some(place)) => batch = Some(message.slice(place)),
                 _ => continue,
             }
@@ -142,46 +165,44 @@ impl Session {
             counts::unknown_message();
         }
         let Some(batch) = batch else { return Ok(None) };
-        let span = info_span!("batch", tenant = &*self.identity.tenant, terminal = field::Empty);
-        self.settle(&batch, receipt_ms).instrument(span).await.map(Some)
+        let span = info_span!("batch", tenant = &*self.access.identity.tenant, terminal = field::Empty);
+        let settled = self.settle(&batch, receipt_ms).instrument(span).await;
+        counts::batch(settled.as_ref().map_or_else(Problem::fate, |(fate, _)| fate), 1);
+        settled.map(|(_, acknowledgement)| Some(acknowledgement))
     }
 
-    /// The road of a batch:
+    /// The road of a batch, to its fate and its acknowledgement:
     ///
     /// ```text
     /// bytes ─▶ still allowed? ─▶ room in memory ─▶ admission ─▶ Kafka ─▶ acknowledgement
     /// ```
-    async fn settle(&mut self, batch: &Bytes, receipt_ms: i64) -> Result<BatchAcknowledgement, Problem> {
+    async fn settle(&mut self, batch: &Bytes, receipt_ms: i64) -> Result<(&'static str, BatchAcknowledgement), Problem> {
         self.still_allowed()?;
+        if !self.gateway.open.load(Ordering::Acquire) {
+            return Err(Problem::Unavailable);
+        }
         let _room = self.gateway.in_flight.take(batch.len()).await?;
-        let admission = admit(batch, &self.identity, &self.profile, receipt_ms)?;
-        let stored = admission.record.is_some();
+        let admission = admit(batch, &self.access.identity, &self.profile, receipt_ms)?;
+        let mut fate = "empty";
         if let Some(mut record) = admission.record {
             let span = Span::current();
             span.record("terminal", &record.terminal);
             record.trace_parent = trace::parent_of(&span);
             let begin = Instant::now();
-            self.gateway
-                .producer
-                .send(&record)
-                .await
-                .inspect_err(|reason| tracing::debug!(reason = with_causes(reason), "a batch was not stored"))?;
+            let sent = self.gateway.producer.send(&record).await;
+            sent.inspect_err(|reason| tracing::debug!(reason = with_causes(reason), "a batch was not stored"))?;
             counts::stored(record.batch.len(), begin.elapsed());
+            fate = "stored";
         }
-        self.profile.told();
-        counts::answered(&self.identity.tenant, &admission.acknowledgement, &admission.noticed, stored);
-        Ok(admission.acknowledgement)
+        if admission.tells_of_connection {
+            self.profile.told();
+        }
+        counts::answered(&self.access.identity.tenant, &admission.acknowledgement, &admission.noticed);
+        Ok((fate, admission.acknowledgement))
     }
 
-    /// Streams are open all day: a token that was taken away meanwhile must not go on working.
     fn still_allowed(&self) -> Result<(), Problem> {
-        if self.gateway.credentials.borrow().find(&self.token) != Some(&self.identity) {
-            return Err(Problem::Unauthenticated);
-        }
-        if !self.gateway.open.load(Ordering::Acquire) {
-            return Err(Problem::Unavailable);
-        }
-        Ok(())
+        if self.gateway.credentials.borrow().still_grant(&self.access) { Ok(()) } else { Err(Problem::Unauthenticated) }
     }
 }
 
@@ -191,7 +212,7 @@ fn bearer(authorization: &str) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// The next message; none when the terminal has no more, or has gone.
+/// The next message; none when the terminal has no more.
 async fn next(messages: &mut Streaming<Bytes>) -> Result<Option<Bytes>, Problem> {
     match messages.message().await {
         Ok(message) => Ok(message),
@@ -199,11 +220,25 @@ async fn next(messages: &mut Streaming<Bytes>) -> Result<Option<Bytes>, Problem>
             // What tonic says of a message over the limit, and of one that is when it is decompressed.
             Code::OutOfRange | Code::ResourceExhausted => Err(invalid("message", format!("is larger than {MAX_MESSAGE_BYTES} bytes"))),
             Code::Internal | Code::Unimplemented => Err(invalid("message", status.message())),
-            _ => Ok(None),
+            _ => Err(Problem::Gone),
         },
     }
 }
 
 fn invalid(field: &'static str, description: impl Into<String>) -> Problem {
     Problem::Invalid(Rejection { field, description: description.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_what_follows_the_scheme() {
+        assert_eq!(bearer("Bearer abc"), Some("abc"));
+        assert_eq!(bearer("bearer  abc "), Some("abc"));
+        for other in ["abc", "Basic abc", "Bearer", ""] {
+            assert_eq!(bearer(other), None, "{other}");
+        }
+    }
 }
