@@ -123,7 +123,7 @@ impl Gateway {
         }
         let (tokens, credentials) = watch::channel(self.credentials);
         let version = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_secs());
-        let shared = Arc::new(service::Gateway {
+        let shared = Arc::new(service::Shared {
             credentials,
             producer: self.producer,
             in_flight: InFlight::new(u32::try_from(self.config.in_flight.as_u64()).unwrap_or(u32::MAX)),
@@ -179,11 +179,11 @@ async fn watch_kafka(cluster: &Cluster, readiness: &Readiness, open: &AtomicBool
 }
 
 /// Waits for `stop` and then for the sessions, at most for `limit`. Who only holds a connection is not waited for.
-async fn drained(gateway: &service::Gateway, limit: Duration) {
-    gateway.stop.cancelled().await;
-    gateway.sessions.close();
-    if timeout(limit, gateway.sessions.wait()).await.is_err() {
-        tracing::warn!(calls = gateway.sessions.len(), "cut off: they were not answered within {} s", limit.as_secs_f32());
+async fn drained(shared: &service::Shared, limit: Duration) {
+    shared.stop.cancelled().await;
+    shared.sessions.close();
+    if timeout(limit, shared.sessions.wait()).await.is_err() {
+        tracing::warn!(calls = shared.sessions.len(), "cut off: they were not answered within {} s", limit.as_secs_f32());
         return;
     }
     // The last answers are on their way; the server ends before this where all of them have been read.
@@ -203,7 +203,7 @@ async fn say_health(health: &HealthReporter, readiness: &Readiness) -> ! {
         let ready = readiness.obstacles().is_empty();
         let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
         // Of the service, and of the server as a whole.
-        for name in [<IngestServiceServer<Arc<service::Gateway>> as NamedService>::NAME, ""] {
+        for name in [<IngestServiceServer<Arc<service::Shared>> as NamedService>::NAME, ""] {
             health.set_service_status(name, status).await;
         }
         readiness.until_not(ready).await;

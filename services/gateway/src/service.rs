@@ -41,7 +41,7 @@ const PROFILE: u32 = 1;
 const BATCH: u32 = 2;
 
 /// What all sessions share.
-pub(crate) struct Gateway {
+pub(crate) struct Shared {
     pub(crate) credentials: watch::Receiver<Credentials>,
     pub(crate) producer: OutcomeProducer,
     pub(crate) in_flight: InFlight,
@@ -55,7 +55,7 @@ pub(crate) struct Gateway {
 
 /// One call of a terminal, for as long as it lasts.
 struct Session {
-    gateway: Arc<Gateway>,
+    shared: Arc<Shared>,
     access: Access,
     profile: Profile,
 }
@@ -63,20 +63,21 @@ struct Session {
 type Answers = mpsc::Sender<Result<StreamOutcomesResponse, Status>>;
 
 #[tonic::async_trait]
-impl server::ingest_service_server::IngestService for Arc<Gateway> {
+impl server::ingest_service_server::IngestService for Arc<Shared> {
     type StreamOutcomesStream = ReceiverStream<Result<StreamOutcomesResponse, Status>>;
 
     async fn stream_outcomes(&self, request: Request<Streaming<Bytes>>) -> Result<Response<Self::StreamOutcomesStream>, Status> {
         const METHOD: &str = "StreamOutcomes";
         let mut session = Session::open(self, METHOD, request.metadata())?;
-        let (answers, receiver) = mpsc::channel(WAITING_ANSWERS);
+        let (answers, receiver) = mpsc::channel(WAITING_ANSWERS + 1);
+        // Room for the status with which it ends, also where the terminal does not read.
+        let last_word = answers.clone().reserve_owned().await;
         self.sessions.spawn(async move {
             let _open = Open::stream();
             let ended = session.stream(request.into_inner(), &answers).await;
             counts::call(METHOD, ended.as_ref().map(|&()| ()));
-            if let Err(problem) = ended {
-                // Who does not read the last answers does not read this one.
-                let _ = answers.try_send(Err(problem.into()));
+            if let (Err(problem), Ok(last_word)) = (ended, last_word) {
+                last_word.send(Err(problem.into()));
             }
         });
         Ok(Response::new(ReceiverStream::new(receiver)))
@@ -98,30 +99,30 @@ impl server::ingest_service_server::IngestService for Arc<Gateway> {
 }
 
 impl Session {
-    fn open(gateway: &Arc<Gateway>, method: &'static str, metadata: &MetadataMap) -> Result<Session, Problem> {
+    fn open(shared: &Arc<Shared>, method: &'static str, metadata: &MetadataMap) -> Result<Session, Problem> {
         let token = metadata.get("authorization").and_then(|value| value.to_str().ok()).and_then(bearer);
-        let access = token.and_then(|token| gateway.credentials.borrow().identify(token)).ok_or(Problem::Unauthenticated);
+        let access = token.and_then(|token| shared.credentials.borrow().identify(token)).ok_or(Problem::Unauthenticated);
         let access = access.inspect_err(|problem| counts::call(method, Err(problem)))?;
-        Ok(Session { gateway: Arc::clone(gateway), access, profile: Profile::default() })
+        Ok(Session { shared: Arc::clone(shared), access, profile: Profile::default() })
     }
 
     /// Answers one message after the other until the terminal has no more, or something is in the way.
     async fn stream(&mut self, mut messages: Streaming<Bytes>, answers: &Answers) -> Result<(), Problem> {
-        let gateway = Arc::clone(&self.gateway);
-        let mut credentials = gateway.credentials.clone();
-        let mut answer = Some(Message::Settings(gateway.settings.clone()));
+        let shared = Arc::clone(&self.shared);
+        let mut credentials = shared.credentials.clone();
+        let mut answer = Some(Message::Settings(shared.settings.clone()));
         loop {
             if let Some(message) = answer.take() {
                 tokio::select! {
                     // Also when the gateway stops: what was taken is answered, if the terminal reads.
                     biased;
                     sent = answers.send(Ok(StreamOutcomesResponse { message: Some(message) })) => sent.map_err(|_| Problem::Gone)?,
-                    () = gateway.stop.cancelled() => return Err(Problem::GoingDown),
+                    () = shared.stop.cancelled() => return Err(Problem::GoingDown),
                 }
             }
             let message = tokio::select! {
                 biased;
-                () = gateway.stop.cancelled() => return Err(Problem::GoingDown),
+                () = shared.stop.cancelled() => return Err(Problem::GoingDown),
                 // A stream is open all day: a token that was taken away meanwhile must not go on working.
                 Ok(()) = credentials.changed() => {
                     self.still_allowed()?;
@@ -136,7 +137,7 @@ impl Session {
 
     /// Answers the one message of a call with one batch.
     async fn report(&mut self, mut messages: Streaming<Bytes>) -> Result<BatchAcknowledgement, Problem> {
-        let stop = self.gateway.stop.clone();
+        let stop = self.shared.stop.clone();
         let message = tokio::select! {
             biased;
             () = stop.cancelled() => return Err(Problem::GoingDown),
@@ -178,10 +179,10 @@ impl Session {
     /// ```
     async fn settle(&mut self, batch: &Bytes, receipt_ms: i64) -> Result<(&'static str, BatchAcknowledgement), Problem> {
         self.still_allowed()?;
-        if !self.gateway.open.load(Ordering::Acquire) {
+        if !self.shared.open.load(Ordering::Acquire) {
             return Err(Problem::Unavailable);
         }
-        let _room = self.gateway.in_flight.take(batch.len()).await?;
+        let _room = self.shared.in_flight.take(batch.len()).await?;
         let admission = admit(batch, &self.access.identity, &self.profile, receipt_ms)?;
         let mut fate = "empty";
         if let Some(mut record) = admission.record {
@@ -189,7 +190,7 @@ impl Session {
             span.record("terminal", &record.terminal);
             record.trace_parent = trace::parent_of(&span);
             let begin = Instant::now();
-            let sent = self.gateway.producer.send(&record).await;
+            let sent = self.shared.producer.send(&record).await;
             sent.inspect_err(|reason| tracing::debug!(reason = with_causes(reason), "a batch was not stored"))?;
             counts::stored(record.batch.len(), begin.elapsed());
             fate = "stored";
@@ -202,7 +203,7 @@ impl Session {
     }
 
     fn still_allowed(&self) -> Result<(), Problem> {
-        if self.gateway.credentials.borrow().still_grant(&self.access) { Ok(()) } else { Err(Problem::Unauthenticated) }
+        if self.shared.credentials.borrow().still_grant(&self.access) { Ok(()) } else { Err(Problem::Unauthenticated) }
     }
 }
 
