@@ -258,7 +258,7 @@ async fn without_a_token_that_is_known_nothing_is_taken() {
 }
 
 #[tokio::test]
-async fn card_numbers_never_reach_kafka() {
+async fn card_numbers_in_free_text_never_reach_kafka() {
     let gateway = Gateway::start("cards").await;
     let text = format!("host refused {CARD} with E-12");
     let acknowledgement = gateway.terminal().report(batch(vec![event(1), saying(2, &text)])).await.unwrap();
@@ -404,6 +404,31 @@ async fn without_kafka_it_stays_up_says_why_and_serves_once_kafka_is_there() {
     gateway.stop().await;
 }
 
+#[tokio::test]
+async fn more_connections_and_calls_than_there_is_room_for_wait() {
+    let kafka = KafkaConfig { topic_prefix: "gateway-room".into(), ..sandbox().await.kafka.clone() };
+    let settings = [("GATEWAY__MAX_CONNECTIONS", "2".to_owned()), ("GATEWAY__MAX_CALLS_PER_CONNECTION", "2".to_owned())];
+    let gateway = Gateway::start_on(kafka, &settings).await;
+    gateway.until_ready().await;
+    let first = Terminal::new(gateway.channel(), &gateway.token);
+    // HTTP/2 tells the limit with its first answer.
+    first.report(batch(vec![event(1)])).await.unwrap();
+    let streams = [first.stream().await, first.stream().await];
+    let third = tokio::spawn(async move { first.report(batch(vec![event(1)])).await });
+    let second = gateway.terminal();
+    second.report(batch(vec![event(1)])).await.unwrap();
+    let other = gateway.terminal();
+    let outside = tokio::spawn(async move { other.report(batch(vec![event(1)])).await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!third.is_finished() && !outside.is_finished());
+    assert_eq!(gateway.counted("faultline_gateway_connections", &[]).await, 2);
+    drop((streams, second));
+    for waiting in [third, outside] {
+        timeout(PATIENCE, waiting).await.unwrap().unwrap().unwrap();
+    }
+    gateway.stop().await;
+}
+
 /// A gateway on a Kafka of its own, which can be made to hang.
 struct Hanging {
     gateway: Gateway,
@@ -491,7 +516,20 @@ async fn a_terminal_that_hangs_up_does_not_take_its_batch_out_of_the_account() {
     eventually("it is stored", stored).await;
     assert_eq!(hanging.gateway.counted("faultline_gateway_events_total", &["accepted"]).await, 3);
     assert_eq!(hanging.waiting().await, 0);
-    hanging.gateway.stop().await;
+
+    // Nor does it when the gateway stops.
+    hanging.hang();
+    let terminal = hanging.gateway.terminal();
+    let reporting = tokio::spawn(async move { terminal.report(batch(vec![event(4)])).await });
+    eventually("the batch waits for Kafka", async || (hanging.waiting().await > 0).then_some(())).await;
+    reporting.abort();
+    hanging.gateway.program.signal(Signal::SIGTERM);
+    eventually("it is going down", async || hanging.gateway.ask("/readyz").await.filter(|(status, _)| *status == 503)).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(hanging.waiting().await > 0);
+    hanging.go_on();
+    let ended = hanging.gateway.program.end().await;
+    assert!(ended.status.success() && !ended.stderr.contains("cut off"), "{ended:?}");
 }
 
 #[tokio::test]

@@ -15,8 +15,8 @@ use crate::error::with_causes;
 const PAUSE: Duration = Duration::from_millis(100);
 /// How often it is said that the answer is still no.
 const SAY_AGAIN: Duration = Duration::from_secs(5);
-/// Pause between two questions to a server that is being watched.
-const WATCH_PAUSE: Duration = Duration::from_secs(2);
+/// Pause between two attempts to prepare a part.
+const PREPARE_PAUSE: Duration = Duration::from_secs(1);
 /// Stands for the process among its parts.
 const PROCESS: &str = "the process";
 /// Where nothing was said yet about a part.
@@ -74,6 +74,7 @@ impl Readiness {
 
     /// Adds a part that is not ready until it is said to be.
     pub fn expect(&self, part: &'static str) {
+        gauge!("faultline_ready", "part" => part).set(0.0);
         self.parts.send_modify(|parts| {
             parts.entry(part).or_insert_with(|| Some(NOT_YET.into()));
         });
@@ -84,12 +85,11 @@ impl Readiness {
         let obstacle = state.err();
         gauge!("faultline_ready", "part" => part).set(if obstacle.is_none() { 1.0 } else { 0.0 });
         self.parts.send_if_modified(|parts| {
-            let before = parts.get(part).cloned().flatten();
-            match (&before, &obstacle) {
-                (None, Some(reason)) => tracing::warn!(reason, "{part} is not ready"),
-                (Some(first), Some(reason)) if first == NOT_YET => tracing::warn!(reason, "{part} is not ready"),
-                (Some(_), None) => tracing::info!("{part} is ready"),
-                _ => {}
+            match (parts.get(part), &obstacle) {
+                (Some(before), now) if before == now => {}
+                (Some(Some(_)), None) => tracing::info!("{part} is ready"),
+                (_, Some(reason)) => tracing::warn!(reason, "{part} is not ready"),
+                (_, None) => {}
             }
             parts.insert(part, obstacle.clone()) != Some(obstacle)
         });
@@ -114,21 +114,22 @@ impl Readiness {
                 Err(error) if is_worth_a_retry(&error) => self.report(part, Err(with_causes(&error))),
                 Err(error) => return Err(error),
             }
-            sleep(WATCH_PAUSE).await;
+            sleep(PREPARE_PAUSE).await;
         }
     }
 
-    /// Asks `probe` again and again, for ever, and says how the part is.
-    pub async fn watch<E: Error>(&self, part: &'static str, mut probe: impl AsyncFnMut() -> Result<(), E>) -> ! {
+    /// Asks `probe` again and again with a pause between, for ever, and says how the part is.
+    pub async fn watch<E: Error>(&self, part: &'static str, pause: Duration, mut probe: impl AsyncFnMut() -> Result<(), E>) -> ! {
         loop {
             let answer = probe().await;
             self.report(part, answer.map_err(|error| with_causes(&error)));
-            sleep(WATCH_PAUSE).await;
+            sleep(pause).await;
         }
     }
 
     /// The process stops: from now on it is not ready, whatever its parts say.
     pub fn close(&self) {
+        gauge!("faultline_ready", "part" => PROCESS).set(0.0);
         self.parts.send_modify(|parts| {
             parts.insert(PROCESS, Some("is going down".into()));
         });
@@ -218,14 +219,15 @@ mod tests {
     async fn a_server_that_is_watched_may_go_and_come_back() {
         let readiness = Readiness::new();
         let mut answers = vec![Ok(()), Err(io::Error::other("gone")), Ok(())];
-        let watching = readiness.watch("It", async || match answers.pop() {
+        let pause = Duration::from_secs(2);
+        let watching = readiness.watch("It", pause, async || match answers.pop() {
             Some(answer) => answer,
             None => std::future::pending().await,
         });
         let seeing = async {
             let mut seen = Vec::new();
             for _ in 0..3 {
-                sleep(WATCH_PAUSE - Duration::from_millis(1)).await;
+                sleep(pause - Duration::from_millis(1)).await;
                 seen.push(readiness.obstacles());
                 sleep(Duration::from_millis(1)).await;
             }

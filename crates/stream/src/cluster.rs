@@ -8,7 +8,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, OwnedResourceSpecifier
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::{FromClientConfig, FromClientConfigAndContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::metadata::MetadataTopic;
+use rdkafka::metadata::{Metadata, MetadataTopic};
 use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext};
 
 use crate::client::{KafkaConfig, Listener, StreamError, client_config};
@@ -18,7 +18,8 @@ use crate::topics::{Found, Safety, Topic, TopicState, Wanted};
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the first question, whether it is there at all, may take.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
-
+/// How long a question may take that is asked again and again.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long librdkafka's log is waited for after a question.
 const LOG_PATIENCE: Duration = Duration::from_millis(10);
 
@@ -49,31 +50,7 @@ impl Cluster {
     /// # Errors
     /// When it does not answer within a second, with the reason.
     pub async fn probe(&self) -> Result<(), StreamError> {
-        let brokers = &self.config.brokers;
-        self.brokers(PROBE_TIMEOUT).await.map(|_| ()).map_err(|source| match self.client.context().last_problem() {
-            Some(reason) => StreamError::Unreachable { brokers: brokers.clone(), reason },
-            None => StreamError::Request { brokers: brokers.clone(), what: "answer", source },
-        })
-    }
-
-    /// The number of brokers.
-    async fn brokers(&self, timeout: Duration) -> Result<usize, KafkaError> {
-        self.metadata(timeout, |metadata| metadata.brokers().len()).await
-    }
-
-    /// Asks for the cluster's metadata, which blocks, on a thread that may.
-    async fn metadata<T: Send + 'static>(
-        &self,
-        timeout: Duration,
-        read: impl FnOnce(&rdkafka::metadata::Metadata) -> T + Send + 'static,
-    ) -> Result<T, KafkaError> {
-        let client = Arc::clone(&self.client);
-        let answer = tokio::task::spawn_blocking(move || {
-            let answer = client.client().fetch_metadata(None, timeout).map(|metadata| read(&metadata));
-            client.poll(LOG_PATIENCE);
-            answer
-        });
-        answer.await.unwrap_or(Err(KafkaError::Canceled))
+        self.metadata(PROBE_TIMEOUT, |_| Ok(())).await
     }
 
     /// Creates the topics that are missing, and checks those that exist: their shape, and whether they are safe. Nothing is created
@@ -83,9 +60,15 @@ impl Cluster {
     /// When the cluster does not answer, a topic has another shape than Faultline needs, or acknowledged records would be lost with one
     /// machine and `allow_weak_durability` is not set.
     pub async fn ensure_topics(&self) -> Result<Vec<(String, TopicState)>, StreamError> {
-        let brokers = self.brokers(REQUEST_TIMEOUT).await.map_err(self.failed("say which brokers there are"))?;
-        let (wanted, present) = self.survey(brokers).await?;
+        let (brokers, present) = self.survey(REQUEST_TIMEOUT).await?;
+        let possible = self.config.replication_factor.min(u32::try_from(brokers).unwrap_or(u32::MAX));
+        let wanted = self.wanted(possible);
         let missing: Vec<&Wanted> = wanted.iter().filter(|topic| !present.contains_key(&topic.name)).collect();
+        if !missing.is_empty() && possible < self.config.replication_factor && !self.config.allow_weak_durability {
+            let wanted = self.config.replication_factor;
+            return Err(StreamError::TooFewBrokers { brokers: self.config.brokers.clone(), found: brokers, wanted });
+        }
+        self.judge(&wanted, &present)?;
         self.create(&missing).await?;
         let state = |name| if present.contains_key(name) { TopicState::Present } else { TopicState::Created };
         Ok(wanted.iter().map(|topic| (topic.name.clone(), state(&topic.name))).collect())
@@ -96,66 +79,82 @@ impl Cluster {
     /// # Errors
     /// As there, and when a topic is missing.
     pub async fn check_topics(&self) -> Result<(), StreamError> {
-        self.probe().await?;
-        let (wanted, present) = self.survey(usize::MAX).await?;
+        let (_, present) = self.survey(CHECK_TIMEOUT).await?;
+        let wanted = self.wanted(self.config.replication_factor);
         let missing = wanted.iter().filter(|topic| !present.contains_key(&topic.name));
         let topics: Vec<String> = missing.map(|topic| topic.name.clone()).collect();
-        if topics.is_empty() { Ok(()) } else { Err(StreamError::Missing { brokers: self.config.brokers.clone(), topics }) }
+        if !topics.is_empty() {
+            return Err(StreamError::Missing { brokers: self.config.brokers.clone(), topics });
+        }
+        self.judge(&wanted, &present)
     }
 
-    /// The topics as they are to be and as they are, by name, if what is there is in order and what is missing can be.
-    async fn survey(&self, brokers: usize) -> Result<([Wanted; 4], BTreeMap<String, Found>), StreamError> {
-        let safety = self.safety(brokers);
-        let wanted = Topic::ALL.map(|topic| Wanted::new(topic, self.config.topic(topic), self.config.partitions, safety));
-        let present = self.find(&wanted).await?;
-        let address = || self.config.brokers.clone();
-        for topic in &wanted {
+    /// The topics as they are to be, with so many replicas.
+    fn wanted(&self, replicas: u32) -> [Wanted; 4] {
+        let safety = Safety { replicas, min_insync_replicas: self.config.min_insync_replicas.min(replicas) };
+        Topic::ALL.map(|topic| Wanted::new(topic, self.config.topic(topic), self.config.partitions, safety))
+    }
+
+    /// Whether the topics are in order: as they are, or as they will be where they are missing.
+    fn judge(&self, wanted: &[Wanted], present: &BTreeMap<String, Found>) -> Result<(), StreamError> {
+        let brokers = || self.config.brokers.clone();
+        for topic in wanted {
             if let Some(what) = present.get(&topic.name).and_then(|found| topic.contradiction(found)) {
-                return Err(StreamError::Contradiction { topic: topic.name.clone(), brokers: address(), what });
+                return Err(StreamError::Contradiction { topic: topic.name.clone(), brokers: brokers(), what });
             }
         }
-        if !self.config.allow_weak_durability {
-            if present.len() < wanted.len() && safety.replicas < self.config.replication_factor {
-                return Err(StreamError::TooFewBrokers { brokers: address(), found: brokers, wanted: self.config.replication_factor });
-            }
-            let as_found = |topic: &Wanted| topic.weaknesses(present.get(&topic.name).unwrap_or(&Found::created(topic)));
-            let weaknesses: Vec<_> = wanted.iter().flat_map(as_found).collect();
-            if !weaknesses.is_empty() {
-                return Err(StreamError::Weak { brokers: address(), weaknesses });
-            }
+        let as_found = |topic: &Wanted| topic.weaknesses(present.get(&topic.name).unwrap_or(&Found::created(topic)));
+        let weaknesses: Vec<_> = wanted.iter().flat_map(as_found).collect();
+        if weaknesses.is_empty() || self.config.allow_weak_durability {
+            return Ok(());
         }
-        Ok((wanted, present))
+        Err(StreamError::Weak { brokers: brokers(), weaknesses })
     }
 
-    /// How safe new topics can be: as configured, as far as there are brokers.
-    fn safety(&self, brokers: usize) -> Safety {
-        let replicas = self.config.replication_factor.min(u32::try_from(brokers).unwrap_or(u32::MAX));
-        Safety { replicas, min_insync_replicas: self.config.min_insync_replicas.min(replicas) }
-    }
-
-    /// Those of `topics` that exist, as they are, by name.
-    async fn find(&self, topics: &[Wanted]) -> Result<BTreeMap<String, Found>, StreamError> {
-        let names: Vec<String> = topics.iter().map(|topic| topic.name.clone()).collect();
-        let shapes = self.metadata(REQUEST_TIMEOUT, move |metadata| {
+    /// The number of brokers, and those of our topics that exist, as they are, by name.
+    async fn survey(&self, timeout: Duration) -> Result<(usize, BTreeMap<String, Found>), StreamError> {
+        let names = Topic::ALL.map(|topic| self.config.topic(topic));
+        let answer = self.metadata(timeout, move |metadata| {
             let ours = metadata.topics().iter().filter(|topic| names.iter().any(|name| name == topic.name()));
-            ours.map(|topic| (topic.name().to_owned(), shape(topic))).collect::<BTreeMap<_, _>>()
+            let shapes = ours.map(|topic| Ok((topic.name().to_owned(), shape(topic)?)));
+            Ok((metadata.brokers().len(), shapes.collect::<Result<BTreeMap<_, _>, KafkaError>>()?))
         });
-        let mut found = shapes.await.map_err(self.failed("describe its topics"))?;
-        if found.is_empty() {
-            return Ok(found);
-        }
+        let (brokers, mut found) = answer.await?;
         let names: Vec<String> = found.keys().cloned().collect();
         let resources: Vec<_> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
-        let settings = self.admin.describe_configs(&resources, &options()).await.map_err(self.failed("describe its topics' settings"))?;
-        for resource in settings {
-            let resource = resource.map_err(|code| self.failed("describe its topics' settings")(KafkaError::AdminOp(code)))?;
+        if resources.is_empty() {
+            return Ok((brokers, found));
+        }
+        let failed = |source| StreamError::Request { brokers: self.config.brokers.clone(), what: "describe its topics' settings", source };
+        let options = AdminOptions::new().request_timeout(Some(timeout));
+        for resource in self.admin.describe_configs(&resources, &options).await.map_err(failed)? {
+            let resource = resource.map_err(|code| failed(KafkaError::AdminOp(code)))?;
             if let OwnedResourceSpecifier::Topic(name) = &resource.specifier
                 && let Some(topic) = found.get_mut(name)
             {
                 topic.settings = resource.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))).collect();
             }
         }
-        Ok(found)
+        Ok((brokers, found))
+    }
+
+    /// Asks for the cluster's metadata, which blocks, on a thread that may.
+    async fn metadata<T: Send + 'static>(
+        &self,
+        timeout: Duration,
+        read: impl FnOnce(&Metadata) -> Result<T, KafkaError> + Send + 'static,
+    ) -> Result<T, StreamError> {
+        let client = Arc::clone(&self.client);
+        let asking = tokio::task::spawn_blocking(move || {
+            let answer = client.client().fetch_metadata(None, timeout).and_then(|metadata| read(&metadata));
+            client.poll(LOG_PATIENCE);
+            answer
+        });
+        let brokers = self.config.brokers.clone();
+        asking.await.unwrap_or(Err(KafkaError::Canceled)).map_err(|source| match self.client.context().last_problem() {
+            Some(reason) => StreamError::Unreachable { brokers, reason },
+            None => StreamError::Request { brokers, what: "answer", source },
+        })
     }
 
     async fn create(&self, topics: &[&Wanted]) -> Result<(), StreamError> {
@@ -168,7 +167,9 @@ impl Cluster {
         if new.is_empty() {
             return Ok(());
         }
-        for result in self.admin.create_topics(&new, &options()).await.map_err(self.failed("create topics"))? {
+        let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT)).operation_timeout(Some(REQUEST_TIMEOUT));
+        let failed = |source| StreamError::Request { brokers: self.config.brokers.clone(), what: "create topics", source };
+        for result in self.admin.create_topics(&new, &options).await.map_err(failed)? {
             match result {
                 // Another service, starting at the same time, was quicker.
                 Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
@@ -177,24 +178,18 @@ impl Cluster {
         }
         Ok(())
     }
+}
 
-    fn failed(&self, what: &'static str) -> impl Fn(KafkaError) -> StreamError {
-        let brokers = self.config.brokers.clone();
-        move |source| StreamError::Request { brokers: brokers.clone(), what, source }
+fn shape(topic: &MetadataTopic) -> Result<Found, KafkaError> {
+    if let Some(code) = topic.error() {
+        return Err(KafkaError::MetadataFetch(code.into()));
     }
-}
-
-fn options() -> AdminOptions {
-    AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT)).operation_timeout(Some(REQUEST_TIMEOUT))
-}
-
-fn shape(topic: &MetadataTopic) -> Found {
     let fewest = topic.partitions().iter().map(|partition| partition.replicas().len()).min().unwrap_or_default();
-    Found {
+    Ok(Found {
         partitions: u32::try_from(topic.partitions().len()).unwrap_or(u32::MAX),
         replicas: u32::try_from(fewest).unwrap_or(u32::MAX),
         ..Found::default()
-    }
+    })
 }
 
 impl ProducerContext for Listener {

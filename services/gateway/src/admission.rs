@@ -17,7 +17,7 @@ use prost_types::Timestamp;
 use crate::card_numbers;
 use crate::credentials::Identity;
 use crate::grammar::{self, MAX_AGE_MS, MAX_SEQUENCE, Violation};
-use crate::wire::{Field, fields};
+use crate::wire::{Field, fields, repeated};
 
 /// Limits of a batch as a whole.
 pub(crate) const MAX_BATCH_BYTES: usize = 1024 * 1024;
@@ -33,10 +33,21 @@ const EVENTS: u32 = 3;
 const DROPPED_RANGES: u32 = 4;
 const HEALTH_SAMPLES: u32 = 5;
 const PROFILE: u32 = 7;
-/// `Event.sequence`, `Event.outcome` and `Outcome.diagnostic`.
+/// `Event.sequence`, `Event.outcome`, and of `Outcome` the text and the messages that have texts or bytes.
 const SEQUENCE: u32 = 1;
 const OUTCOME: u32 = 3;
+const ORIGINAL: u32 = 17;
 const DIAGNOSTIC: u32 = 26;
+const EMV: u32 = 27;
+/// `EmvEvidence.status_words`.
+const STATUS_WORDS: u32 = 2;
+/// Highest numbers in the contract that this program knows.
+const KNOWN_OF_BATCH: u32 = 7;
+const KNOWN_OF_EVENT: u32 = 3;
+const KNOWN_OF_OUTCOME: u32 = 32;
+const KNOWN_OF_ORIGINAL: u32 = 8;
+const KNOWN_OF_EMV: u32 = 3;
+const KNOWN_OF_PROFILE: u32 = 10;
 
 /// What of a batch is taken, and what is said about it.
 #[derive(Debug, PartialEq)]
@@ -102,6 +113,9 @@ impl Profile {
             Ok(profile) => profile,
             Err(error) => return Profile::ignored(error.to_string()),
         };
+        if let Some(number) = repeated(encoded, KNOWN_OF_PROFILE, &[]) {
+            return Profile::ignored(twice(number));
+        }
         let (numbers, ignored): (Vec<u32>, Vec<Violation>) = grammar::profile(&profile).into_iter().unzip();
         let encoded = if numbers.is_empty() { encoded.clone() } else { without(encoded, |field| numbers.contains(&field.number)) };
         Profile { encoded, ignored, unknown_values: grammar::unknown_profile_values(&profile).collect() }
@@ -207,7 +221,6 @@ impl Parts {
                 (EVENTS, Some(_)) => events.push(field),
                 (DROPPED_RANGES, Some(_)) => dropped_ranges.push(field),
                 (HEALTH_SAMPLES, Some(_)) => health_samples.push(field),
-                (PROFILE, Some(_)) if profile.is_some() => return reject("batch.profile", "is there more than once"),
                 (PROFILE, Some(_)) => profile = Some(field),
                 _ => rest.extend_from_slice(batch.get(field.whole).unwrap_or_default()),
             }
@@ -220,6 +233,9 @@ impl Parts {
             if count > limit {
                 return reject(field, format!("are {count}, at most {limit} are taken"));
             }
+        }
+        if let Some(number) = repeated(batch, KNOWN_OF_BATCH, &[EVENTS, DROPPED_RANGES, HEALTH_SAMPLES]) {
+            return reject("batch", twice(number));
         }
         let rest = OutcomeBatch::decode(rest.freeze()).map_err(malformed)?;
         Ok(Parts { events, dropped_ranges, health_samples, profile, rest })
@@ -307,7 +323,7 @@ impl Decision {
                 return self.refuse(index, sequence, Refused::because(RefusalReason::Malformed, "", error.to_string()));
             }
         };
-        let judged = self.judge(&event);
+        let judged = each_once(encoded).and_then(|()| self.judge(&event));
         self.settle(event.sequence);
         if let Err(refused) = judged {
             self.cut(field);
@@ -449,27 +465,37 @@ impl Decision {
     }
 }
 
-/// An encoded event whose free text held card numbers, with their digits overwritten; None where it held none. Every occurrence of the field
-/// counts: of several, a reader takes the last, but all of them travel.
-fn redact(encoded: &Bytes) -> Option<Bytes> {
-    let places: Vec<Range<usize>> =
-        inside(encoded, 0..encoded.len(), OUTCOME).into_iter().flat_map(|outcome| inside(encoded, outcome, DIAGNOSTIC)).collect();
-    let mut redacted = None;
-    for place in places {
-        let mut text = encoded.get(place.clone())?.to_vec();
-        if card_numbers::overwrite(&mut text) {
-            let event = redacted.get_or_insert_with(|| BytesMut::from(encoded.as_ref()));
-            event.get_mut(place)?.copy_from_slice(&text);
-        }
-    }
-    redacted.map(BytesMut::freeze)
+/// Refuses an event that has more of a field than is checked.
+fn each_once(event: &Bytes) -> Result<(), Refused> {
+    let once = |path, range: Range<usize>, known, lists: &[u32]| {
+        let repeated = repeated(event.get(range).unwrap_or_default(), known, lists);
+        repeated.map_or(Ok(()), |number| Err(Refused::because(RefusalReason::InvalidField, path, twice(number))))
+    };
+    let whole = 0..event.len();
+    once("event", whole.clone(), KNOWN_OF_EVENT, &[])?;
+    let Some(outcome) = inside(event, whole, OUTCOME) else { return Ok(()) };
+    once("outcome", outcome.clone(), KNOWN_OF_OUTCOME, &[])?;
+    inside(event, outcome.clone(), ORIGINAL).map_or(Ok(()), |original| once("outcome.original", original, KNOWN_OF_ORIGINAL, &[]))?;
+    inside(event, outcome, EMV).map_or(Ok(()), |emv| once("outcome.emv", emv, KNOWN_OF_EMV, &[STATUS_WORDS]))
 }
 
-/// Where the contents of a field of this number are, in the message that is at `range`.
-fn inside(bytes: &Bytes, range: Range<usize>, number: u32) -> Vec<Range<usize>> {
-    let message = bytes.get(range.clone()).unwrap_or_default();
-    let contents = fields(message).map_while(Result::ok).filter(|field| field.number == number).filter_map(|field| field.content);
-    contents.map(|content| range.start + content.start..range.start + content.end).collect()
+fn twice(number: u32) -> String {
+    format!("field {number} is there more than once")
+}
+
+/// An encoded event whose free text held card numbers, with their digits overwritten; None where it held none.
+fn redact(event: &Bytes) -> Option<Bytes> {
+    let place = inside(event, inside(event, 0..event.len(), OUTCOME)?, DIAGNOSTIC)?;
+    let mut redacted = BytesMut::from(event.as_ref());
+    card_numbers::overwrite(redacted.get_mut(place)?).then(|| redacted.freeze())
+}
+
+/// Where the content of the last field of this number is, in the message that is at `range`.
+fn inside(bytes: &Bytes, range: Range<usize>, number: u32) -> Option<Range<usize>> {
+    let message = bytes.get(range.clone())?;
+    let fields = fields(message).map_while(Result::ok).filter(|field| field.number == number);
+    let content = fields.filter_map(|field| field.content).last()?;
+    Some(range.start + content.start..range.start + content.end)
 }
 
 /// The sequence of an event that cannot be decoded as a whole; 0 where not even that can be read.
@@ -629,14 +655,64 @@ mod tests {
         assert_eq!(admission.acknowledgement.refusals, []);
     }
 
+    /// Decoding takes the last of them, and only that would be checked; whoever reads the record finds them all.
     #[test]
-    fn a_card_number_does_not_hide_in_a_field_that_is_sent_twice() {
-        let mut twice = saying(1, "6212345678901232").encode_to_vec();
-        append(&mut twice, OUTCOME, &Outcome { diagnostic: "harmless".into(), ..Outcome::default() }.encode_to_vec());
-        let admission = admitted(&with_events(&[twice]));
-        let record = admission.record.unwrap();
-        assert!(!String::from_utf8_lossy(&record.batch).contains("6212345678901232"));
-        assert_eq!(admission.acknowledgement.redacted_sequences, [1]);
+    fn nothing_hides_in_a_field_that_is_sent_twice() {
+        let hidden = "PAN 6212345678901232 CVV 123";
+        let doubled = |message: &Outcome| {
+            let mut twice = event(1).encode_to_vec();
+            append(&mut twice, OUTCOME, &message.encode_to_vec());
+            twice
+        };
+        let within = |number, content: &[u8]| {
+            let mut outcome = outcome().encode_to_vec();
+            append(&mut outcome, number, content);
+            append(&mut outcome, number, b"");
+            let mut event = Event { outcome: None, ..event(1) }.encode_to_vec();
+            append(&mut event, OUTCOME, &outcome);
+            event
+        };
+        let mut original = Vec::new();
+        append(&mut original, 3, hidden.as_bytes());
+        append(&mut original, 3, b"1");
+        let mut once = outcome().encode_to_vec();
+        append(&mut once, ORIGINAL, &original);
+        let mut in_original = Event { outcome: None, ..event(1) }.encode_to_vec();
+        append(&mut in_original, OUTCOME, &once);
+        for (bytes, field) in [
+            (doubled(&Outcome { diagnostic: hidden.into(), ..Outcome::default() }), "event"),
+            (within(DIAGNOSTIC, hidden.as_bytes()), "outcome"),
+            (within(32, hidden.as_bytes()), "outcome"),
+            (in_original, "outcome.original"),
+        ] {
+            let admission = admitted(&with_events(&[bytes]));
+            assert_eq!(refusals(&admission), [(1, 0, RefusalReason::InvalidField, field)]);
+            assert_eq!(admission.record, None);
+        }
+        let mut batch = encoded(&batch(vec![event(1)])).to_vec();
+        append(&mut batch, 1, hidden.as_bytes());
+        append(&mut batch, 1, b"");
+        assert_eq!(admit(&batch.into(), &identity(Some("T-1")), &Profile::default(), NOON_MS).unwrap_err().field, "batch");
+        let mut profile = Vec::new();
+        append(&mut profile, 1, hidden.as_bytes());
+        append(&mut profile, 1, b"");
+        assert_eq!(Profile::admit(&profile.into()).encoded, Bytes::new());
+    }
+
+    #[test]
+    fn the_contract_has_no_field_that_is_not_known_here() {
+        let contract = prost_types::FileDescriptorSet::decode(faultline_proto::DESCRIPTORS).unwrap();
+        for (name, known) in [
+            ("OutcomeBatch", KNOWN_OF_BATCH),
+            ("Event", KNOWN_OF_EVENT),
+            ("Outcome", KNOWN_OF_OUTCOME),
+            ("OriginalTransaction", KNOWN_OF_ORIGINAL),
+            ("EmvEvidence", KNOWN_OF_EMV),
+            ("TerminalProfile", KNOWN_OF_PROFILE),
+        ] {
+            let message = contract.file.iter().flat_map(|file| &file.message_type).find(|message| message.name() == name).unwrap();
+            assert_eq!(message.field.iter().map(|field| field.number()).max(), i32::try_from(known).ok(), "{name}");
+        }
     }
 
     #[test]
@@ -766,7 +842,7 @@ mod tests {
         assert_eq!(admission.record.unwrap().profile, own.profile.clone().unwrap().encode_to_vec());
 
         let twice = [encoded(&own), Bytes::from(vec![0x3A, 0])].concat();
-        assert_eq!(admit(&twice.into(), &identity(Some("T-1")), &connection, NOON_MS).unwrap_err().field, "batch.profile");
+        assert_eq!(admit(&twice.into(), &identity(Some("T-1")), &connection, NOON_MS).unwrap_err().field, "batch");
 
         let huge = Profile::admit(&Bytes::from(vec![0; MAX_PROFILE_BYTES + 1]));
         assert_eq!((huge.encoded.len(), huge.ignored[0].field), (0, "profile"));

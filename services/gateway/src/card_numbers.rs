@@ -16,14 +16,20 @@ use std::ops::Range;
 const ZEROS: [char; 12] = ['0', '٠', '۰', '०', '০', '๐', '０', '𝟎', '𝟘', '𝟢', '𝟬', '𝟶'];
 /// Most separators between two groups of one number.
 const MOST_SEPARATORS: usize = 3;
-/// Fewest digits of a group that people write, but for the last.
+/// Fewest digits of a group that people write, but for the first and the last.
 const LEAST_GROUP: usize = 3;
 
 /// A digit of a text: what it is, and which bytes.
-#[derive(Clone, Debug)]
 struct Digit {
-    value: u8,
+    value: u32,
     place: Range<usize>,
+}
+
+/// The digits of a text, and the groups of them that touch, in runs: between those is more than a few separators.
+#[derive(Default)]
+struct Digits {
+    all: Vec<Digit>,
+    runs: Vec<Vec<Range<usize>>>,
 }
 
 /// Overwrites the digits of every card number in `text` with as many bytes of asterisks. Text that is not UTF-8 is left alone.
@@ -31,101 +37,121 @@ struct Digit {
 /// Returns whether there was one.
 pub(crate) fn overwrite(text: &mut [u8]) -> bool {
     let Ok(readable) = std::str::from_utf8(text) else { return false };
-    let places = card_digits(readable);
-    for place in &places {
+    let digits = Digits::of(readable);
+    let of_cards = digits.of_cards();
+    for (digit, _) in digits.all.iter().zip(&of_cards).filter(|(_, of_card)| **of_card) {
         // A digit of several bytes makes room for as many asterisks, so that the text stays UTF-8 and as long as it was.
-        if let Some(bytes) = text.get_mut(place.clone()) {
+        if let Some(bytes) = text.get_mut(digit.place.clone()) {
             bytes.fill(b'*');
         }
     }
-    !places.is_empty()
+    of_cards.contains(&true)
 }
 
 /// Whether there is a card number in the text.
 pub(crate) fn contains(text: &str) -> bool {
-    !card_digits(text).is_empty()
+    Digits::of(text).of_cards().contains(&true)
 }
 
-/// The digits of all card numbers in the text, some more than once.
-fn card_digits(text: &str) -> Vec<Range<usize>> {
-    let mut found = Vec::new();
-    for run in runs(text) {
-        let written_whole = run.iter().flat_map(|group| windows(group));
-        let written_in_groups = spans(&run);
-        for number in written_whole.map(<[Digit]>::to_vec).chain(written_in_groups) {
-            if begins_like_an_issuer(&number) && has_check_digit(&number) {
-                found.extend(number.into_iter().map(|digit| digit.place));
+impl Digits {
+    fn of(text: &str) -> Digits {
+        let mut digits = Digits { runs: vec![Vec::new()], ..Digits::default() };
+        // What stands since the last digit.
+        let (mut separators, mut weak) = (0, false);
+        for (start, character) in text.char_indices() {
+            if let Some(value) = digit(character) {
+                digits.push(Digit { value, place: start..start + character.len_utf8() }, separators > 0, weak);
+                (separators, weak) = (0, false);
+            } else if separators < MOST_SEPARATORS && (is_separator(character) || is_weak_separator(character)) {
+                separators += 1;
+                weak |= is_weak_separator(character);
+            } else {
+                digits.runs.push(Vec::new());
+                (separators, weak) = (0, false);
             }
         }
+        digits
     }
-    found
-}
 
-/// Groups of digits that touch, in runs between which there is more than a few separators.
-fn runs(text: &str) -> Vec<Vec<Vec<Digit>>> {
-    let mut runs = vec![vec![Vec::new()]];
-    let mut separators = 0;
-    for (start, character) in text.char_indices() {
-        if let Some(value) = digit(character) {
-            let digit = Digit { value, place: start..start + character.len_utf8() };
-            match runs.last_mut() {
-                Some(run) if separators > 0 => run.push(vec![digit]),
-                Some(run) => match run.last_mut() {
-                    Some(group) => group.push(digit),
-                    None => run.push(vec![digit]),
-                },
-                None => runs.push(vec![vec![digit]]),
-            }
-            separators = 0;
-        } else if is_separator(character) && separators < MOST_SEPARATORS {
-            separators += 1;
-        } else {
-            runs.push(Vec::new());
-            separators = 0;
+    fn push(&mut self, digit: Digit, separated: bool, weakly: bool) {
+        let place = self.all.len();
+        self.all.push(digit);
+        let group_before = self.runs.last().and_then(|run| run.last()).map(ExactSizeIterator::len);
+        if weakly && group_before.is_some_and(|length| length < LEAST_GROUP) {
+            self.runs.push(Vec::new());
+        }
+        let Some(run) = self.runs.last_mut() else { return };
+        match run.last_mut() {
+            Some(group) if !separated => group.end = place + 1,
+            _ => run.push(place..place + 1),
         }
     }
-    runs
+
+    /// Of each digit, whether it is one of a card number.
+    fn of_cards(&self) -> Vec<bool> {
+        let mut of_cards = vec![false; self.all.len()];
+        for run in &self.runs {
+            let written_whole = run.iter().flat_map(windows);
+            for candidate in written_whole.chain(spans(run)) {
+                let number = self.all.get(candidate.clone()).unwrap_or_default();
+                if begins_like_an_issuer(number) && has_check_digit(number) {
+                    of_cards.get_mut(candidate).unwrap_or_default().fill(true);
+                }
+            }
+        }
+        of_cards
+    }
 }
 
-fn digit(character: char) -> Option<u8> {
+fn digit(character: char) -> Option<u32> {
     let after = |zero: &char| u32::from(character).checked_sub(u32::from(*zero)).filter(|value| *value < 10);
-    ZEROS.iter().find_map(after).and_then(|value| u8::try_from(value).ok())
+    ZEROS.iter().find_map(after)
 }
 
-/// What stands between the groups of one number: spaces of every width, also of none, dashes and a few signs.
+/// What stands between the groups of one number: spaces of every width, also of none, dashes, a few signs, and marks of direction.
 fn is_separator(character: char) -> bool {
     character.is_whitespace()
-        || matches!(character, '-' | '.' | '/' | '_' | ':' | '*' | '\u{00AD}' | '\u{2010}'..='\u{2015}' | '\u{2212}' | '－')
-        || matches!(character, '\u{200B}'..='\u{200D}' | '\u{2060}' | '\u{FEFF}')
+        || matches!(character, '-' | '.' | '/' | '_' | ':' | '*' | '+' | '|' | '·' | '\'' | '\u{2010}'..='\u{2015}' | '\u{2212}' | '－')
+        || matches!(character, '\u{00AD}' | '\u{061C}' | '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{2069}' | '\u{FEFF}')
+}
+
+/// What stands between the groups of one number, and also between numbers in a list.
+fn is_weak_separator(character: char) -> bool {
+    matches!(character, ',' | '，' | '、')
 }
 
 /// What could be a number in one group. Inside a longer one, only the lengths whose beginnings are told from others by more than a digit.
-fn windows(group: &[Digit]) -> impl Iterator<Item = &[Digit]> {
-    let alone = (group.len() == 13).then_some(group);
-    alone.into_iter().chain((14..=19).flat_map(|length| group.windows(length)))
+fn windows(group: &Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let group = group.clone();
+    let alone = (group.len() == 13).then(|| group.clone());
+    let lengths = 14..=19_usize;
+    let inside =
+        lengths.flat_map(move |length| (group.start..(group.end + 1).saturating_sub(length)).map(move |start| start..start + length));
+    alone.into_iter().chain(inside)
 }
 
-/// What could be a number across groups of a run: groups as people write them, or all of one size as a dump has them.
-fn spans(run: &[Vec<Digit>]) -> impl Iterator<Item = Vec<Digit>> {
-    let starts = 0..run.len();
-    starts
-        .flat_map(move |start| (start + 2..=run.len()).map_while(move |end| run.get(start..end).filter(|span| digits_in(span) <= 19)))
-        .filter_map(|span| {
-            let (last, before) = span.split_last()?;
-            let written = before.iter().all(|group| group.len() >= LEAST_GROUP);
-            let dumped = before.iter().all(|group| group.len() == last.len());
-            (digits_in(span) >= 13 && (written || dumped)).then(|| span.concat())
-        })
+/// What could be a number across groups of a run: groups as people write them, or of one size, but for the last, as a dump has them.
+fn spans(run: &[Range<usize>]) -> impl Iterator<Item = Range<usize>> {
+    let whole = |span: &[Range<usize>]| span.first().zip(span.last()).map_or(0..0, |(first, last)| first.start..last.end);
+    let from = move |start: usize| {
+        let ends = (start + 2..=run.len()).filter_map(move |end| run.get(start..end));
+        ends.take_while(move |span| whole(span).len() <= 19).filter(|span| is_written(span) || is_dumped(span)).map(whole)
+    };
+    (0..run.len()).flat_map(from).filter(|number| number.len() >= 13)
 }
 
-fn digits_in(span: &[Vec<Digit>]) -> usize {
-    span.iter().map(Vec::len).sum()
+fn is_written(span: &[Range<usize>]) -> bool {
+    matches!(span, [_, middle @ .., _] if middle.iter().all(|group| group.len() >= LEAST_GROUP))
+}
+
+fn is_dumped(span: &[Range<usize>]) -> bool {
+    matches!(span, [first, middle @ .., last] if middle.iter().all(|group| group.len() == first.len()) && last.len() <= first.len())
 }
 
 /// By length, the ranges that schemes issue in: 2 to 6 (Mastercard, American Express, JCB, Diners, Visa, Maestro, Discover, UnionPay), and national
 /// ones under 8 (RuPay, UnionPay, Uzcard) and 9 (the old numbers of Chinese banks, Troy).
 fn begins_like_an_issuer(digits: &[Digit]) -> bool {
-    let leading = |count: usize| digits.iter().take(count).fold(0_u32, |number, digit| number * 10 + u32::from(digit.value));
+    let leading = |count: usize| digits.iter().take(count).fold(0, |number, digit| number * 10 + digit.value);
     match digits.len() {
         13 => matches!(leading(1), 4..=6),
         14 => matches!(leading(2), 36 | 38 | 39) || matches!(leading(3), 300..=305),
@@ -138,8 +164,8 @@ fn begins_like_an_issuer(digits: &[Digit]) -> bool {
 fn has_check_digit(digits: &[Digit]) -> bool {
     let sum: u32 = (digits.iter().rev().enumerate())
         .map(|(place, digit)| {
-            let value = u32::from(digit.value);
-            if place % 2 == 0 { value } else { value * 2 / 10 + value * 2 % 10 }
+            let twice = digit.value * 2;
+            if place % 2 == 0 { digit.value } else { twice / 10 + twice % 10 }
         })
         .sum();
     sum.is_multiple_of(10)
@@ -186,9 +212,15 @@ mod tests {
             ("41111111\t11111111", "********\t********"),
             ("621234 5678901232", "****** **********"),
             ("3782 822463 10005 1225", "**** ****** ***** 1225"),
-            ("2 3782 822463 10005", "2 **** ****** *****"),
+            ("7 3782 822463 10005", "7 **** ****** *****"),
             ("3056 930902 5904 12/25", "**** ****** **** 12/25"),
             ("5A 08 62 12 34 56 78 90 12 32 5F", "5A 08 ** ** ** ** ** ** ** ** 5F"),
+            ("57 13 62 17 00 00 00 00 00 00 01 2D 25 12", "57 13 ** ** ** ** ** ** ** ** ** *D 25 12"),
+            ("5A 08 37 82 82 24 63 10 00 5F", "5A 08 ** ** ** ** ** ** ** *F"),
+            ("4111+1111+1111+1111", "****+****+****+****"),
+            ("4111,1111,1111,1111", "****,****,****,****"),
+            ("62 1234 5678 9012 32", "** **** **** **** **"),
+            ("\u{202A}4111\u{202C} \u{200E}1111 1111 1111", "\u{202A}****\u{202C} \u{200E}**** **** ****"),
             ("4 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1", "* * * * * * * * * * * * * * * *"),
             ("pan=6212345678901232D2512", "pan=****************D2512"),
             ("166212345678901232", "16****************"),

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use metrics::gauge;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -17,16 +19,22 @@ use tonic::transport::server::{Connected, TcpConnectInfo};
 use crate::counts::Open;
 
 /// Pause after a connection could not be accepted: mostly for want of file descriptors, which does not pass at once.
-const PAUSE: Duration = Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_secs(1);
+/// File descriptors that are left for everything but connections.
+const OTHER_FILES: u64 = 256;
 
 /// Accepts connections until the stream is dropped, `most` at one moment. One from which nothing is read, or to which nothing can be written,
 /// for `silence` is closed, also before it has said what it is.
 pub(crate) fn accept(listener: TcpListener, most: u32, silence: Duration) -> ReceiverStream<io::Result<Connection>> {
     let (sender, receiver) = mpsc::channel(1);
+    gauge!("faultline_gateway_connections_limit").set(most);
     let room = Arc::new(Semaphore::new(usize::try_from(most).unwrap_or(Semaphore::MAX_PERMITS)));
     tokio::spawn(async move {
         let accepting = async {
             loop {
+                if room.available_permits() == 0 {
+                    tracing::warn!(most, "there are as many connections as there may be (`gateway.max_connections`); more wait");
+                }
                 let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
                 let accepted = listener.accept().await.and_then(|(stream, _)| {
                     stream.set_nodelay(true)?;
@@ -51,6 +59,21 @@ pub(crate) fn accept(listener: TcpListener, most: u32, silence: Duration) -> Rec
         }
     });
     ReceiverStream::new(receiver)
+}
+
+/// As many of `wanted` connections as the process may have files for, after it has asked for all that it can get.
+pub(crate) fn affordable(wanted: u32) -> u32 {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return wanted };
+    let files = if setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() { hard } else { soft };
+    let affordable = u32::try_from(files.saturating_sub(OTHER_FILES).max(1)).unwrap_or(u32::MAX);
+    if affordable < wanted {
+        tracing::warn!(
+            wanted,
+            affordable,
+            "fewer connections than `gateway.max_connections`: the process may open only {files} files (ulimit -n)"
+        );
+    }
+    wanted.min(affordable)
 }
 
 /// A connection, with the room that it takes.

@@ -8,8 +8,41 @@ use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogra
 use crate::admission::Noticed;
 use crate::problem::Problem;
 
-/// Fates of a batch: Kafka has it, or nothing in it was taken, or `Problem::fate`.
-const BATCH_FATES: [&str; 6] = ["stored", "empty", "invalid", "shed", "unavailable", "unauthenticated"];
+/// What became of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Kafka has it.
+    Stored,
+    /// Nothing in it was taken.
+    Empty,
+    /// It can never be taken.
+    Invalid,
+    /// There was no room for it.
+    Shed,
+    /// Kafka did not take it.
+    Unavailable,
+    /// Its token is not known any more.
+    Unauthenticated,
+}
+
+impl Fate {
+    const ALL: [Fate; 6] = [Fate::Stored, Fate::Empty, Fate::Invalid, Fate::Shed, Fate::Unavailable, Fate::Unauthenticated];
+
+    fn name(self) -> &'static str {
+        match self {
+            Fate::Stored => "stored",
+            Fate::Empty => "empty",
+            Fate::Invalid => "invalid",
+            Fate::Shed => "shed",
+            Fate::Unavailable => "unavailable",
+            Fate::Unauthenticated => "unauthenticated",
+        }
+    }
+}
+
+/// The methods of the service.
+pub(crate) const STREAM: &str = "StreamOutcomes";
+pub(crate) const REPORT: &str = "ReportOutcomes";
 
 /// Tells the exporter what the figures are. Those that are known beforehand begin at 0, so that the first increase is seen as one.
 pub(crate) fn describe() {
@@ -32,6 +65,7 @@ pub(crate) fn describe() {
     );
     describe_counter!("faultline_gateway_stored_bytes_total", Unit::Bytes, "Bytes of stored batches");
     describe_gauge!("faultline_gateway_connections", "Open connections");
+    describe_gauge!("faultline_gateway_connections_limit", "Most connections; more wait to be accepted");
     describe_gauge!("faultline_gateway_streams", "Open streams");
     describe_counter!("faultline_gateway_token_loads_total", "Times that the file of tokens was loaded again, or could not be: ok, failed");
     describe_gauge!("faultline_gateway_tokens", "Tokens in force");
@@ -42,11 +76,16 @@ pub(crate) fn describe() {
         Unit::Seconds,
         "From handing a batch to Kafka to its acknowledgement by every in-sync replica"
     );
-    for fate in BATCH_FATES {
-        batch(fate, 0);
+    for fate in Fate::ALL {
+        counter!("faultline_gateway_batches_total", "fate" => fate.name()).increment(0);
+    }
+    for method in [STREAM, REPORT] {
+        for status in ["OK"].into_iter().chain(Problem::STATUSES) {
+            counter!("faultline_gateway_calls_total", "method" => method, "status" => status).increment(0);
+        }
     }
     for result in ["ok", "failed"] {
-        token_load(result, 0);
+        counter!("faultline_gateway_token_loads_total", "result" => result).increment(0);
     }
     counter!("faultline_gateway_unknown_messages_total").increment(0);
     counter!("faultline_gateway_stored_bytes_total").increment(0);
@@ -61,9 +100,9 @@ pub(crate) fn call(method: &'static str, outcome: Result<(), &Problem>) {
     counter!("faultline_gateway_calls_total", "method" => method, "status" => status).increment(1);
 }
 
-/// So many batches came to this end.
-pub(crate) fn batch(fate: &'static str, number: u64) {
-    counter!("faultline_gateway_batches_total", "fate" => fate).increment(number);
+/// A batch met its fate.
+pub(crate) fn batch(fate: Fate) {
+    counter!("faultline_gateway_batches_total", "fate" => fate.name()).increment(1);
 }
 
 /// What was in a batch that was answered.
@@ -103,8 +142,8 @@ pub(crate) fn unknown_message() {
 }
 
 /// The file of tokens was loaded again, or could not be.
-pub(crate) fn token_load(result: &'static str, number: u64) {
-    counter!("faultline_gateway_token_loads_total", "result" => result).increment(number);
+pub(crate) fn token_load(result: &'static str) {
+    counter!("faultline_gateway_token_loads_total", "result" => result).increment(1);
 }
 
 /// Tokens in force.

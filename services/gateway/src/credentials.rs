@@ -20,7 +20,7 @@ use tokio::time::sleep;
 use crate::counts;
 
 /// How often the file is looked at.
-const LOOK_AGAIN: Duration = Duration::from_secs(2);
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 type Hash = [u8; 32];
 
@@ -148,12 +148,14 @@ pub fn line(token: &str, tenant: &str, terminal: Option<&str>) -> Result<String,
     Ok(format!("{} {tenant} {}\n", hex::encode(Sha256::digest(token)), terminal.unwrap_or("*")))
 }
 
-/// Loads the file again whenever it changes, for ever. One that cannot be used is said, and the last that could stays in force.
+/// Loads the file again whenever it has changed and then stayed as it is for a moment, for ever. One that cannot be used is said, and the last that could stays in force.
 pub(crate) async fn follow(path: &Path, mut seen: Option<Version>, credentials: watch::Sender<Credentials>) -> ! {
+    let mut before = seen;
     loop {
         sleep(LOOK_AGAIN).await;
         let now = version(path);
-        if now == seen {
+        // One that changed since the last look may be half written.
+        if now == seen || std::mem::replace(&mut before, now) != now {
             continue;
         }
         let path = path.to_path_buf();
@@ -161,13 +163,13 @@ pub(crate) async fn follow(path: &Path, mut seen: Option<Version>, credentials: 
             Ok(Ok(loaded)) => {
                 tracing::info!(tokens = loaded.count(), "the tokens were loaded again");
                 counts::tokens(loaded.count());
-                counts::token_load("ok", 1);
+                counts::token_load("ok");
                 credentials.send_replace(loaded);
                 seen = now;
             }
             Ok(Err(error)) => {
                 tracing::error!(reason = with_causes(&error), "the tokens stay as they were");
-                counts::token_load("failed", 1);
+                counts::token_load("failed");
                 // What cannot be read now may be readable soon; what is wrong stays wrong until it changes.
                 if !matches!(error, CredentialsError::Read { .. }) {
                     seen = now;

@@ -242,14 +242,12 @@ fn text(field: &'static str, value: &str, limit: usize, others: &[u8]) -> Checke
 
 /// A value as it may be shown: shortened, and not at all where a card number could be in it.
 fn shown(value: &str) -> String {
-    if value.chars().filter(|character| character.is_numeric()).count() >= 12 || card_numbers::contains(value) {
+    let end = value.char_indices().nth(40).map(|(place, _)| place);
+    let beginning = end.and_then(|end| value.get(..end)).unwrap_or(value);
+    if beginning.chars().filter(|character| character.is_numeric()).count() >= 12 || card_numbers::contains(beginning) {
         return "the value (not shown, it could be cardholder data)".into();
     }
-    let end = value.char_indices().nth(40).map(|(place, _)| place);
-    match end.and_then(|end| value.get(..end)) {
-        Some(beginning) => format!("`{}`...", beginning.escape_debug()),
-        None => format!("`{}`", value.escape_debug()),
-    }
+    format!("`{}`{}", beginning.escape_debug(), if end.is_some() { "..." } else { "" })
 }
 
 /// The fields of an outcome that hold a value of a newer contract.
@@ -377,6 +375,7 @@ mod tests {
     #[test]
     fn every_field_of_an_outcome_is_looked_at() {
         let (source, _) = include_str!("grammar.rs").split_once("#[cfg(test)]").unwrap();
+        let source: String = source.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
         let contract = include_str!("../../../proto/faultline/outcome/v1/outcome.proto");
         let mut checked = 0;
         for (message, path) in [

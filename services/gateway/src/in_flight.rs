@@ -39,7 +39,8 @@ impl InFlight {
     pub(crate) async fn take(&self, batch_bytes: usize) -> Result<Room, Problem> {
         let bytes = u32::try_from(batch_bytes).unwrap_or(u32::MAX).max(LEAST_BYTES).min(self.limit);
         let permit = timeout(WAIT, Arc::clone(&self.room).acquire_many_owned(bytes)).await;
-        let permit = permit.map_err(|_| Problem::Full)?.map_err(|_| Problem::GoingDown)?;
+        // The semaphore is never closed.
+        let permit = permit.map_err(|_| Problem::Full)?.map_err(|_| Problem::Full)?;
         gauge!("faultline_gateway_in_flight_bytes").increment(bytes);
         Ok(Room { _permit: permit, bytes })
     }

@@ -28,7 +28,7 @@ use faultline_runtime::readiness::Readiness;
 use faultline_stream::{Cluster, KafkaConfig, OutcomeProducer, StreamError};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::codec::CompressionEncoding;
@@ -46,6 +46,10 @@ use crate::service::server::ingest_service_server::IngestServiceServer;
 
 /// What the gateway calls Kafka where it says what is in its way.
 const KAFKA: &str = "Kafka";
+/// Pause between two looks at the topics.
+const CHECK_PAUSE: Duration = Duration::from_secs(5);
+/// How long Kafka may be silent and the gateway still ready: a broker that pauses is not to take every gateway from its balancer at once.
+const SILENCE: Duration = Duration::from_secs(10);
 /// How long the last answers may take to be read.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -122,12 +126,12 @@ impl Gateway {
             tracing::warn!("tokens and outcomes travel unencrypted: `gateway.tls_certificate_file` and `gateway.tls_key_file` are not set");
         }
         let (tokens, credentials) = watch::channel(self.credentials);
-        let version = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_secs());
+        let settings_version = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_secs());
         let shared = Arc::new(service::Shared {
             credentials,
             producer: self.producer,
             in_flight: InFlight::new(u32::try_from(self.config.in_flight.as_u64()).unwrap_or(u32::MAX)),
-            settings: self.config.terminals.message(version),
+            settings: self.config.terminals.message(settings_version),
             open: AtomicBool::new(false),
             stop: stop.clone(),
             sessions: TaskTracker::new(),
@@ -137,7 +141,7 @@ impl Gateway {
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .accept_compressed(CompressionEncoding::Gzip);
         let silence = self.config.keepalive_interval + self.config.keepalive_timeout;
-        let incoming = connections::accept(listener, self.config.max_connections, silence);
+        let incoming = connections::accept(listener, connections::affordable(self.config.max_connections), silence);
         let serving = self
             .server
             .add_service(health_service)
@@ -145,18 +149,32 @@ impl Gateway {
             .add_service(reflection().build_v1alpha()?)
             .add_service(ingest)
             .serve_with_incoming_shutdown(incoming, stop.cancelled());
+        let limit = self.config.drain_within;
+        let serving = async {
+            serving.await?;
+            // Terminals that hung up have left batches behind.
+            answered(&shared, limit).await;
+            Ok(())
+        };
+        let drained = async {
+            stop.cancelled().await;
+            answered(&shared, limit).await;
+            // The last answers are on their way; the server ends before this where all of them have been read.
+            sleep(LAST_WORDS).await;
+        };
         tokio::select! {
-            served = serving => served.map_err(Into::into),
+            served = serving => served,
             refused = watch_kafka(&self.cluster, &self.readiness, &shared.open) => Err(refused.into()),
-            () = drained(&shared, self.config.drain_within) => Ok(()),
+            () = drained => Ok(()),
             never = credentials::follow(&self.config.token_file, self.credentials_version, tokens) => never,
             never = say_health(&health, &self.readiness) => never,
         }
     }
 }
 
-/// Makes sure of the topics, then sees to it that they stay what they are to be: nothing is acknowledged on the word of topics that are not. Returns
-/// why they cannot be used, where that is so from the beginning.
+/// Makes sure of the topics, then sees to it that they stay what they are to be: nothing is acknowledged on the word of topics that are not. A Kafka that
+/// does not answer has what it had, and what it does not take in time is not acknowledged: that closes nothing. Returns why the topics cannot be
+/// used, where that is so from the beginning.
 async fn watch_kafka(cluster: &Cluster, readiness: &Readiness, open: &AtomicBool) -> StreamError {
     let prepare = async || {
         cluster.probe().await?;
@@ -167,27 +185,26 @@ async fn watch_kafka(cluster: &Cluster, readiness: &Readiness, open: &AtomicBool
         return refused;
     }
     open.store(true, Ordering::Release);
+    let mut answer = Instant::now();
     let check = async || {
         let checked = cluster.check_topics().await;
-        // A Kafka that does not answer now has what it had: what it does not take in time is not acknowledged.
         if !checked.as_ref().is_err_and(StreamError::is_silence) {
             open.store(checked.is_ok(), Ordering::Release);
+            answer = Instant::now();
+        } else if answer.elapsed() < SILENCE {
+            return Ok(());
         }
         checked
     };
-    readiness.watch(KAFKA, check).await
+    readiness.watch(KAFKA, CHECK_PAUSE, check).await
 }
 
-/// Waits for `stop` and then for the sessions, at most for `limit`. Who only holds a connection is not waited for.
-async fn drained(shared: &service::Shared, limit: Duration) {
-    shared.stop.cancelled().await;
+/// Waits until every session has met its end, at most for `limit`. Who only holds a connection is not waited for.
+async fn answered(shared: &service::Shared, limit: Duration) {
     shared.sessions.close();
     if timeout(limit, shared.sessions.wait()).await.is_err() {
         tracing::warn!(calls = shared.sessions.len(), "cut off: they were not answered within {} s", limit.as_secs_f32());
-        return;
     }
-    // The last answers are on their way; the server ends before this where all of them have been read.
-    sleep(LAST_WORDS).await;
 }
 
 fn reflection() -> tonic_reflection::server::Builder<'static> {
@@ -212,8 +229,10 @@ async fn say_health(health: &HealthReporter, readiness: &Readiness) -> ! {
 
 /// A server with the certificate and key that are configured, if any.
 fn server(config: &GatewayConfig) -> Result<Server, GatewayError> {
-    let server =
-        Server::builder().http2_keepalive_interval(Some(config.keepalive_interval)).http2_keepalive_timeout(Some(config.keepalive_timeout));
+    let server = Server::builder()
+        .http2_keepalive_interval(Some(config.keepalive_interval))
+        .http2_keepalive_timeout(Some(config.keepalive_timeout))
+        .max_concurrent_streams(Some(config.max_calls_per_connection));
     let (certificate, key) = (&config.tls_certificate_file, &config.tls_key_file);
     let given = |path: &PathBuf| !path.as_os_str().is_empty();
     let missing = |key, other: &str| GatewayError::Setting { key, reason: format!("is needed too, since `gateway.{other}` is set") };

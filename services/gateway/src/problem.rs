@@ -7,6 +7,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::admission::Rejection;
+use crate::counts::Fate;
 
 /// Bounds of the delay after which a terminal that was sent away comes back.
 const RETRY_DELAY_MS: std::ops::Range<u64> = 1000..4000;
@@ -44,15 +45,16 @@ impl From<NotTaken> for Problem {
 }
 
 impl Problem {
-    /// What a batch that meets it is counted as.
-    pub(crate) fn fate(&self) -> &'static str {
+    /// The statuses of `code`, by name.
+    pub(crate) const STATUSES: [&str; 5] = ["UNAUTHENTICATED", "INVALID_ARGUMENT", "RESOURCE_EXHAUSTED", "UNAVAILABLE", "CANCELLED"];
+
+    /// What a batch that meets it is counted as. (None meets the last two: they come between batches.)
+    pub(crate) fn fate(&self) -> Fate {
         match self {
-            Problem::Unauthenticated => "unauthenticated",
-            Problem::Invalid(_) => "invalid",
-            Problem::Full => "shed",
-            Problem::Unavailable => "unavailable",
-            Problem::GoingDown => "going_down",
-            Problem::Gone => "gone",
+            Problem::Unauthenticated => Fate::Unauthenticated,
+            Problem::Invalid(_) => Fate::Invalid,
+            Problem::Full => Fate::Shed,
+            Problem::Unavailable | Problem::GoingDown | Problem::Gone => Fate::Unavailable,
         }
     }
 
@@ -98,8 +100,10 @@ mod tests {
         for (problem, code) in
             [(Problem::Full, Code::ResourceExhausted), (Problem::Unavailable, Code::Unavailable), (Problem::GoingDown, Code::Unavailable)]
         {
+            let name = problem.code().1;
             let status = Status::from(problem);
             assert_eq!(status.code(), code);
+            assert!(Problem::STATUSES.contains(&name));
             let delay = status.get_error_details().retry_info().unwrap().retry_delay.unwrap();
             assert!(RETRY_DELAY_MS.contains(&u64::try_from(delay.as_millis()).unwrap()), "{delay:?}");
         }

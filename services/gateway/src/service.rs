@@ -1,5 +1,6 @@
 //! The gRPC service: both of its methods are sessions, one that lasts for many batches and one that lasts for one.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -20,7 +21,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use tracing::{Instrument, Span, field, info_span};
 
 use crate::admission::{Profile, Rejection, admit};
-use crate::counts::{self, Open};
+use crate::counts::{self, Fate, Open, REPORT, STREAM};
 use crate::credentials::{Access, Credentials};
 use crate::in_flight::InFlight;
 use crate::problem::Problem;
@@ -67,15 +68,14 @@ impl server::ingest_service_server::IngestService for Arc<Shared> {
     type StreamOutcomesStream = ReceiverStream<Result<StreamOutcomesResponse, Status>>;
 
     async fn stream_outcomes(&self, request: Request<Streaming<Bytes>>) -> Result<Response<Self::StreamOutcomesStream>, Status> {
-        const METHOD: &str = "StreamOutcomes";
-        let mut session = Session::open(self, METHOD, request.metadata())?;
+        let mut session = Session::open(self, STREAM, request.metadata())?;
         let (answers, receiver) = mpsc::channel(WAITING_ANSWERS + 1);
         // Room for the status with which it ends, also where the terminal does not read.
         let last_word = answers.clone().reserve_owned().await;
         self.sessions.spawn(async move {
             let _open = Open::stream();
             let ended = session.stream(request.into_inner(), &answers).await;
-            counts::call(METHOD, ended.as_ref().map(|&()| ()));
+            counts::call(STREAM, ended.as_ref().map(|&()| ()));
             if let (Err(problem), Ok(last_word)) = (ended, last_word) {
                 last_word.send(Err(problem.into()));
             }
@@ -84,15 +84,17 @@ impl server::ingest_service_server::IngestService for Arc<Shared> {
     }
 
     async fn report_outcomes(&self, request: Request<Streaming<Bytes>>) -> Result<Response<ReportOutcomesResponse>, Status> {
-        const METHOD: &str = "ReportOutcomes";
-        let mut session = Session::open(self, METHOD, request.metadata())?;
+        let mut session = Session::open(self, REPORT, request.metadata())?;
         // Apart from the call: what was handed to Kafka takes its room and is counted also when the terminal hangs up.
         let reporting = self.sessions.spawn(async move {
             let reported = session.report(request.into_inner()).await;
-            counts::call(METHOD, reported.as_ref().map(|_| ()));
+            counts::call(REPORT, reported.as_ref().map(|_| ()));
             reported
         });
-        let acknowledgement = reporting.await.unwrap_or(Err(Problem::GoingDown))?;
+        let acknowledgement = reporting.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "a session failed");
+            Err(Problem::Unavailable)
+        })?;
         let settings = Some(self.settings.clone());
         Ok(Response::new(ReportOutcomesResponse { acknowledgement: Some(acknowledgement), settings, advisories: None }))
     }
@@ -130,7 +132,10 @@ impl Session {
                 }
                 message = next(&mut messages) => message?,
             };
-            let Some(message) = message else { return Ok(()) };
+            let Some(message) = message else {
+                // A call that was given up ends like one that is done, but for who is listening.
+                return if answers.is_closed() { Err(Problem::Gone) } else { Ok(()) };
+            };
             answer = self.take(message).await?.map(Message::Acknowledgement);
         }
     }
@@ -141,7 +146,7 @@ impl Session {
         let message = tokio::select! {
             biased;
             () = stop.cancelled() => return Err(Problem::GoingDown),
-            message = next(&mut messages) => message?.ok_or_else(|| invalid("message", "is missing"))?,
+            message = next(&mut messages) => message?.ok_or(Problem::Gone)?,
         };
         self.take(message).await?.ok_or_else(|| invalid("batch", "is required"))
     }
@@ -168,23 +173,23 @@ impl Session {
         let Some(batch) = batch else { return Ok(None) };
         let span = info_span!("batch", tenant = &*self.access.identity.tenant, terminal = field::Empty);
         let settled = self.settle(&batch, receipt_ms).instrument(span).await;
-        counts::batch(settled.as_ref().map_or_else(Problem::fate, |(fate, _)| fate), 1);
+        counts::batch(settled.as_ref().map_or_else(Problem::fate, |(fate, _)| *fate));
         settled.map(|(_, acknowledgement)| Some(acknowledgement))
     }
 
     /// The road of a batch, to its fate and its acknowledgement:
     ///
     /// ```text
-    /// bytes ─▶ still allowed? ─▶ room in memory ─▶ admission ─▶ Kafka ─▶ acknowledgement
+    /// bytes ─▶ still allowed? ─▶ topics sound? ─▶ room in memory ─▶ admission ─▶ Kafka ─▶ acknowledgement
     /// ```
-    async fn settle(&mut self, batch: &Bytes, receipt_ms: i64) -> Result<(&'static str, BatchAcknowledgement), Problem> {
+    async fn settle(&mut self, batch: &Bytes, receipt_ms: i64) -> Result<(Fate, BatchAcknowledgement), Problem> {
         self.still_allowed()?;
         if !self.shared.open.load(Ordering::Acquire) {
             return Err(Problem::Unavailable);
         }
         let _room = self.shared.in_flight.take(batch.len()).await?;
         let admission = admit(batch, &self.access.identity, &self.profile, receipt_ms)?;
-        let mut fate = "empty";
+        let mut fate = Fate::Empty;
         if let Some(mut record) = admission.record {
             let span = Span::current();
             span.record("terminal", &record.terminal);
@@ -193,7 +198,7 @@ impl Session {
             let sent = self.shared.producer.send(&record).await;
             sent.inspect_err(|reason| tracing::debug!(reason = with_causes(reason), "a batch was not stored"))?;
             counts::stored(record.batch.len(), begin.elapsed());
-            fate = "stored";
+            fate = Fate::Stored;
         }
         if admission.tells_of_connection {
             self.profile.told();
@@ -220,7 +225,10 @@ async fn next(messages: &mut Streaming<Bytes>) -> Result<Option<Bytes>, Problem>
         Err(status) => match status.code() {
             // What tonic says of a message over the limit, and of one that is when it is decompressed.
             Code::OutOfRange | Code::ResourceExhausted => Err(invalid("message", format!("is larger than {MAX_MESSAGE_BYTES} bytes"))),
-            Code::Internal | Code::Unimplemented => Err(invalid("message", status.message())),
+            // What it says of bytes that are no message. What the connection says has a source; a message cut short is said without one.
+            Code::Internal if status.source().is_none() && !status.message().starts_with("Unexpected EOF") => {
+                Err(invalid("message", status.message()))
+            }
             _ => Err(Problem::Gone),
         },
     }

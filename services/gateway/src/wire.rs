@@ -72,6 +72,19 @@ pub(crate) fn fields(message: &[u8]) -> impl Iterator<Item = Result<Field, Decod
     })
 }
 
+/// The number of a field that is in the message more than once although the contract has it once. Decoding takes the last of them; who reads the
+/// bytes finds them all, and what was not checked among them. Fields above `known` are of a newer contract, and nobody's business here.
+pub(crate) fn repeated(message: &[u8], known: u32, lists: &[u32]) -> Option<u32> {
+    let mut seen = 0_u64;
+    let numbers = fields(message).map_while(Result::ok).map(|field| field.number);
+    numbers.filter(|number| *number <= known && !lists.contains(number)).find(|number| {
+        let bit = 1_u64.checked_shl(*number).unwrap_or_default();
+        let before = seen & bit != 0;
+        seen |= bit;
+        before
+    })
+}
+
 fn next_field(total: usize, rest: &mut &[u8]) -> Result<Field, DecodeError> {
     let start = total - rest.len();
     let (number, wire_type) = decode_key(rest)?;
@@ -104,6 +117,14 @@ mod tests {
         let expected = [(1, 0..3, None), (2, 3..7, Some(5..7)), (9, 7..12, None), (3, 12..16, None), (2, 16..18, Some(18..18))];
         let expected = expected.map(|(number, whole, content)| Field { number, whole, content });
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_field_that_is_there_twice_is_found_unless_it_is_a_list_or_of_a_newer_contract() {
+        let message = [0x08, 1, 0x12, 0, 0x12, 0, 0x78, 1, 0x78, 2];
+        assert_eq!(repeated(&message, 2, &[]), Some(2));
+        assert_eq!(repeated(&message, 2, &[2]), None);
+        assert_eq!(repeated(&message, 15, &[2]), Some(15));
     }
 
     #[test]
