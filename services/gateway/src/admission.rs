@@ -8,15 +8,16 @@ use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 use faultline_proto::ingest::v1::{BatchAcknowledgement, DroppedRange, Event, EventRefusal, IgnoredPart, OutcomeBatch, RefusalReason};
-use faultline_proto::terminal::v1::{HealthSample, TerminalProfile};
+use faultline_proto::terminal::v1::HealthSample;
 use faultline_stream::{BatchClock, OutcomeRecord, unix_ms};
 use prost::encoding::{WireType, encode_key, encode_varint};
 use prost::{DecodeError, Message};
 use prost_types::Timestamp;
 
-use crate::card_numbers;
 use crate::credentials::Identity;
+use crate::encoded::{each_once, redact, sequence_in, twice};
 use crate::grammar::{self, MAX_AGE_MS, MAX_SEQUENCE, Violation};
+use crate::profile::Profile;
 use crate::wire::{Field, fields, repeated};
 
 /// Limits of a batch as a whole.
@@ -24,7 +25,6 @@ pub(crate) const MAX_BATCH_BYTES: usize = 1024 * 1024;
 const MAX_EVENTS: usize = 500;
 const MAX_DROPPED_RANGES: usize = 16;
 const MAX_HEALTH_SAMPLES: usize = 16;
-const MAX_PROFILE_BYTES: usize = 4096;
 /// Most ignored parts that an acknowledgement names.
 const MAX_IGNORED_PARTS: usize = 50;
 
@@ -33,21 +33,8 @@ const EVENTS: u32 = 3;
 const DROPPED_RANGES: u32 = 4;
 const HEALTH_SAMPLES: u32 = 5;
 const PROFILE: u32 = 7;
-/// `Event.sequence`, `Event.outcome`, and of `Outcome` the text and the messages that have texts or bytes.
-const SEQUENCE: u32 = 1;
-const OUTCOME: u32 = 3;
-const ORIGINAL: u32 = 17;
-const DIAGNOSTIC: u32 = 26;
-const EMV: u32 = 27;
-/// `EmvEvidence.status_words`.
-const STATUS_WORDS: u32 = 2;
-/// Highest numbers in the contract that this program knows.
-const KNOWN_OF_BATCH: u32 = 7;
-const KNOWN_OF_EVENT: u32 = 3;
-const KNOWN_OF_OUTCOME: u32 = 32;
-const KNOWN_OF_ORIGINAL: u32 = 8;
-const KNOWN_OF_EMV: u32 = 3;
-const KNOWN_OF_PROFILE: u32 = 10;
+/// Highest of its numbers that this program knows.
+const KNOWN: u32 = 7;
 
 /// What of a batch is taken, and what is said about it.
 #[derive(Debug, PartialEq)]
@@ -93,52 +80,6 @@ impl From<Violation> for Rejection {
     fn from(violation: Violation) -> Rejection {
         Rejection { field: violation.field, description: violation.description }
     }
-}
-
-/// A profile as it is taken: what was wrong with it is left out.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Profile {
-    /// As it came, but for what was wrong.
-    pub(crate) encoded: Bytes,
-    ignored: Vec<Violation>,
-    unknown_values: Vec<&'static str>,
-}
-
-impl Profile {
-    pub(crate) fn admit(encoded: &Bytes) -> Profile {
-        if encoded.len() > MAX_PROFILE_BYTES {
-            return Profile::ignored(format!("is {} bytes, at most {MAX_PROFILE_BYTES} are taken", encoded.len()));
-        }
-        let profile = match TerminalProfile::decode(encoded.clone()) {
-            Ok(profile) => profile,
-            Err(error) => return Profile::ignored(error.to_string()),
-        };
-        if let Some(number) = repeated(encoded, KNOWN_OF_PROFILE, &[]) {
-            return Profile::ignored(twice(number));
-        }
-        let (numbers, ignored): (Vec<u32>, Vec<Violation>) = grammar::profile(&profile).into_iter().unzip();
-        let encoded = if numbers.is_empty() { encoded.clone() } else { without(encoded, |field| numbers.contains(&field.number)) };
-        Profile { encoded, ignored, unknown_values: grammar::unknown_profile_values(&profile).collect() }
-    }
-
-    /// What was wrong with it has been told.
-    pub(crate) fn told(&mut self) {
-        self.ignored.clear();
-        self.unknown_values.clear();
-    }
-
-    fn ignored(description: String) -> Profile {
-        Profile { ignored: vec![Violation { field: "profile", description }], ..Profile::default() }
-    }
-}
-
-/// An encoded message, which was read already, without some of its fields.
-fn without(message: &Bytes, unwanted: impl Fn(&Field) -> bool) -> Bytes {
-    let mut kept = BytesMut::with_capacity(message.len());
-    for field in fields(message).map_while(Result::ok).filter(|field| !unwanted(field)) {
-        kept.extend_from_slice(message.get(field.whole).unwrap_or_default());
-    }
-    kept.freeze()
 }
 
 /// Decides about a batch.
@@ -234,7 +175,7 @@ impl Parts {
                 return reject(field, format!("are {count}, at most {limit} are taken"));
             }
         }
-        if let Some(number) = repeated(batch, KNOWN_OF_BATCH, &[EVENTS, DROPPED_RANGES, HEALTH_SAMPLES]) {
+        if let Some(number) = repeated(batch, KNOWN, &[EVENTS, DROPPED_RANGES, HEALTH_SAMPLES]) {
             return reject("batch", twice(number));
         }
         let rest = OutcomeBatch::decode(rest.freeze()).map_err(malformed)?;
@@ -323,7 +264,7 @@ impl Decision {
                 return self.refuse(index, sequence, Refused::because(RefusalReason::Malformed, "", error.to_string()));
             }
         };
-        let judged = each_once(encoded).and_then(|()| self.judge(&event));
+        let judged = each_once(encoded).map_err(Refused::from).and_then(|()| self.judge(&event));
         self.settle(event.sequence);
         if let Err(refused) = judged {
             self.cut(field);
@@ -465,46 +406,6 @@ impl Decision {
     }
 }
 
-/// Refuses an event that has more of a field than is checked.
-fn each_once(event: &Bytes) -> Result<(), Refused> {
-    let once = |path, range: Range<usize>, known, lists: &[u32]| {
-        let repeated = repeated(event.get(range).unwrap_or_default(), known, lists);
-        repeated.map_or(Ok(()), |number| Err(Refused::because(RefusalReason::InvalidField, path, twice(number))))
-    };
-    let whole = 0..event.len();
-    once("event", whole.clone(), KNOWN_OF_EVENT, &[])?;
-    let Some(outcome) = inside(event, whole, OUTCOME) else { return Ok(()) };
-    once("outcome", outcome.clone(), KNOWN_OF_OUTCOME, &[])?;
-    inside(event, outcome.clone(), ORIGINAL).map_or(Ok(()), |original| once("outcome.original", original, KNOWN_OF_ORIGINAL, &[]))?;
-    inside(event, outcome, EMV).map_or(Ok(()), |emv| once("outcome.emv", emv, KNOWN_OF_EMV, &[STATUS_WORDS]))
-}
-
-fn twice(number: u32) -> String {
-    format!("field {number} is there more than once")
-}
-
-/// An encoded event whose free text held card numbers, with their digits overwritten; None where it held none.
-fn redact(event: &Bytes) -> Option<Bytes> {
-    let place = inside(event, inside(event, 0..event.len(), OUTCOME)?, DIAGNOSTIC)?;
-    let mut redacted = BytesMut::from(event.as_ref());
-    card_numbers::overwrite(redacted.get_mut(place)?).then(|| redacted.freeze())
-}
-
-/// Where the content of the last field of this number is, in the message that is at `range`.
-fn inside(bytes: &Bytes, range: Range<usize>, number: u32) -> Option<Range<usize>> {
-    let message = bytes.get(range.clone())?;
-    let fields = fields(message).map_while(Result::ok).filter(|field| field.number == number);
-    let content = fields.filter_map(|field| field.content).last()?;
-    Some(range.start + content.start..range.start + content.end)
-}
-
-/// The sequence of an event that cannot be decoded as a whole; 0 where not even that can be read.
-fn sequence_in(event: &Bytes) -> u64 {
-    let sequences = fields(event).map_while(Result::ok).filter(|field| field.number == SEQUENCE);
-    let sequences = sequences.filter_map(|field| Event::decode(event.slice(field.whole)).ok());
-    sequences.last().map(|event| event.sequence).unwrap_or_default()
-}
-
 /// What a reason is counted as.
 fn name(reason: RefusalReason) -> &'static str {
     match reason {
@@ -526,7 +427,9 @@ fn shortened(mut description: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::highest_number;
     use faultline_proto::outcome::v1::{Outcome, Stage, TransactionType};
+    use faultline_proto::terminal::v1::TerminalProfile;
 
     const NOON_MS: i64 = 1_790_000_000_000;
     const DAY_MS: i64 = 86_400_000;
@@ -625,9 +528,9 @@ mod tests {
     #[test]
     fn an_event_that_cannot_be_decoded_is_refused_alone() {
         let mut no_text = outcome().encode_to_vec();
-        append(&mut no_text, DIAGNOSTIC, b"\xC9\xC9");
+        append(&mut no_text, 26, b"\xC9\xC9");
         let mut malformed = Event { outcome: None, ..event(7) }.encode_to_vec();
-        append(&mut malformed, OUTCOME, &no_text);
+        append(&mut malformed, 3, &no_text);
         let admission = admitted(&with_events(&[event(6).encode_to_vec(), malformed.clone()]));
         assert_eq!(refusals(&admission), [(7, 1, RefusalReason::Malformed, "")]);
         assert!(admission.acknowledgement.refusals[0].description.contains("diagnostic"), "{admission:?}");
@@ -661,7 +564,7 @@ mod tests {
         let hidden = "PAN 6212345678901232 CVV 123";
         let doubled = |message: &Outcome| {
             let mut twice = event(1).encode_to_vec();
-            append(&mut twice, OUTCOME, &message.encode_to_vec());
+            append(&mut twice, 3, &message.encode_to_vec());
             twice
         };
         let within = |number, content: &[u8]| {
@@ -669,19 +572,19 @@ mod tests {
             append(&mut outcome, number, content);
             append(&mut outcome, number, b"");
             let mut event = Event { outcome: None, ..event(1) }.encode_to_vec();
-            append(&mut event, OUTCOME, &outcome);
+            append(&mut event, 3, &outcome);
             event
         };
         let mut original = Vec::new();
         append(&mut original, 3, hidden.as_bytes());
         append(&mut original, 3, b"1");
         let mut once = outcome().encode_to_vec();
-        append(&mut once, ORIGINAL, &original);
+        append(&mut once, 17, &original);
         let mut in_original = Event { outcome: None, ..event(1) }.encode_to_vec();
-        append(&mut in_original, OUTCOME, &once);
+        append(&mut in_original, 3, &once);
         for (bytes, field) in [
             (doubled(&Outcome { diagnostic: hidden.into(), ..Outcome::default() }), "event"),
-            (within(DIAGNOSTIC, hidden.as_bytes()), "outcome"),
+            (within(26, hidden.as_bytes()), "outcome"),
             (within(32, hidden.as_bytes()), "outcome"),
             (in_original, "outcome.original"),
         ] {
@@ -693,26 +596,6 @@ mod tests {
         append(&mut batch, 1, hidden.as_bytes());
         append(&mut batch, 1, b"");
         assert_eq!(admit(&batch.into(), &identity(Some("T-1")), &Profile::default(), NOON_MS).unwrap_err().field, "batch");
-        let mut profile = Vec::new();
-        append(&mut profile, 1, hidden.as_bytes());
-        append(&mut profile, 1, b"");
-        assert_eq!(Profile::admit(&profile.into()).encoded, Bytes::new());
-    }
-
-    #[test]
-    fn the_contract_has_no_field_that_is_not_known_here() {
-        let contract = prost_types::FileDescriptorSet::decode(faultline_proto::DESCRIPTORS).unwrap();
-        for (name, known) in [
-            ("OutcomeBatch", KNOWN_OF_BATCH),
-            ("Event", KNOWN_OF_EVENT),
-            ("Outcome", KNOWN_OF_OUTCOME),
-            ("OriginalTransaction", KNOWN_OF_ORIGINAL),
-            ("EmvEvidence", KNOWN_OF_EMV),
-            ("TerminalProfile", KNOWN_OF_PROFILE),
-        ] {
-            let message = contract.file.iter().flat_map(|file| &file.message_type).find(|message| message.name() == name).unwrap();
-            assert_eq!(message.field.iter().map(|field| field.number()).max(), i32::try_from(known).ok(), "{name}");
-        }
     }
 
     #[test]
@@ -750,6 +633,11 @@ mod tests {
         let never = Some(Timestamp { seconds: i64::MAX, nanos: 0 });
         assert_eq!(rejected(&encoded(&OutcomeBatch { send_time: never, ..batch(vec![event(1)]) })).field, "batch.send_time");
         assert_eq!(rejected(&Bytes::from_static(&[0x1A, 0x7F])).field, "batch");
+    }
+
+    #[test]
+    fn the_contract_has_no_field_that_is_not_known_here() {
+        assert_eq!(highest_number("OutcomeBatch"), KNOWN);
     }
 
     #[test]
@@ -843,9 +731,6 @@ mod tests {
 
         let twice = [encoded(&own), Bytes::from(vec![0x3A, 0])].concat();
         assert_eq!(admit(&twice.into(), &identity(Some("T-1")), &connection, NOON_MS).unwrap_err().field, "batch");
-
-        let huge = Profile::admit(&Bytes::from(vec![0; MAX_PROFILE_BYTES + 1]));
-        assert_eq!((huge.encoded.len(), huge.ignored[0].field), (0, "profile"));
     }
 
     /// The next reader of a record is not to find there what the terminal was told had been left out.

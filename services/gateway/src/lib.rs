@@ -12,9 +12,11 @@ mod config;
 mod connections;
 mod counts;
 mod credentials;
+mod encoded;
 mod grammar;
 mod in_flight;
 mod problem;
+mod profile;
 mod service;
 mod wire;
 

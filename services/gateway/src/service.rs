@@ -20,11 +20,12 @@ use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tracing::{Instrument, Span, field, info_span};
 
-use crate::admission::{Profile, Rejection, admit};
+use crate::admission::{Rejection, admit};
 use crate::counts::{self, Fate, Open, REPORT, STREAM};
 use crate::credentials::{Access, Credentials};
 use crate::in_flight::InFlight;
 use crate::problem::Problem;
+use crate::profile::Profile;
 use crate::wire::fields;
 
 /// The server that the build made of the contract.

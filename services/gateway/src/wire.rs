@@ -102,6 +102,16 @@ fn next_field(total: usize, rest: &mut &[u8]) -> Result<Field, DecodeError> {
     Ok(Field { number, whole: start..total - rest.len(), content })
 }
 
+/// The highest number of a field that the contract has in this message.
+#[cfg(test)]
+pub(crate) fn highest_number(message: &str) -> u32 {
+    use prost::Message;
+    let contract = prost_types::FileDescriptorSet::decode(faultline_proto::DESCRIPTORS).unwrap();
+    let mut messages = contract.file.iter().flat_map(|file| &file.message_type);
+    let fields = &messages.find(|found| found.name() == message).unwrap().field;
+    fields.iter().map(|field| field.number().cast_unsigned()).max().unwrap()
+}
+
 #[cfg(test)]
 mod tests {
     use faultline_proto::ingest::v1::Event;
