@@ -49,7 +49,7 @@ impl Default for GatewayConfig {
             token_file: PathBuf::new(),
             tls_certificate_file: PathBuf::new(),
             tls_key_file: PathBuf::new(),
-            max_connections: 20_000,
+            max_connections: 10_000,
             max_calls_per_connection: 100,
             in_flight: ByteSize::mib(64),
             keepalive_interval: Duration::from_secs(60),
