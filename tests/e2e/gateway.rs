@@ -579,6 +579,24 @@ async fn asked_to_stop_it_waits_for_nobody_who_has_nothing_to_be_answered() {
 }
 
 #[tokio::test]
+async fn a_closed_terminal_stops_it_unless_it_was_started_to_outlive_that() {
+    let gateway = Gateway::start("hang-up").await;
+    let mut beside = gateway.settings.clone();
+    let monitoring = format!("127.0.0.1:{}", port());
+    beside.extend([("GATEWAY__LISTEN", format!("127.0.0.1:{}", port())), ("MONITORING__LISTEN", monitoring.clone())]);
+    let outliving = Faultline::start_under_nohup(&["gateway"], &beside);
+    let ready = async || reqwest::get(format!("http://{monitoring}/readyz")).await.ok().filter(|answer| answer.status() == 200);
+    eventually("the one beside it is ready", ready).await;
+    outliving.signal(Signal::SIGHUP);
+    gateway.program.signal(Signal::SIGHUP);
+    let ended = gateway.program.end().await;
+    assert!(ended.status.success() && ended.stderr.contains("SIGHUP"), "{ended:?}");
+    assert!(ready().await.is_some());
+    outliving.signal(Signal::SIGTERM);
+    assert!(!outliving.end().await.stderr.contains("SIGHUP"));
+}
+
+#[tokio::test]
 async fn a_killed_gateway_has_lost_nothing_that_it_acknowledged() {
     let gateway = Gateway::start("killed").await;
     let terminal = gateway.terminal();

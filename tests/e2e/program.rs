@@ -40,6 +40,11 @@ impl Faultline {
         Faultline::spawn(Command::new(program()).args(arguments).env("PATH", path).env_remove("JAVA_HOME"), settings)
     }
 
+    /// The same with SIGHUP ignored.
+    pub(crate) fn start_under_nohup(arguments: &[&str], settings: &[(&str, String)]) -> Faultline {
+        Faultline::spawn(Command::new("nohup").arg(program()).args(arguments), settings)
+    }
+
     fn spawn(command: &mut Command, settings: &[(&str, String)]) -> Faultline {
         let mut child = command
             .envs(settings.iter().map(|(key, value)| (format!("FAULTLINE__{key}"), value)))
