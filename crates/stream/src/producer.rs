@@ -10,7 +10,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 
 use crate::client::{KafkaConfig, Listener, StreamError, client_config};
 use crate::outcomes::{CONTRACT, CONTRACT_V1, OutcomeRecord, PROFILE, RECEIPT_TIME, TENANT, TRACE_PARENT};
-use crate::topics::Topic;
+use crate::topics::{LARGEST_OUTCOMES, Topic};
 
 /// How long a record waits for others to travel with.
 const LINGER: Duration = Duration::from_millis(5);
@@ -103,7 +103,9 @@ fn connect(config: &KafkaConfig, listener: &Listener) -> Result<FutureProducer<L
     // That of Kafka's own clients (for records with a key), named here because every producer of this topic must agree on it.
     client.set("partitioner", "murmur2_random");
     client.set("compression.type", "lz4").set("linger.ms", LINGER.as_millis().to_string()).set("batch.size", "1048576");
-    client.set("message.max.bytes", "2097152").set("message.timeout.ms", config.delivery_timeout.as_millis().to_string());
+    client
+        .set("message.max.bytes", LARGEST_OUTCOMES.to_string())
+        .set("message.timeout.ms", config.delivery_timeout.as_millis().to_string());
     client.set("queue.buffering.max.messages", QUEUED_RECORDS.to_string()).set("queue.buffering.max.kbytes", QUEUED_KIB.to_string());
     FutureProducer::from_config_and_context(&client, listener.clone())
         .map_err(|source| StreamError::Config { brokers: config.brokers.clone(), source })

@@ -33,6 +33,8 @@ impl Topic {
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 const MIB: u64 = 1024 * 1024;
+/// Largest record of the outcomes topic, in bytes: a batch is at most 1 MiB, and has headers.
+pub(crate) const LARGEST_OUTCOMES: u64 = 2 * MIB;
 
 /// A topic as Faultline wants it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,14 +56,13 @@ pub(crate) struct Safety {
 impl Wanted {
     pub(crate) fn new(topic: Topic, name: String, outcome_partitions: u32, safety: Safety) -> Wanted {
         let keep_days = |days: u64| ("retention.ms", (days * DAY_MS).to_string());
-        let largest_mib = |mib: u64| ("max.message.bytes", (mib * MIB).to_string());
+        let largest = |bytes: u64| ("max.message.bytes", bytes.to_string());
         let delete = ("cleanup.policy", "delete".to_owned());
         let own = match topic {
-            // A record is a batch of at most 1 MiB and its headers.
             Topic::Outcomes => {
-                vec![delete, keep_days(7), largest_mib(2), ("message.timestamp.type", "LogAppendTime".to_owned())]
+                vec![delete, keep_days(7), largest(LARGEST_OUTCOMES), ("message.timestamp.type", "LogAppendTime".to_owned())]
             }
-            Topic::DeadLetters => vec![delete, keep_days(30), largest_mib(4)],
+            Topic::DeadLetters => vec![delete, keep_days(30), largest(2 * LARGEST_OUTCOMES)],
             Topic::Incidents => vec![("cleanup.policy", "compact".to_owned())],
             Topic::Commands => vec![delete, keep_days(30)],
         };

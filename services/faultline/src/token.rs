@@ -29,8 +29,7 @@ pub(crate) struct Options {
 /// Makes a token, adds its hash to the file and returns it.
 pub(crate) fn add(options: &Options) -> anyhow::Result<String> {
     let token = random();
-    let line = faultline_gateway::credential(&token, &options.tenant, options.terminal.as_deref())
-        .map_err(|reason| anyhow!("the token {reason}"))?;
+    let line = faultline_gateway::credential(&token, &options.tenant, options.terminal.as_deref()).map_err(|reason| anyhow!(reason))?;
     append(&options.file, &line).with_context(|| format!("cannot add a token to {} (--file)", options.file.display()))?;
     Ok(token)
 }

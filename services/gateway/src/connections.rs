@@ -11,7 +11,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_io_timeout::TimeoutStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
@@ -20,6 +20,8 @@ use crate::counts::Open;
 
 /// Pause after a connection could not be accepted: mostly for want of file descriptors, which does not pass at once.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How often it is said that there is no room.
+const SAY_AGAIN: Duration = Duration::from_secs(10);
 /// File descriptors that are left for everything but connections.
 const OTHER_FILES: u64 = 256;
 
@@ -31,8 +33,10 @@ pub(crate) fn accept(listener: TcpListener, most: u32, silence: Duration) -> Rec
     let room = Arc::new(Semaphore::new(usize::try_from(most).unwrap_or(Semaphore::MAX_PERMITS)));
     tokio::spawn(async move {
         let accepting = async {
+            let mut said = None::<Instant>;
             loop {
-                if room.available_permits() == 0 {
+                if room.available_permits() == 0 && said.is_none_or(|said| said.elapsed() > SAY_AGAIN) {
+                    said = Some(Instant::now());
                     tracing::warn!(most, "there are as many connections as there may be (`gateway.max_connections`); more wait");
                 }
                 let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };

@@ -125,16 +125,21 @@ fn parse(line: &str) -> Result<Option<Line<'_>>, String> {
     let mut bytes = Hash::default();
     hex::decode_to_slice(hash, &mut bytes).map_err(|_| "does not begin with the 64 hexadecimal digits of a SHA-256".to_owned())?;
     // What stands in the wrong column may be a token, so it is not shown.
-    name("tenant", tenant).map_err(|what| format!("has a {what}"))?;
-    if terminal != "*" {
-        name("terminal", terminal).map_err(|what| format!("has a {what}"))?;
+    let misplaced = |what: &str| format!("has a {what} that is not {NAME}");
+    if !is_name(tenant) {
+        return Err(misplaced("tenant"));
+    }
+    if terminal != "*" && !is_name(terminal) {
+        return Err(misplaced("terminal"));
     }
     Ok(Some(Line { hash: bytes, tenant, terminal: (terminal != "*").then_some(terminal) }))
 }
 
-fn name(what: &str, value: &str) -> Result<(), String> {
-    let right = (1..=32).contains(&value.len()) && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
-    if right { Ok(()) } else { Err(format!("{what} that is not 1 to 32 of A-Z a-z 0-9 . _ -")) }
+/// What a tenant or a terminal may be called.
+const NAME: &str = "1 to 32 of A-Z a-z 0-9 . _ -";
+
+fn is_name(value: &str) -> bool {
+    (1..=32).contains(&value.len()) && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
 /// The line for a new token.
@@ -142,9 +147,11 @@ fn name(what: &str, value: &str) -> Result<(), String> {
 /// # Errors
 /// With what is wrong with the tenant or the terminal.
 pub fn line(token: &str, tenant: &str, terminal: Option<&str>) -> Result<String, String> {
-    let shown = |value: &str, wrong: String| format!("`{}` is a {wrong}", value.escape_debug());
-    name("tenant", tenant).map_err(|wrong| shown(tenant, wrong))?;
-    terminal.map_or(Ok(()), |terminal| name("terminal", terminal).map_err(|wrong| shown(terminal, wrong)))?;
+    for (what, value) in [("tenant", Some(tenant)), ("terminal", terminal)] {
+        if let Some(value) = value.filter(|value| !is_name(value)) {
+            return Err(format!("`{}` cannot be a {what}: a {what} is {NAME}", value.escape_debug()));
+        }
+    }
     Ok(format!("{} {tenant} {}\n", hex::encode(Sha256::digest(token)), terminal.unwrap_or("*")))
 }
 
@@ -242,7 +249,7 @@ mod tests {
         }
         assert!(load("# nobody\n").unwrap_err().to_string().contains("no tokens"));
         for tenant in ["", "no tenant", &"x".repeat(33)] {
-            assert!(line("one", tenant, None).unwrap_err().contains(&format!("`{tenant}` is a tenant that is not")));
+            assert!(line("one", tenant, None).unwrap_err().contains(&format!("`{tenant}` cannot be a tenant")));
         }
         assert!(line("one", "acme", Some("")).unwrap_err().contains("terminal"));
     }

@@ -187,13 +187,13 @@ async fn watch_kafka(cluster: &Cluster, readiness: &Readiness, open: &AtomicBool
         return refused;
     }
     open.store(true, Ordering::Release);
-    let mut answer = Instant::now();
+    let mut last_answer = Instant::now();
     let check = async || {
         let checked = cluster.check_topics().await;
         if !checked.as_ref().is_err_and(StreamError::is_silence) {
             open.store(checked.is_ok(), Ordering::Release);
-            answer = Instant::now();
-        } else if answer.elapsed() < SILENCE {
+            last_answer = Instant::now();
+        } else if last_answer.elapsed() < SILENCE {
             return Ok(());
         }
         checked
