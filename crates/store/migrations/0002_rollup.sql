@@ -1,6 +1,6 @@
 -- Counts and amounts by family of slices (issuer, carrier, model and firmware, ...), in buckets of ten seconds of event time. Every row is a
 -- sum over rows of `outcomes` with their signs, so a correction of those is a row here that cancels the old and adds the new.
--- Family `ledger` says which records a row's insert covered: key is `partition:first-last`, count is the number of raw rows.
+-- Family `ledger` says which records an insert covered: its key is `log:partition:first-last`, its count is the number of rows of `outcomes`.
 -- Not partitioned, so that one insert makes one part, and the ledger row is there exactly when all rows of its insert are.
 CREATE TABLE IF NOT EXISTS rollup (
     tenant LowCardinality(String) CODEC(ZSTD(1)),
@@ -16,4 +16,5 @@ CREATE TABLE IF NOT EXISTS rollup (
 )
 ENGINE = SummingMergeTree((count, amount_minor))
 ORDER BY (tenant, family, toStartOfTenMinutes(bucket), key, bucket, tag, cause, currency)
+TTL bucket + toIntervalDay(400)
 SETTINGS non_replicated_deduplication_window = 10000;

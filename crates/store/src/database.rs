@@ -1,15 +1,21 @@
 //! The connection to ClickHouse.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use clickhouse::{Client, Row};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 
 use crate::address::HttpUrl;
 use crate::migrations::{CREATE_RECORD, HistoryError, MIGRATIONS, Migrated, pending};
 
+/// How many days outcomes may be kept: longer than Kafka keeps their records (7 days), since what is unknown of a batch is found among them.
+const KEEP_OUTCOMES_DAYS: RangeInclusive<u32> = 8..=3660;
+/// How many days counts may be kept: longer than the oldest events that terminals report (30 days).
+const KEEP_ROLLUP_DAYS: RangeInclusive<u32> = 35..=3660;
 /// How long a probe may take.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -26,6 +32,10 @@ pub struct ClickHouseConfig {
     /// That user's password. Never written out again.
     #[serde(skip_serializing)]
     pub password: SecretString,
+    /// Days that outcomes are kept, from their receipt.
+    pub keep_outcomes_days: u32,
+    /// Days that counts are kept, from the time that they are of.
+    pub keep_rollup_days: u32,
 }
 
 impl Default for ClickHouseConfig {
@@ -36,6 +46,8 @@ impl Default for ClickHouseConfig {
             database: "faultline".into(),
             user: "default".into(),
             password: SecretString::default(),
+            keep_outcomes_days: 90,
+            keep_rollup_days: 400,
         }
     }
 }
@@ -46,6 +58,16 @@ pub enum StoreError {
     /// The name of the database is not one.
     #[error("`{0}` (`clickhouse.database`) is not a name for a database: 1 to 64 of a-z, A-Z, 0-9 and _, not beginning with a digit")]
     Name(String),
+    /// A time to keep something is outside its limits.
+    #[error("configuration key `clickhouse.{key}`: {value} is not within {} to {} days", limits.start(), limits.end())]
+    Keep {
+        /// The key, after `clickhouse.`.
+        key: &'static str,
+        /// Its value.
+        value: u32,
+        /// Fewest and most days.
+        limits: RangeInclusive<u32>,
+    },
     /// The server did not do what it was asked to.
     #[error("ClickHouse at {url} did not {what}")]
     Request {
@@ -68,9 +90,18 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// Whether asking again may help. What is left is for the operator to mend.
+    #[must_use]
+    pub fn is_worth_a_retry(&self) -> bool {
+        matches!(self, StoreError::Request { .. })
+    }
+}
+
 /// Faultline's database. Needs no answer to be made.
 #[derive(Clone)]
 pub struct Database {
+    /// Works in the database, which need not exist.
     client: Client,
     config: ClickHouseConfig,
 }
@@ -79,16 +110,41 @@ impl Database {
     /// Sets up a client; the server is not asked anything yet.
     ///
     /// # Errors
-    /// When the name of the database is not one.
+    /// When the name of the database is not one, or a setting is outside its limits.
     pub fn new(config: &ClickHouseConfig) -> Result<Database, StoreError> {
         let name = config.database.as_bytes();
         let is_word = name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
         if !is_word || name.len() > 64 || name.first().is_none_or(u8::is_ascii_digit) {
             return Err(StoreError::Name(config.database.clone()));
         }
-        let client =
-            Client::default().with_url(config.url.to_string()).with_user(&config.user).with_password(config.password.expose_secret());
+        for (key, value, limits) in [
+            ("keep_outcomes_days", config.keep_outcomes_days, KEEP_OUTCOMES_DAYS),
+            ("keep_rollup_days", config.keep_rollup_days, KEEP_ROLLUP_DAYS),
+        ] {
+            if !limits.contains(&value) {
+                return Err(StoreError::Keep { key, value, limits });
+            }
+        }
+        let client = Client::default()
+            .with_url(config.url.to_string())
+            .with_user(&config.user)
+            .with_password(config.password.expose_secret())
+            .with_database(&config.database);
         Ok(Database { client, config: config.clone() })
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Waits for an answer, at most for `limit`.
+    pub(crate) async fn answer<T>(
+        &self,
+        what: &str,
+        limit: Duration,
+        question: impl Future<Output = clickhouse::error::Result<T>>,
+    ) -> Result<T, StoreError> {
+        timeout(limit, question).await.unwrap_or(Err(clickhouse::error::Error::TimedOut)).map_err(self.failed(what))
     }
 
     /// Asks once whether the server is there and takes the credentials.
@@ -96,28 +152,28 @@ impl Database {
     /// # Errors
     /// When it does not answer within two seconds, with the reason.
     pub async fn probe(&self) -> Result<(), StoreError> {
-        let probe = tokio::time::timeout(PROBE_TIMEOUT, self.client.query("SELECT 1").execute()).await;
-        probe.unwrap_or(Err(clickhouse::error::Error::TimedOut)).map_err(self.failed("answer"))
+        self.answer("answer", PROBE_TIMEOUT, self.client.clone().with_database("default").query("SELECT 1").execute()).await
     }
 
-    /// Creates the database if it is missing, and takes every step of the schema that was not taken yet. Safe to run from several services at
+    /// Creates the database if it is missing, takes every step of the schema that was not taken yet, and says how long rows are kept. Safe to run from several services at
     /// the same time.
     ///
     /// # Errors
     /// When the server refuses a statement, or the schema was made by a newer or an unreleased program.
     pub async fn migrate(&self) -> Result<Migrated, StoreError> {
         let database = &self.config.database;
-        self.execute(&self.client, "create the database", &format!("CREATE DATABASE IF NOT EXISTS {database}")).await?;
-        let client = self.client.clone().with_database(database);
-        self.execute(&client, "create the record of migrations", CREATE_RECORD).await?;
-        let pending = pending(MIGRATIONS, &self.applied(&client).await?).map_err(|source| StoreError::History {
+        let outside = self.client.clone().with_database("default");
+        self.execute(&outside, "create the database", &format!("CREATE DATABASE IF NOT EXISTS {database}")).await?;
+        let client = &self.client;
+        self.execute(client, "create the record of migrations", CREATE_RECORD).await?;
+        let pending = pending(MIGRATIONS, &self.applied(client).await?).map_err(|source| StoreError::History {
             url: self.config.url.to_string(),
             database: database.clone(),
             source,
         })?;
         for migration in &pending {
             for statement in migration.statements() {
-                self.execute(&client, &format!("take step {} ({}) of the schema", migration.version, migration.name), &statement).await?;
+                self.execute(client, &format!("take step {} ({}) of the schema", migration.version, migration.name), &statement).await?;
             }
             client
                 .query("INSERT INTO schema_migrations (version, name, checksum) VALUES (?, ?, ?)")
@@ -128,8 +184,23 @@ impl Database {
                 .await
                 .map_err(self.failed("record a migration"))?;
         }
+        self.keep("outcomes", "toDateTime(received_at)", self.config.keep_outcomes_days).await?;
+        self.keep("rollup", "bucket", self.config.keep_rollup_days).await?;
         let version = MIGRATIONS.last().map_or(0, |migration| migration.version);
         Ok(Migrated { version, applied: pending.iter().map(|migration| migration.name).collect() })
+    }
+
+    /// Says how many days the rows of a table are kept, unless that is what is said already.
+    async fn keep(&self, table: &str, from: &str, days: u32) -> Result<(), StoreError> {
+        let ttl = format!("{from} + toIntervalDay({days})");
+        let is_said = "SELECT count() FROM system.tables WHERE database = currentDatabase() AND name = ? AND position(engine_full, ?) > 0";
+        let question = self.client.query(is_said).bind(table).bind(format!("TTL {ttl} "));
+        let said = question.fetch_one::<u64>().await.map_err(self.failed("say how long rows are kept"))?;
+        if said > 0 {
+            return Ok(());
+        }
+        let statement = format!("ALTER TABLE {table} MODIFY TTL {ttl} SETTINGS materialize_ttl_after_modify = 0");
+        self.execute(&self.client, "change how long rows are kept", &statement).await
     }
 
     /// The checksums of the steps that were taken.
@@ -148,7 +219,7 @@ impl Database {
         client.query(statement).execute().await.map_err(self.failed(what))
     }
 
-    fn failed(&self, what: &str) -> impl FnOnce(clickhouse::error::Error) -> StoreError {
+    pub(crate) fn failed(&self, what: &str) -> impl FnOnce(clickhouse::error::Error) -> StoreError {
         let (url, what) = (self.config.url.to_string(), what.to_owned());
         move |source| StoreError::Request { url, what, source }
     }
@@ -164,6 +235,18 @@ mod tests {
             let config = ClickHouseConfig { database: name.into(), ..ClickHouseConfig::default() };
             let message = Database::new(&config).err().map(|error| error.to_string()).unwrap_or_default();
             assert!(message.contains("clickhouse.database"), "{name}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_time_to_keep_that_is_outside_its_limits_is_named() {
+        let right = ClickHouseConfig::default();
+        for (wrong, said) in [
+            (ClickHouseConfig { keep_outcomes_days: 7, ..right.clone() }, "`clickhouse.keep_outcomes_days`: 7 is not within 8 to 3660"),
+            (ClickHouseConfig { keep_rollup_days: 34, ..right.clone() }, "`clickhouse.keep_rollup_days`: 34 is not within 35 to 3660"),
+        ] {
+            let message = Database::new(&wrong).err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(message.contains(said), "{message}");
         }
     }
 

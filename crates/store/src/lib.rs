@@ -1,9 +1,17 @@
-//! Faultline's ClickHouse: the schema and how it changes.
+//! Faultline's ClickHouse: the schema and how it changes, how batches get into it once, and what is asked of it.
 
 mod address;
 mod database;
+mod delivery;
+mod families;
+mod high_water;
 mod migrations;
+mod outcomes;
 
 pub use address::{AddressError, HttpUrl};
 pub use database::{ClickHouseConfig, Database, StoreError};
+pub use delivery::{BatchId, Settled};
+pub use families::{BUCKET_S, families};
+pub use high_water::SpoolMark;
 pub use migrations::{HistoryError, Migrated};
+pub use outcomes::OutcomeRow;

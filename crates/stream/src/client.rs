@@ -11,10 +11,13 @@ use serde::{Deserialize, Serialize};
 use crate::topics::{Topic, Weakness};
 
 /// How long ago a problem may be that explains one of now.
-const RECENT: Duration = Duration::from_secs(30);
+pub(crate) const RECENT: Duration = Duration::from_secs(30);
 
 /// How long Kafka may take to take a record. librdkafka takes 0 for "for ever".
 const DELIVERY_TIMEOUTS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
+
+/// How long a reader may be silent: what brokers allow by default.
+const SESSION_TIMEOUTS: std::ops::RangeInclusive<Duration> = Duration::from_secs(6)..=Duration::from_secs(300);
 
 /// Settings of Kafka.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +38,9 @@ pub struct KafkaConfig {
     /// How long Kafka may take to take a record, all repeats included, until whoever sent it is told that it was not taken.
     #[serde(with = "humantime_serde")]
     pub delivery_timeout: Duration,
+    /// How long a reader may be silent until its partitions are given to others.
+    #[serde(with = "humantime_serde")]
+    pub session_timeout: Duration,
 }
 
 impl Default for KafkaConfig {
@@ -47,6 +53,7 @@ impl Default for KafkaConfig {
             min_insync_replicas: 2,
             allow_weak_durability: false,
             delivery_timeout: Duration::from_secs(20),
+            session_timeout: Duration::from_secs(10),
         }
     }
 }
@@ -60,9 +67,14 @@ impl KafkaConfig {
             let reason = format!("`{}` cannot begin the name of a topic: 1 to 100 of a-z, A-Z, 0-9, `.`, `_` and `-`", self.topic_prefix);
             return Err(StreamError::Setting { key: "topic_prefix", reason });
         }
-        if !DELIVERY_TIMEOUTS.contains(&self.delivery_timeout) {
-            let reason = format!("{} s is not within 1 s to 1 h", self.delivery_timeout.as_secs_f32());
-            return Err(StreamError::Setting { key: "delivery_timeout", reason });
+        for (key, value, limits) in
+            [("delivery_timeout", self.delivery_timeout, DELIVERY_TIMEOUTS), ("session_timeout", self.session_timeout, SESSION_TIMEOUTS)]
+        {
+            if !limits.contains(&value) {
+                let (least, most) = (limits.start().as_secs(), limits.end().as_secs());
+                let reason = format!("{} s is not within {least} s to {most} s", value.as_secs_f32());
+                return Err(StreamError::Setting { key, reason });
+            }
         }
         Ok(())
     }
@@ -216,6 +228,10 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
+    fn note(&self, problem: String) {
+        *self.last_problem.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), problem));
+    }
+
     /// What went wrong last, unless that is long ago.
     pub(crate) fn last_problem(&self) -> Option<String> {
         let last = self.last_problem.lock().unwrap_or_else(PoisonError::into_inner);
@@ -230,7 +246,7 @@ impl ClientContext for Listener {
             // "[thrd:...]: host:port/bootstrap: Connect to ... failed: Connection refused (after 0ms in state CONNECT)"
             let what = message.split_once("]: ").map_or(message, |(_, rest)| rest);
             let what = what.split_once(" (after ").map_or(what, |(what, _)| what);
-            *self.last_problem.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), what.to_owned()));
+            self.note(what.to_owned());
         }
     }
 
@@ -253,6 +269,8 @@ mod tests {
             let config = KafkaConfig { delivery_timeout: Duration::from_secs(seconds), ..KafkaConfig::default() };
             assert!(config.check().unwrap_err().to_string().contains("`kafka.delivery_timeout`: "), "{seconds}");
         }
+        let config = KafkaConfig { session_timeout: Duration::from_secs(5), ..KafkaConfig::default() };
+        assert!(config.check().unwrap_err().to_string().contains("`kafka.session_timeout`: 5 s is not within 6 s to 300 s"));
         KafkaConfig::default().check().unwrap();
     }
 

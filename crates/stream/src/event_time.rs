@@ -18,6 +18,16 @@ pub enum Clock {
 }
 
 impl Clock {
+    /// Its number in the schema.
+    #[must_use]
+    pub fn number(self) -> i8 {
+        match self {
+            Clock::Age => 1,
+            Clock::Corrected => 2,
+            Clock::Uncertain => 3,
+        }
+    }
+
     /// Its name in the schema and in metrics.
     #[must_use]
     pub fn name(self) -> &'static str {

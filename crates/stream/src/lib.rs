@@ -1,17 +1,24 @@
-//! Faultline's Kafka: which topics there are and what is promised of them, the records of outcomes, and their way in.
+//! Faultline's Kafka: which topics there are and what is promised of them, the records of outcomes, their way in and their way through.
 
+pub mod card_numbers;
 mod client;
 mod cluster;
+mod dead_letters;
 mod event_time;
+mod intents;
 mod outcomes;
 mod producer;
 mod reader;
+mod source;
 mod topics;
 
 pub use client::{KafkaConfig, StreamError};
 pub use cluster::Cluster;
+pub use dead_letters::{DeadLetters, Rejection};
 pub use event_time::{BatchClock, Clock, EventTime, unix_ms};
+pub use intents::{Intent, Position};
 pub use outcomes::{OutcomeRecord, RecordError};
 pub use producer::{NotTaken, OutcomeProducer};
 pub use reader::{Record, read_to_end};
+pub use source::{Next, Partition, Source};
 pub use topics::{Topic, TopicState, Weakness};

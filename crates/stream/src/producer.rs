@@ -1,4 +1,4 @@
-//! The way in: batches of outcomes, taken when every in-sync replica has them.
+//! The way in: records that are taken when every in-sync replica has them.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 
 use crate::client::{KafkaConfig, Listener, StreamError, client_config};
 use crate::outcomes::{CONTRACT, CONTRACT_V1, OutcomeRecord, PROFILE, RECEIPT_TIME, TENANT, TRACE_PARENT};
@@ -37,14 +37,8 @@ pub enum NotTaken {
     },
 }
 
-/// Brings batches into the outcomes topic, each once (idempotent producer, KIP-98) and durably (`acks=all`).
-pub struct OutcomeProducer {
-    /// Replaced when librdkafka gives it up for good.
-    producer: Mutex<FutureProducer<Listener>>,
-    listener: Listener,
-    topic: String,
-    config: KafkaConfig,
-}
+/// Brings batches into the outcomes topic.
+pub struct OutcomeProducer(Producer);
 
 impl OutcomeProducer {
     /// Sets up a producer; Kafka is not asked anything yet.
@@ -52,10 +46,7 @@ impl OutcomeProducer {
     /// # Errors
     /// When the configuration is not one.
     pub fn new(config: &KafkaConfig) -> Result<OutcomeProducer, StreamError> {
-        config.check()?;
-        let listener = Listener::default();
-        let producer = connect(config, &listener)?;
-        Ok(OutcomeProducer { producer: Mutex::new(producer), listener, topic: config.topic(Topic::Outcomes), config: config.clone() })
+        Producer::new(config, Topic::Outcomes, LARGEST_OUTCOMES).map(OutcomeProducer)
     }
 
     /// Sends a record, and waits until every in-sync replica has it.
@@ -63,9 +54,32 @@ impl OutcomeProducer {
     /// # Errors
     /// When Kafka did not take it within `kafka.delivery_timeout`, cannot, or will not.
     pub async fn send(&self, record: &OutcomeRecord) -> Result<(), NotTaken> {
+        self.0.send(record.terminal.as_bytes(), &record.batch, headers(record)).await
+    }
+}
+
+/// Brings records into one topic, each once (idempotent producer, KIP-98) and durably (`acks=all`).
+pub(crate) struct Producer {
+    /// Replaced when librdkafka gives it up for good.
+    producer: Mutex<FutureProducer<Listener>>,
+    listener: Listener,
+    topic: String,
+    largest: u64,
+    config: KafkaConfig,
+}
+
+impl Producer {
+    /// For records of at most `largest` bytes.
+    pub(crate) fn new(config: &KafkaConfig, topic: Topic, largest: u64) -> Result<Producer, StreamError> {
+        config.check()?;
+        let listener = Listener::default();
+        let producer = connect(config, largest, &listener)?;
+        Ok(Producer { producer: Mutex::new(producer), listener, topic: config.topic(topic), largest, config: config.clone() })
+    }
+
+    pub(crate) async fn send(&self, key: &[u8], value: &[u8], headers: OwnedHeaders) -> Result<(), NotTaken> {
         let producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let message = FutureRecord::to(&self.topic).key(&record.terminal).payload(record.batch.as_ref()).headers(headers(record));
-        let error = match producer.send_result(message) {
+        let error = match producer.send_result(FutureRecord::to(&self.topic).key(key).payload(value).headers(headers)) {
             Ok(delivery) => match delivery.await {
                 Ok(Ok(_)) => return Ok(()),
                 Ok(Err((error, _))) => error,
@@ -84,7 +98,7 @@ impl OutcomeProducer {
         let mut current = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
         if std::ptr::eq(current.client().native_ptr(), failed.client().native_ptr()) {
             let error = failed.client().fatal_error();
-            match connect(&self.config, &self.listener) {
+            match connect(&self.config, self.largest, &self.listener) {
                 Ok(producer) => {
                     tracing::warn!(?error, "the producer failed for good, and was replaced");
                     *current = producer;
@@ -95,7 +109,7 @@ impl OutcomeProducer {
     }
 }
 
-fn connect(config: &KafkaConfig, listener: &Listener) -> Result<FutureProducer<Listener>, StreamError> {
+fn connect(config: &KafkaConfig, largest: u64, listener: &Listener) -> Result<FutureProducer<Listener>, StreamError> {
     let mut client = client_config(config);
     client.set("enable.idempotence", "true").set("acks", "all");
     // A topic that the broker made for us would be as weak as its defaults.
@@ -103,9 +117,7 @@ fn connect(config: &KafkaConfig, listener: &Listener) -> Result<FutureProducer<L
     // That of Kafka's own clients (for records with a key), named here because every producer of this topic must agree on it.
     client.set("partitioner", "murmur2_random");
     client.set("compression.type", "lz4").set("linger.ms", LINGER.as_millis().to_string()).set("batch.size", "1048576");
-    client
-        .set("message.max.bytes", LARGEST_OUTCOMES.to_string())
-        .set("message.timeout.ms", config.delivery_timeout.as_millis().to_string());
+    client.set("message.max.bytes", largest.to_string()).set("message.timeout.ms", config.delivery_timeout.as_millis().to_string());
     client.set("queue.buffering.max.messages", QUEUED_RECORDS.to_string()).set("queue.buffering.max.kbytes", QUEUED_KIB.to_string());
     FutureProducer::from_config_and_context(&client, listener.clone())
         .map_err(|source| StreamError::Config { brokers: config.brokers.clone(), source })

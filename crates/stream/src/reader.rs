@@ -32,6 +32,13 @@ pub struct Record {
 }
 
 impl Record {
+    /// Bytes that it takes, as far as they matter.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        size_of::<Record>() + self.key.as_ref().map_or(0, Bytes::len) + self.value.len() + headers
+    }
+
     /// The value of the last header of this name.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&Bytes> {

@@ -35,6 +35,8 @@ const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 const MIB: u64 = 1024 * 1024;
 /// Largest record of the outcomes topic, in bytes: a batch is at most 1 MiB, and has headers.
 pub(crate) const LARGEST_OUTCOMES: u64 = 2 * MIB;
+/// Largest record of the dead-letter topic, in bytes: one of another topic, and why it is here.
+pub(crate) const LARGEST_DEAD_LETTER: u64 = 2 * LARGEST_OUTCOMES;
 
 /// A topic as Faultline wants it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +64,7 @@ impl Wanted {
             Topic::Outcomes => {
                 vec![delete, keep_days(7), largest(LARGEST_OUTCOMES), ("message.timestamp.type", "LogAppendTime".to_owned())]
             }
-            Topic::DeadLetters => vec![delete, keep_days(30), largest(2 * LARGEST_OUTCOMES)],
+            Topic::DeadLetters => vec![delete, keep_days(30), largest(LARGEST_DEAD_LETTER)],
             Topic::Incidents => vec![("cleanup.policy", "compact".to_owned())],
             Topic::Commands => vec![delete, keep_days(30)],
         };

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use faultline_classifier::ClassifierConfig;
 use faultline_deploy::LocalConfig;
 use faultline_gateway::GatewayConfig;
 use faultline_runtime::monitoring::MonitoringConfig;
@@ -24,6 +25,7 @@ pub(crate) struct Config {
     pub(crate) kafka: KafkaConfig,
     pub(crate) clickhouse: ClickHouseConfig,
     pub(crate) gateway: GatewayConfig,
+    pub(crate) classifier: ClassifierConfig,
 }
 
 /// Settings of `faultline up`.

@@ -34,6 +34,8 @@ enum Command {
     Up(up::Options),
     /// Run the gateway: terminals' batches over gRPC into Kafka.
     Gateway,
+    /// Run the classifier: batches from Kafka, judged event by event, into ClickHouse.
+    Classifier,
     /// Make a bearer token for a terminal, and print it: the only time that it is shown.
     Token(token::Options),
     /// Fetch and verify the programs of Kafka and ClickHouse that `up` runs. Does nothing when they are there.
@@ -77,6 +79,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Up(options) => up::run(config, options).await,
         Command::Gateway => service::gateway(config).await,
+        Command::Classifier => service::classifier(config).await,
         Command::Token(options) => answer(&format!("{}\n", token::add(&options)?)),
         Command::Parts { parts_dir } => {
             if let Some(directory) = parts_dir {

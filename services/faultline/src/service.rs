@@ -1,8 +1,9 @@
-//! Services as processes of their own: `faultline gateway`.
+//! Services as processes of their own: `faultline gateway`, `faultline classifier`.
 
 use std::net::SocketAddr;
 
 use anyhow::{Context, bail};
+use faultline_classifier::Classifier;
 use faultline_gateway::Gateway;
 use faultline_runtime::monitoring::{self, Metrics};
 use faultline_runtime::readiness::Readiness;
@@ -21,6 +22,16 @@ pub(crate) async fn gateway(config: Config) -> anyhow::Result<()> {
     tracing::info!(listen = %config.gateway.listen, monitoring = %config.monitoring.listen, "the gateway listens");
     let serving = Box::pin(gateway.serve(listener, process.stop.clone()));
     process.run_until_stopped(async { Ok(serving.await?) }, &mut signals).await
+}
+
+/// `faultline classifier`: configured, at work until a signal, drained.
+pub(crate) async fn classifier(config: Config) -> anyhow::Result<()> {
+    let mut signals = StopSignals::catch().context("cannot catch signals")?;
+    let process = Process::bind(&config).await?;
+    let classifier = Classifier::new(&config.classifier, &config.kafka, &config.clickhouse, &process.readiness)?;
+    tracing::info!(monitoring = %config.monitoring.listen, "the classifier starts");
+    let working = Box::pin(classifier.serve(process.stop.clone()));
+    process.run_until_stopped(async { Ok(working.await?) }, &mut signals).await
 }
 
 /// What the services of one process share.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
+use faultline_classifier::Classifier;
 use faultline_deploy::{LocalParts, Parts, Wanted};
 use faultline_gateway::Gateway;
 use faultline_runtime::readiness::wait_until_ready;
@@ -112,6 +113,7 @@ async fn serve(mut config: Config, local: Option<&LocalParts>, signals: &mut Sto
     let token = provide_token(&mut config)?;
     let process = Process::bind(&config).await?;
     let gateway = Gateway::new(&config.gateway, &config.kafka, &process.readiness)?;
+    let classifier = Classifier::new(&config.classifier, &config.kafka, &config.clickhouse, &process.readiness)?;
     let listener = bind(config.gateway.listen, "gateway.listen").await?;
 
     let (readiness, stop) = (process.readiness.clone(), process.stop.clone());
@@ -136,8 +138,11 @@ async fn serve(mut config: Config, local: Option<&LocalParts>, signals: &mut Sto
             }
             std::future::pending().await
         };
+        let serving = async { Ok(Box::pin(gateway.serve(listener, stop.clone())).await?) };
+        let classifying = async { Ok(Box::pin(classifier.serve(stop.clone())).await?) };
         tokio::select! {
-            served = Box::pin(gateway.serve(listener, stop.clone())) => Ok(served?),
+            // Both end when they are asked to; one that fails ends the other.
+            ended = async { tokio::try_join!(serving, classifying) } => ended.map(|((), ())| ()),
             failed = announcing => failed,
         }
     };

@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 use faultline_proto::ingest::v1::Event;
+use faultline_stream::card_numbers;
 use prost::Message;
 
-use crate::card_numbers;
 use crate::grammar::Violation;
 use crate::wire::{fields, repeated};
 

@@ -8,10 +8,8 @@ use faultline_proto::outcome::v1::{
     TerminalCondition, TerminalResult, TransactionType,
 };
 use faultline_proto::terminal::v1::{AccessNetwork, HealthSample, PinPadState, PrinterState, TerminalProfile};
-use faultline_stream::unix_ms;
+use faultline_stream::{card_numbers, unix_ms};
 use prost_types::Timestamp;
-
-use crate::card_numbers;
 
 /// Greatest sequence: that of a signed 64-bit number, since databases and languages have no other.
 pub(crate) const MAX_SEQUENCE: u64 = i64::MAX.cast_unsigned();

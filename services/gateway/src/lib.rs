@@ -7,7 +7,6 @@
 //! ```
 
 mod admission;
-mod card_numbers;
 mod config;
 mod connections;
 mod counts;

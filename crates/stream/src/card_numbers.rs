@@ -9,6 +9,7 @@
 //! One in ten numbers has a valid check digit, so some that are no card numbers are overwritten too: a lost number in a free text does less
 //! harm than a card number in a log.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// The zeros of the digits that people write numbers with: ASCII, Arabic, Persian, Devanagari, Bengali, Thai, full-width, and the five sets for
@@ -32,12 +33,13 @@ struct Digits {
     runs: Vec<Vec<Range<usize>>>,
 }
 
-/// Overwrites the digits of every card number in `text` with as many bytes of asterisks. Text that is not UTF-8 is left alone.
+/// Overwrites the digits of every card number in `text` with as many bytes of asterisks. Bytes that are not UTF-8 stay as they are, and
+/// count as separators: what is around them is searched.
 ///
 /// Returns whether there was one.
-pub(crate) fn overwrite(text: &mut [u8]) -> bool {
-    let Ok(readable) = std::str::from_utf8(text) else { return false };
-    let digits = Digits::of(readable);
+pub fn overwrite(text: &mut [u8]) -> bool {
+    let readable = as_text(text);
+    let digits = Digits::of(&readable);
     let of_cards = digits.of_cards();
     for (digit, _) in digits.all.iter().zip(&of_cards).filter(|(_, of_card)| **of_card) {
         // A digit of several bytes makes room for as many asterisks, so that the text stays UTF-8 and as long as it was.
@@ -48,8 +50,30 @@ pub(crate) fn overwrite(text: &mut [u8]) -> bool {
     of_cards.contains(&true)
 }
 
+/// The text with the digits of every card number overwritten.
+#[must_use]
+pub fn overwritten(text: &str) -> String {
+    let mut bytes = text.as_bytes().to_vec();
+    overwrite(&mut bytes);
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Text of the same length, with a separator for each byte that is not of a character.
+fn as_text(bytes: &[u8]) -> Cow<'_, str> {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        return Cow::Borrowed(text);
+    }
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|_| '.'));
+    }
+    Cow::Owned(text)
+}
+
 /// Whether there is a card number in the text.
-pub(crate) fn contains(text: &str) -> bool {
+#[must_use]
+pub fn contains(text: &str) -> bool {
     Digits::of(text).of_cards().contains(&true)
 }
 
@@ -175,12 +199,6 @@ fn has_check_digit(digits: &[Digit]) -> bool {
 mod tests {
     use super::*;
 
-    fn overwritten(text: &str) -> String {
-        let mut bytes = text.as_bytes().to_vec();
-        overwrite(&mut bytes);
-        String::from_utf8(bytes).unwrap()
-    }
-
     // Numbers that schemes and acquirers publish for tests, or made up; none is of a card.
     #[test]
     fn a_card_number_of_every_scheme_is_overwritten() {
@@ -262,9 +280,9 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_are_left_alone() {
-        let mut bytes = *b"\xFF4111111111111111";
-        assert!(!overwrite(&mut bytes));
-        assert_eq!(&bytes, b"\xFF4111111111111111");
+    fn a_card_number_among_bytes_that_are_no_text_is_found() {
+        let mut bytes = *b"\xFF\xFE4111\xFF111111111111\xE4\xBD";
+        assert!(overwrite(&mut bytes));
+        assert_eq!(&bytes, b"\xFF\xFE****\xFF************\xE4\xBD");
     }
 }

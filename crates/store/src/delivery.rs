@@ -1,0 +1,250 @@
+//! How a batch gets into ClickHouse once, whatever dies on the way.
+//!
+//! ```text
+//! a new batch:    rows ─▶ outcomes (token T) ─▶ their sums and a ledger row ─▶ rollup (token T:roll)
+//! one that was    which rows are there? ─▶ the missing (T, then T:r1, ...) ─▶ until none is missing
+//! begun before:     └─▶ is there a ledger row? ─▶ else sums of what is stored (T:roll, then T:roll:r1, ...) ─▶ until there is
+//! ```
+//!
+//! A token alone is not to be trusted: a server that is killed between writing a token and publishing the rows answers "done" to the repeat, and
+//! has none of them. So what is unknown is settled by asking. Two who write the same batch at once, because one of them was thought to be dead, use
+//! the same tokens, so the server takes one of the two.
+//!
+//! Rows of one insert are one block, hence one part of `rollup`, which is not partitioned: the ledger row in it is there exactly when
+//! all of it is. In `outcomes` they are one part for each week of receipt, each there whole or not at all.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::time::Duration;
+
+use clickhouse::query::Query;
+use clickhouse::{Client, Row, RowOwned, RowWrite};
+use serde::Deserialize;
+
+use crate::database::{Database, StoreError};
+use crate::families::{Facts, LEDGER, Rollup, bucket};
+use crate::outcomes::OutcomeRow;
+
+/// How long the server may take to take a piece of an insert.
+const SEND_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long it may take to answer, once it has all of it.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long a question about a batch may take.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Where in Kafka a batch of rows comes from: what identifies it, to the server too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchId<'a> {
+    /// The life of the partition.
+    pub log: &'a str,
+    /// The partition.
+    pub partition: u16,
+    /// Offset of the first record.
+    pub first: u64,
+    /// Offset of the last record.
+    pub last: u64,
+    /// No record of it was received earlier, in milliseconds since 1970-01-01 UTC: what is older need not be searched for it.
+    pub since_ms: i64,
+}
+
+impl fmt::Display for BatchId<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}:{}:{}-{}", self.log, self.partition, self.first, self.last)
+    }
+}
+
+/// What settling a batch had to add.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// Rows of `outcomes` that were missing.
+    pub rows: usize,
+    /// Whether their sums were.
+    pub sums: bool,
+}
+
+impl Database {
+    /// Stores a batch that nobody tried to store before, and counts it.
+    ///
+    /// # Errors
+    /// When the server did not take all of it, as far as is known. Then it is not known what is stored: [`Database::settle`] it.
+    pub async fn deliver(&self, id: &BatchId<'_>, rows: &[OutcomeRow<'_>]) -> Result<(), StoreError> {
+        self.insert_rows(&id.to_string(), rows.iter()).await?;
+        let mut rollup = Rollup::default();
+        for row in rows {
+            rollup.add(&row.into());
+        }
+        self.insert_rollup(id, 0, rollup).await
+    }
+
+    /// Stores and counts what of a batch is not yet, where it is not known what is. `rows` are the rows that the batch has.
+    ///
+    /// # Errors
+    /// When the server did not answer, or refused something. Whatever was done is found the next time.
+    pub async fn settle(&self, id: &BatchId<'_>, rows: &[OutcomeRow<'_>]) -> Result<Settled, StoreError> {
+        let mut settled = Settled::default();
+        for attempt in 0.. {
+            let stored = self.stored(id).await?;
+            let missing: Vec<_> = rows.iter().filter(|row| !stored.contains(&(row.kafka_offset, row.record_index))).collect();
+            if missing.is_empty() {
+                break;
+            }
+            settled.rows = settled.rows.max(missing.len());
+            self.insert_rows(&token(&id.to_string(), attempt), missing.into_iter()).await?;
+        }
+        for attempt in 0.. {
+            if self.is_counted(id).await? {
+                break;
+            }
+            settled.sums = true;
+            if !self.count_stored(id, attempt).await? {
+                break;
+            }
+        }
+        Ok(settled)
+    }
+
+    /// Which of the batch's rows are stored, by offset and place in the record.
+    async fn stored(&self, id: &BatchId<'_>) -> Result<HashSet<(u64, u16)>, StoreError> {
+        #[derive(Row, Deserialize)]
+        struct Stored {
+            kafka_offset: u64,
+            record_index: u16,
+        }
+        let sql = format!("SELECT ?fields FROM outcomes WHERE {OF_BATCH}");
+        let query = bind(self.client().query(&sql), id);
+        let rows = self.answer("say which rows of a batch are stored", QUESTION_TIMEOUT, query.fetch_all::<Stored>()).await?;
+        Ok(rows.into_iter().map(|row| (row.kafka_offset, row.record_index)).collect())
+    }
+
+    /// Whether the batch is in the roll-up.
+    async fn is_counted(&self, id: &BatchId<'_>) -> Result<bool, StoreError> {
+        let sql = "SELECT count() FROM rollup WHERE tenant = '' AND family = ? AND key = ? AND bucket = ?";
+        let query = self.client().query(sql).bind(LEDGER).bind(id.to_string()).bind(bucket(id.since_ms));
+        let counted = self.answer("say whether a batch is counted", QUESTION_TIMEOUT, query.fetch_one::<u64>()).await?;
+        Ok(counted > 0)
+    }
+
+    /// Counts the rows of the batch as they are stored: a repeat may have judged them otherwise. Returns whether there were any.
+    async fn count_stored(&self, id: &BatchId<'_>, attempt: u32) -> Result<bool, StoreError> {
+        let sql = format!("SELECT ?fields FROM outcomes WHERE {OF_BATCH}");
+        let reading = async {
+            let mut cursor = bind(self.client().query(&sql), id).fetch::<OwnedFacts>()?;
+            let mut facts = Vec::new();
+            while let Some(row) = cursor.next().await? {
+                facts.push(row);
+            }
+            Ok(facts)
+        };
+        let stored = self.answer("give back the rows of a batch", QUESTION_TIMEOUT, reading).await?;
+        let mut rollup = Rollup::default();
+        for row in &stored {
+            rollup.add(&row.facts());
+        }
+        if !stored.is_empty() {
+            self.insert_rollup(id, attempt, rollup).await?;
+        }
+        Ok(!stored.is_empty())
+    }
+
+    async fn insert_rows<'a>(&self, token: &str, rows: impl Iterator<Item = &'a OutcomeRow<'a>>) -> Result<(), StoreError> {
+        let insert = async {
+            let mut insert = self.inserting(token).insert::<OutcomeRow<'_>>("outcomes").await?;
+            insert = insert.with_timeouts(Some(SEND_TIMEOUT), Some(ANSWER_TIMEOUT));
+            for row in rows {
+                insert.write(row).await?;
+            }
+            insert.end().await
+        };
+        insert.await.map_err(self.failed("store the rows of a batch"))
+    }
+
+    async fn insert_rollup(&self, id: &BatchId<'_>, attempt: u32, rollup: Rollup<'_>) -> Result<(), StoreError> {
+        let client = self.inserting(&token(&format!("{id}:roll"), attempt));
+        let inserted = insert_all(&client, "rollup", &rollup.into_rows(id)).await;
+        inserted.map_err(self.failed("count a batch"))
+    }
+
+    /// A client whose insert is one block, answered when it is stored.
+    fn inserting(&self, token: &str) -> Client {
+        let client = self.client().clone().with_setting("insert_deduplication_token", token).with_setting("insert_deduplicate", "1");
+        one_block(client)
+    }
+}
+
+/// An insert as one block, answered when it is stored.
+pub(crate) fn one_block(client: Client) -> Client {
+    client
+        .with_setting("async_insert", "0")
+        .with_setting("wait_end_of_query", "1")
+        .with_setting("max_insert_threads", "1")
+        .with_setting("max_insert_block_size", "10000000")
+        .with_setting("min_insert_block_size_rows", "10000000")
+        .with_setting("min_insert_block_size_bytes", "0")
+        // Old spools may come from more weeks than the server's default allows.
+        .with_setting("max_partitions_per_insert_block", "0")
+}
+
+pub(crate) async fn insert_all<R: RowOwned + RowWrite>(client: &Client, table: &str, rows: &[R]) -> clickhouse::error::Result<()> {
+    let mut insert = client.insert::<R>(table).await?.with_timeouts(Some(SEND_TIMEOUT), Some(ANSWER_TIMEOUT));
+    for row in rows {
+        insert.write(row).await?;
+    }
+    insert.end().await
+}
+
+/// The first attempt has the batch's own token, so that it meets one of a writer that was thought to be dead.
+fn token(token: &str, attempt: u32) -> String {
+    if attempt == 0 { token.to_owned() } else { format!("{token}:r{attempt}") }
+}
+
+/// The rows of a batch; the time of receipt is there for the weeks that need not be looked at.
+const OF_BATCH: &str = "kafka_log = ? AND kafka_partition = ? AND kafka_offset BETWEEN ? AND ? \
+                        AND received_at >= fromUnixTimestamp64Milli(?)";
+
+fn bind(query: Query, id: &BatchId<'_>) -> Query {
+    query.bind(id.log).bind(id.partition).bind(id.first).bind(id.last).bind(id.since_ms)
+}
+
+/// [`Facts`] that outlive their reading.
+#[derive(Row, Deserialize)]
+struct OwnedFacts {
+    tenant: String,
+    completed_at: i64,
+    issuer: String,
+    entry_mode: u16,
+    carrier: String,
+    region: String,
+    acquirer: String,
+    host: String,
+    model: String,
+    firmware: String,
+    merchant_group: String,
+    tag: String,
+    cause: i8,
+    currency: String,
+    amount_minor: i64,
+    sign: i8,
+}
+
+impl OwnedFacts {
+    fn facts(&self) -> Facts<'_> {
+        Facts {
+            tenant: &self.tenant,
+            completed_at: self.completed_at,
+            issuer: &self.issuer,
+            entry_mode: self.entry_mode,
+            carrier: &self.carrier,
+            region: &self.region,
+            acquirer: &self.acquirer,
+            host: &self.host,
+            model: &self.model,
+            firmware: &self.firmware,
+            merchant_group: &self.merchant_group,
+            tag: &self.tag,
+            cause: self.cause,
+            currency: &self.currency,
+            amount_minor: self.amount_minor,
+            sign: self.sign,
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! The families of slices that are counted, and how rows are summed into them. A family is a way to cut the fleet; a slice is one of its pieces, named
+//! by its key.
+//!
+//! Every row counts in every family, also where it has no value (`` is a key like others), so that the sums of all families are the same.
+//! A family that is added here is counted from then on; its past would have to be computed from `outcomes`.
+
+use std::collections::HashMap;
+
+use clickhouse::Row;
+use faultline_proto::outcome::v1::EntryMode;
+use faultline_proto::verdict::v1::Cause;
+use serde::{Deserialize, Serialize};
+
+use crate::delivery::BatchId;
+use crate::outcomes::OutcomeRow;
+
+/// Length of a bucket of event time, in seconds.
+pub const BUCKET_S: u32 = 10;
+
+/// The family whose rows say which records an insert covered.
+pub(crate) const LEDGER: &str = "ledger";
+
+/// What joins the values of a key of two. No identifier of the contract has it.
+const JOINT: char = '|';
+
+/// One way to cut the fleet.
+struct Family {
+    name: &'static str,
+    key: for<'a> fn(&Facts<'a>) -> (&'a str, Option<&'a str>),
+}
+
+const FAMILIES: [Family; 9] = [
+    Family { name: "fleet", key: |_| ("", None) },
+    Family { name: "issuer", key: |row| (row.issuer, None) },
+    Family { name: "issuer_entry", key: |row| (row.issuer, Some(entry_mode(row.entry_mode))) },
+    Family { name: "carrier", key: |row| (row.carrier, None) },
+    Family { name: "carrier_region", key: |row| (row.carrier, Some(row.region)) },
+    Family { name: "host", key: |row| (row.acquirer, Some(row.host)) },
+    Family { name: "model_firmware", key: |row| (row.model, Some(row.firmware)) },
+    Family { name: "region", key: |row| (row.region, None) },
+    Family { name: "merchant_group", key: |row| (row.merchant_group, None) },
+];
+
+/// The names of all families.
+#[must_use]
+pub fn families() -> [&'static str; FAMILIES.len()] {
+    FAMILIES.map(|family| family.name)
+}
+
+fn entry_mode(number: u16) -> &'static str {
+    match EntryMode::try_from(i32::from(number)) {
+        Ok(EntryMode::Unspecified) => "",
+        Ok(EntryMode::Chip) => "chip",
+        Ok(EntryMode::Contactless) => "contactless",
+        Ok(EntryMode::MagneticStripe) => "magnetic_stripe",
+        Ok(EntryMode::Qr) => "qr",
+        Ok(EntryMode::Keyed) => "keyed",
+        Err(_) => "newer",
+    }
+}
+
+/// What of a row of `outcomes` is counted: of one that is about to be stored, and of one that is read back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Facts<'a> {
+    pub(crate) tenant: &'a str,
+    pub(crate) completed_at: i64,
+    pub(crate) issuer: &'a str,
+    pub(crate) entry_mode: u16,
+    pub(crate) carrier: &'a str,
+    pub(crate) region: &'a str,
+    pub(crate) acquirer: &'a str,
+    pub(crate) host: &'a str,
+    pub(crate) model: &'a str,
+    pub(crate) firmware: &'a str,
+    pub(crate) merchant_group: &'a str,
+    pub(crate) tag: &'a str,
+    pub(crate) cause: i8,
+    pub(crate) currency: &'a str,
+    pub(crate) amount_minor: i64,
+    pub(crate) sign: i8,
+}
+
+impl<'a> From<&OutcomeRow<'a>> for Facts<'a> {
+    fn from(row: &OutcomeRow<'a>) -> Facts<'a> {
+        Facts {
+            tenant: row.tenant,
+            completed_at: row.completed_at,
+            issuer: row.issuer,
+            entry_mode: row.entry_mode,
+            carrier: row.carrier,
+            region: row.region,
+            acquirer: row.acquirer,
+            host: row.host,
+            model: row.model,
+            firmware: row.firmware,
+            merchant_group: row.merchant_group,
+            tag: row.tag,
+            cause: row.cause,
+            currency: row.currency,
+            amount_minor: row.amount_minor,
+            sign: row.sign,
+        }
+    }
+}
+
+/// A row of `rollup`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Row, Serialize, Deserialize)]
+pub(crate) struct RollupRow {
+    pub(crate) tenant: String,
+    pub(crate) family: String,
+    pub(crate) key: String,
+    pub(crate) bucket: u32,
+    pub(crate) tag: String,
+    pub(crate) cause: i8,
+    pub(crate) currency: String,
+    pub(crate) count: i64,
+    pub(crate) amount_minor: i64,
+}
+
+/// Sums of rows, by family and slice, and how many rows they are of.
+#[derive(Debug, Default)]
+pub(crate) struct Rollup<'a> {
+    sums: HashMap<Cell<'a>, Sum>,
+    rows: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Cell<'a> {
+    family: usize,
+    key: (&'a str, Option<&'a str>),
+    tenant: &'a str,
+    bucket: u32,
+    tag: &'a str,
+    cause: i8,
+    currency: &'a str,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Sum {
+    count: i64,
+    amount_minor: i64,
+}
+
+impl<'a> Rollup<'a> {
+    pub(crate) fn add(&mut self, row: &Facts<'a>) {
+        self.rows += 1;
+        let sign = i64::from(row.sign);
+        for (place, family) in FAMILIES.iter().enumerate() {
+            let cell = Cell {
+                family: place,
+                key: (family.key)(row),
+                tenant: row.tenant,
+                bucket: bucket(row.completed_at),
+                tag: row.tag,
+                cause: row.cause,
+                currency: row.currency,
+            };
+            let sum = self.sums.entry(cell).or_default();
+            sum.count += sign;
+            sum.amount_minor = sum.amount_minor.saturating_add(sign.saturating_mul(row.amount_minor));
+        }
+    }
+
+    /// The rows for the table, sorted as it is in the main, and among them the one that says which batch they are of.
+    pub(crate) fn into_rows(self, id: &BatchId<'_>) -> Vec<RollupRow> {
+        let ledger = RollupRow {
+            tenant: String::new(),
+            family: LEDGER.into(),
+            key: id.to_string(),
+            bucket: bucket(id.since_ms),
+            tag: String::new(),
+            cause: i8::try_from(i32::from(Cause::Unknown)).unwrap_or_default(),
+            currency: String::new(),
+            count: self.rows,
+            amount_minor: 0,
+        };
+        let sums = self.sums.into_iter().filter_map(|(cell, sum)| {
+            let (first, second) = cell.key;
+            Some(RollupRow {
+                tenant: cell.tenant.into(),
+                family: FAMILIES.get(cell.family)?.name.into(),
+                key: second.map_or_else(|| first.into(), |second| format!("{first}{JOINT}{second}")),
+                bucket: cell.bucket,
+                tag: cell.tag.into(),
+                cause: cell.cause,
+                currency: cell.currency.into(),
+                count: sum.count,
+                amount_minor: sum.amount_minor,
+            })
+        });
+        let mut rows: Vec<RollupRow> = sums.chain([ledger]).collect();
+        rows.sort_unstable();
+        rows
+    }
+}
+
+/// The bucket that a moment, in milliseconds since 1970-01-01 UTC, falls into, as its first second. What the column cannot hold is at its ends.
+pub(crate) fn bucket(unix_ms: i64) -> u32 {
+    let second = u32::try_from(unix_ms.div_euclid(1000).max(0)).unwrap_or(u32::MAX);
+    second - second % BUCKET_S
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: BatchId<'static> = BatchId { log: "log", partition: 0, first: 5, last: 7, since_ms: 1_790_000_012_000 };
+    const FACTS: Facts<'static> = Facts {
+        tenant: "acme",
+        completed_at: 1_790_000_009_999,
+        issuer: "icbc",
+        entry_mode: 1,
+        carrier: "46000",
+        region: "440300",
+        acquirer: "48020000",
+        host: "h1",
+        model: "PAX A920",
+        firmware: "7.1",
+        merchant_group: "",
+        tag: "funds/host_decision",
+        cause: 5,
+        currency: "CNY",
+        amount_minor: 1234,
+        sign: 1,
+    };
+
+    #[test]
+    fn every_row_counts_once_in_every_family() {
+        let mut rollup = Rollup::default();
+        let other = Facts { issuer: "ccb", amount_minor: 66, ..FACTS };
+        for facts in [&FACTS, &other, &FACTS] {
+            rollup.add(facts);
+        }
+        let rows = rollup.into_rows(&ID);
+        for family in families() {
+            let of_family = rows.iter().filter(|row| row.family == family);
+            assert_eq!(of_family.clone().map(|row| row.count).sum::<i64>(), 3, "{family}");
+            assert_eq!(of_family.map(|row| row.amount_minor).sum::<i64>(), 2534, "{family}");
+        }
+        let issuers: Vec<_> = rows.iter().filter(|row| row.family == "issuer").collect();
+        assert_eq!(issuers.iter().map(|row| (row.key.as_str(), row.count)).collect::<Vec<_>>(), [("ccb", 1), ("icbc", 2)]);
+        assert_eq!((issuers[0].bucket, issuers[0].currency.as_str()), (1_790_000_000, "CNY"));
+        let entry = rows.iter().find(|row| row.family == "issuer_entry" && row.count == 2).unwrap();
+        assert_eq!(entry.key, "icbc|chip");
+
+        let ledger: Vec<_> = rows.iter().filter(|row| row.family == LEDGER).collect();
+        assert_eq!((ledger.len(), ledger[0].key.as_str(), ledger[0].count, ledger[0].bucket), (1, "log:0:5-7", 3, 1_790_000_010));
+    }
+
+    #[test]
+    fn a_correction_takes_away_and_adds() {
+        let mut rollup = Rollup::default();
+        rollup.add(&Facts { sign: -1, ..FACTS });
+        rollup.add(&Facts { cause: 4, ..FACTS });
+        let rows = rollup.into_rows(&ID);
+        let fleet: Vec<_> = rows.iter().filter(|row| row.family == "fleet").map(|row| (row.cause, row.count, row.amount_minor)).collect();
+        assert_eq!(fleet, [(4, 1, 1234), (5, -1, -1234)]);
+        // Counted as rows, not as their sum, which is nothing.
+        assert_eq!(rows.iter().find(|row| row.family == LEDGER).unwrap().count, 2);
+    }
+
+    #[test]
+    fn no_moment_is_too_far_for_a_bucket() {
+        assert_eq!(bucket(i64::MIN), 0);
+        assert_eq!(bucket(i64::MAX), u32::MAX - u32::MAX % BUCKET_S);
+        assert_eq!(bucket(19_999), 10);
+    }
+}

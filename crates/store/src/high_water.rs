@@ -1,0 +1,76 @@
+//! What was seen of every spool, as it is kept: written now and then, completed from the rows that came since.
+
+use std::time::Duration;
+
+use clickhouse::Row;
+use serde::{Deserialize, Serialize};
+
+use crate::database::{Database, StoreError};
+use crate::delivery::{insert_all, one_block};
+
+/// How long loading a partition may take.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(300);
+/// How much earlier than Kafka took it, by Kafka's clock, a record can have been received, by a gateway's: the longest time that a gateway
+/// tries to deliver (1 h), and clocks that differ by as much.
+const RECEIPT_SLACK_S: u32 = 2 * 60 * 60;
+
+/// What was seen of a spool.
+#[derive(Clone, Debug, PartialEq, Eq, Row, Serialize, Deserialize)]
+pub struct SpoolMark {
+    /// Partition of the outcomes topic that its terminal is in.
+    pub kafka_partition: u16,
+    /// Its tenant.
+    pub tenant: String,
+    /// Its terminal.
+    pub terminal: String,
+    /// The spool.
+    pub spool: u64,
+    /// Greatest sequence that is counted.
+    pub sequence: u64,
+    /// When something was last seen of it, in seconds since 1970-01-01 UTC.
+    pub seen_at: u32,
+}
+
+impl SpoolMark {
+    /// The row that says how far the others of a partition reach.
+    fn reach(kafka_partition: u16, appended_s: u32) -> SpoolMark {
+        SpoolMark { kafka_partition, tenant: String::new(), terminal: String::new(), spool: 0, sequence: 0, seen_at: appended_s }
+    }
+}
+
+impl Database {
+    /// What was seen of every spool of a partition in all records that come before offset `before` of its present life `log`, and in its
+    /// earlier lives.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn high_water(&self, partition: u16, log: &str, before: u64) -> Result<Vec<SpoolMark>, StoreError> {
+        let reach = "SELECT max(seen_at) FROM high_water WHERE kafka_partition = ? AND tenant = '' AND terminal = '' AND spool = 0";
+        let reach = self.client().query(reach).bind(partition).fetch_one::<u32>();
+        let reach = self.answer("say what was seen of spools", LOAD_TIMEOUT, reach).await?;
+        let kept = "SELECT kafka_partition, tenant, terminal, spool, sequence, seen_at FROM high_water \
+                    WHERE kafka_partition = ? AND terminal != ''";
+        // Corrections are of no partition, so they are not among these.
+        let since = "SELECT kafka_partition, toString(tenant) AS tenant, terminal, spool, sequence, toDateTime(received_at) AS seen_at FROM outcomes \
+                     WHERE kafka_partition = ? AND received_at >= fromUnixTimestamp(?) AND NOT (kafka_log = ? AND kafka_offset >= ?)";
+        let all = format!(
+            "SELECT kafka_partition, tenant, terminal, spool, max(sequence) AS sequence, max(seen_at) AS seen_at FROM \
+             (SELECT kafka_partition, toString(tenant) AS tenant, terminal, spool, sequence, seen_at FROM ({kept}) UNION ALL {since}) \
+             GROUP BY kafka_partition, tenant, terminal, spool"
+        );
+        let query = self.client().query(&all).bind(partition).bind(partition);
+        let query = query.bind(reach.saturating_sub(RECEIPT_SLACK_S)).bind(log).bind(before);
+        self.answer("say what was seen of spools", LOAD_TIMEOUT, query.fetch_all::<SpoolMark>()).await
+    }
+
+    /// Keeps what was seen of spools. `appended_s` is when Kafka took the last record that is in it, in seconds since 1970-01-01 UTC; all that
+    /// changed since the last time has to be there.
+    ///
+    /// # Errors
+    /// When the server did not take it, as far as is known; it can be repeated.
+    pub async fn keep_high_water(&self, partition: u16, mut marks: Vec<SpoolMark>, appended_s: u32) -> Result<(), StoreError> {
+        marks.push(SpoolMark::reach(partition, appended_s));
+        let client = one_block(self.client().clone());
+        insert_all(&client, "high_water", &marks).await.map_err(self.failed("keep what was seen of spools"))
+    }
+}

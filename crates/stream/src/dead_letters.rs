@@ -1,0 +1,126 @@
+//! Records that could not be processed: kept with the reason, and without anything that looks like a card number.
+//!
+//! | part | content |
+//! |---|---|
+//! | key, value, headers | those of the record, with the digits of card numbers overwritten |
+//! | header `dead-letter-stage` | what could not be done: `record`, `batch`, `event` |
+//! | header `dead-letter-reason` | why, in words |
+//! | header `dead-letter-topic`, `dead-letter-partition`, `dead-letter-offset` | where it was |
+//! | header `dead-letter-append-time-ms` | when Kafka took it there, in milliseconds since 1970-01-01 UTC, decimal |
+//! | header `dead-letter-redacted` | `true` where something was overwritten |
+//!
+//! Written before the place of the record is committed, so a record may be here more than once: topic, partition and offset tell.
+
+use rdkafka::message::{Header, OwnedHeaders};
+
+use crate::card_numbers;
+use crate::client::{KafkaConfig, StreamError};
+use crate::producer::{NotTaken, Producer};
+use crate::reader::Record;
+use crate::topics::{LARGEST_DEAD_LETTER, Topic};
+
+/// Most bytes of a reason.
+const LONGEST_REASON: usize = 1000;
+
+/// Why a record could not be processed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// What could not be done: `record`, `batch`, `event`.
+    pub stage: &'static str,
+    /// Why.
+    pub reason: String,
+}
+
+/// The dead-letter topic of the outcomes topic.
+pub struct DeadLetters {
+    producer: Producer,
+    of: String,
+}
+
+impl DeadLetters {
+    /// Sets up a producer; Kafka is not asked anything yet.
+    ///
+    /// # Errors
+    /// When the configuration is not one.
+    pub fn new(config: &KafkaConfig) -> Result<DeadLetters, StreamError> {
+        let producer = Producer::new(config, Topic::DeadLetters, LARGEST_DEAD_LETTER)?;
+        Ok(DeadLetters { producer, of: config.topic(Topic::Outcomes) })
+    }
+
+    /// Keeps a record, and waits until every in-sync replica has it.
+    ///
+    /// # Errors
+    /// When Kafka did not take it within `kafka.delivery_timeout`, cannot, or will not.
+    pub async fn keep(&self, record: &Record, rejection: &Rejection) -> Result<(), NotTaken> {
+        let mut redacted = false;
+        let mut clean = |bytes: &[u8]| {
+            let mut bytes = bytes.to_vec();
+            redacted |= card_numbers::overwrite(&mut bytes);
+            bytes
+        };
+        let key = clean(record.key.as_deref().unwrap_or_default());
+        let value = clean(&record.value);
+        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len() + 7);
+        for (name, content) in &record.headers {
+            let name = String::from_utf8_lossy(&clean(name.as_bytes())).into_owned();
+            headers = headers.insert(Header { key: &name, value: Some(&clean(content)) });
+        }
+        let reason = clean(shortened(&rejection.reason).as_bytes());
+        let mut add = |name, content: &[u8]| {
+            let so_far = std::mem::take(&mut headers);
+            headers = so_far.insert(Header { key: name, value: Some(content) });
+        };
+        add("dead-letter-stage", rejection.stage.as_bytes());
+        add("dead-letter-reason", &reason);
+        add("dead-letter-topic", self.of.as_bytes());
+        add("dead-letter-partition", record.partition.to_string().as_bytes());
+        add("dead-letter-offset", record.offset.to_string().as_bytes());
+        if let Some(appended) = record.timestamp_ms {
+            add("dead-letter-append-time-ms", appended.to_string().as_bytes());
+        }
+        add("dead-letter-redacted", redacted.to_string().as_bytes());
+        self.producer.send(&key, &value, headers).await
+    }
+}
+
+fn shortened(text: &str) -> &str {
+    let end = text.floor_char_boundary(LONGEST_REASON);
+    text.get(..end).unwrap_or(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use rdkafka::mocking::MockCluster;
+
+    use super::*;
+    use crate::reader::read_to_end;
+
+    #[tokio::test]
+    async fn a_record_is_kept_with_its_reason_and_without_card_numbers() {
+        let cluster = MockCluster::new(1).unwrap();
+        let config = KafkaConfig { brokers: cluster.bootstrap_servers(), ..KafkaConfig::default() };
+        cluster.create_topic(&config.topic(Topic::DeadLetters), 1, 1).unwrap();
+        let record = Record {
+            partition: 3,
+            offset: 77,
+            timestamp_ms: Some(1_790_000_000_000),
+            key: Some(Bytes::from_static(b"T-1")),
+            value: Bytes::from_static(b"\xFF pan 4111 1111 1111 1111"),
+            headers: vec![("note".into(), Bytes::from_static(b"6212345678901232"))],
+        };
+        let rejection = Rejection { stage: "batch", reason: format!("of card 4111111111111111, {}", "x".repeat(2000)) };
+        DeadLetters::new(&config).unwrap().keep(&record, &rejection).await.unwrap();
+
+        let kept = read_to_end(&config, &config.topic(Topic::DeadLetters)).await.unwrap();
+        assert_eq!((kept.len(), kept[0].key.as_deref()), (1, Some(b"T-1".as_slice())));
+        assert_eq!(kept[0].value, Bytes::from_static(b"\xFF pan **** **** **** ****"));
+        let header = |name: &str| String::from_utf8(kept[0].header(name).unwrap().to_vec()).unwrap();
+        assert_eq!(header("note"), "****************");
+        assert!(header("dead-letter-reason").starts_with("of card ****************, xxx"));
+        assert_eq!(header("dead-letter-reason").len(), LONGEST_REASON);
+        let place =
+            ["stage", "topic", "partition", "offset", "append-time-ms", "redacted"].map(|part| header(&format!("dead-letter-{part}")));
+        assert_eq!(place, ["batch", "faultline.outcomes", "3", "77", "1790000000000", "true"]);
+    }
+}

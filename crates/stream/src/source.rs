@@ -1,0 +1,420 @@
+//! The way through: the outcomes topic as a group reads it, each partition by one member at a time.
+//!
+//! ```text
+//! Kafka ─▶ librdkafka ─▶ routed by partition ─▶ a queue for each, bounded in bytes ─▶ its worker ─▶ commits
+//!                             └─ paused while its queue is full
+//! ```
+//!
+//! A partition that is taken away ends its worker at once, wherever it is: what it had begun is written down ([`Position`]), and whoever reads
+//! the partition next repeats it. A commit of a worker that was ended too late would be one of a batch that others have repeated and left behind; so
+//! each commit is made while nothing can be taken away, and only if the partition is still held. (That the group has not moved on
+//! without this member is checked by the broker: it refuses the commit of an earlier generation.)
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use rdkafka::TopicPartitionList;
+use rdkafka::client::ClientContext;
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance, StreamConsumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::Offset;
+use tokio::sync::Notify;
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::client::{KafkaConfig, Listener, RECENT, StreamError, client_config};
+use crate::intents::Position;
+use crate::reader::Record;
+use crate::topics::Topic;
+
+/// How long one question about committed offsets may take.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause before something that Kafka did not do is tried again.
+const PAUSE: Duration = Duration::from_millis(500);
+/// How long leaving the group may take.
+const FAREWELL: Duration = Duration::from_secs(5);
+/// What can go wrong.
+const READING: &str = "reading";
+const PAUSING: &str = "pausing a partition";
+const RESUMING: &str = "resuming a partition";
+const ASKING: &str = "asking how far the group came";
+const COMMITTING: &str = "committing how far it came";
+/// What librdkafka holds for all partitions before it is routed, in KiB.
+const PREFETCHED_KIB: u32 = 16 * 1024;
+
+/// The outcomes topic as one member of a group reads it.
+pub struct Source {
+    reader: Arc<Reader>,
+    /// Bytes of records that wait for a worker, by partition.
+    queued_bytes: usize,
+}
+
+struct Reader {
+    consumer: StreamConsumer<Assignments>,
+    topic: String,
+    brokers: String,
+}
+
+/// The partitions that are ours, as librdkafka tells.
+struct Assignments {
+    listener: Listener,
+    /// By what was done, what went wrong with it last, and when.
+    problems: Mutex<BTreeMap<&'static str, (Instant, String)>>,
+    /// Written while partitions come and go; read while something is committed.
+    held: RwLock<HashMap<i32, Arc<Held>>>,
+    /// Partitions that have no worker yet.
+    new: Mutex<Vec<Arc<Held>>>,
+    news: Notify,
+}
+
+/// A partition for as long as it is ours. If it goes and comes back, that is another.
+struct Held {
+    number: i32,
+    queue: Mutex<Queue>,
+    filled: Notify,
+    lost: CancellationToken,
+}
+
+#[derive(Default)]
+struct Queue {
+    records: VecDeque<Record>,
+    bytes: usize,
+    is_paused: bool,
+    /// No more records are wanted.
+    is_closed: bool,
+}
+
+/// A partition, in the hands of its worker.
+pub struct Partition {
+    reader: Arc<Reader>,
+    held: Arc<Held>,
+    queued_bytes: usize,
+}
+
+impl Source {
+    /// Sets up a member of the group `group`; Kafka is not asked anything yet. Each partition holds about `queued_bytes` of records that wait.
+    ///
+    /// # Errors
+    /// When the configuration is not one.
+    pub fn new(config: &KafkaConfig, group: &str, queued_bytes: usize) -> Result<Source, StreamError> {
+        config.check()?;
+        let mut client = client_config(config);
+        client.set("group.id", format!("{}.{group}", config.topic_prefix)).set("enable.auto.commit", "false");
+        client.set("auto.offset.reset", "earliest").set("allow.auto.create.topics", "false").set("check.crcs", "true");
+        // Who joins or leaves takes only what it must from the others.
+        client.set("partition.assignment.strategy", "cooperative-sticky");
+        client.set("session.timeout.ms", config.session_timeout.as_millis().to_string());
+        client.set("heartbeat.interval.ms", (config.session_timeout.as_millis() / 3).to_string());
+        client.set("queued.max.messages.kbytes", PREFETCHED_KIB.to_string());
+        let assignments = Assignments {
+            listener: Listener::default(),
+            problems: Mutex::default(),
+            held: RwLock::default(),
+            new: Mutex::default(),
+            news: Notify::new(),
+        };
+        let brokers = config.brokers.clone();
+        let consumer = StreamConsumer::from_config_and_context(&client, assignments)
+            .map_err(|source| StreamError::Config { brokers: brokers.clone(), source })?;
+        Ok(Source { reader: Arc::new(Reader { consumer, topic: config.topic(Topic::Outcomes), brokers }), queued_bytes })
+    }
+
+    /// What went wrong last with reading or committing, unless that is long ago.
+    #[must_use]
+    pub fn last_problem(&self) -> Option<String> {
+        let problems = self.reader.problems();
+        let recent = problems.iter().filter(|(_, (when, _))| when.elapsed() < RECENT);
+        recent.max_by_key(|(_, (when, _))| *when).map(|(doing, (_, what))| format!("{doing} failed: {what}"))
+    }
+
+    /// Gives each partition to a worker, for as long as it is ours, until `stop`. Then workers get no more records, and have until `drain_within` to
+    /// end.
+    ///
+    /// # Errors
+    /// When the group cannot be joined at all.
+    pub async fn run<W>(&self, stop: CancellationToken, drain_within: Duration, work: impl Fn(Partition) -> W) -> Result<(), StreamError>
+    where
+        W: Future<Output = ()> + Send + 'static,
+    {
+        let reader = &self.reader;
+        let unusable = |source| StreamError::Request { brokers: reader.brokers.clone(), what: "let its topic be read", source };
+        reader.consumer.subscribe(&[&reader.topic]).map_err(unusable)?;
+        let mut workers = JoinSet::new();
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                () = reader.assignments().news.notified() => {
+                    for held in reader.assignments().take_new() {
+                        let lost = held.lost.clone();
+                        let worker = work(Partition { reader: Arc::clone(reader), held, queued_bytes: self.queued_bytes });
+                        workers.spawn(async move { lost.run_until_cancelled(worker).await.unwrap_or_default() });
+                    }
+                }
+                Some(ended) = workers.join_next() => {
+                    if let Err(error) = ended {
+                        tracing::error!(%error, "a worker failed");
+                        return Err(unusable(KafkaError::Canceled));
+                    }
+                }
+                message = reader.consumer.recv() => match message {
+                    Ok(message) => reader.route(Record::from(&message), self.queued_bytes),
+                    Err(error) => reader.note(READING, &error),
+                },
+            }
+            if let Some((code, reason)) = reader.consumer.client().fatal_error() {
+                tracing::error!(reason, "reading failed for good");
+                return Err(unusable(KafkaError::Global(code)));
+            }
+        }
+        for held in reader.assignments().all() {
+            held.close();
+        }
+        let all_ended = async { while workers.join_next().await.is_some() {} };
+        if timeout(drain_within, all_ended).await.is_err() {
+            let seconds = drain_within.as_secs_f32();
+            tracing::warn!(
+                partitions = workers.len(),
+                "cut off: they were not done within {seconds} s; what they had begun is repeated later"
+            );
+            workers.shutdown().await;
+        }
+        Ok(())
+    }
+
+    /// Leaves the group, so that others need not wait until it is missed.
+    pub async fn leave(self) {
+        let leaving = spawn_blocking(move || drop(self));
+        if timeout(FAREWELL, leaving).await.is_err() {
+            tracing::debug!("Kafka did not answer the farewell");
+        }
+    }
+}
+
+impl Reader {
+    fn assignments(&self) -> &Assignments {
+        self.consumer.context()
+    }
+
+    fn problems(&self) -> MutexGuard<'_, BTreeMap<&'static str, (Instant, String)>> {
+        self.assignments().problems.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a record into the queue of its partition. A partition that is not ours any more has none.
+    fn route(&self, record: Record, queued_bytes: usize) {
+        let Some(held) = self.assignments().of(record.partition) else { return };
+        let mut queue = held.queue();
+        queue.bytes += record.size();
+        queue.records.push_back(record);
+        if queue.bytes > queued_bytes && !queue.is_paused {
+            match self.consumer.pause(&self.place(held.number)) {
+                Ok(()) => queue.is_paused = true,
+                Err(error) => self.note(PAUSING, &error),
+            }
+        }
+        held.filled.notify_one();
+    }
+
+    fn place(&self, partition: i32) -> TopicPartitionList {
+        let mut place = TopicPartitionList::with_capacity(1);
+        place.add_partition(&self.topic, partition);
+        place
+    }
+
+    /// Keeps what went wrong; that brokers cannot be reached is seen by who asks them.
+    fn note(&self, doing: &'static str, error: &KafkaError) {
+        tracing::debug!(%error, "{doing} failed");
+        let is_silence = matches!(
+            error.rdkafka_error_code(),
+            Some(RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::OperationTimedOut)
+        );
+        if !is_silence {
+            self.problems().insert(doing, (Instant::now(), error.to_string()));
+        }
+    }
+
+    /// Commits a position, if the partition is still held.
+    fn commit(&self, held: &Held, position: &Position) -> Result<(), KafkaError> {
+        let _nothing_is_taken_away = self.assignments().held.read().unwrap_or_else(PoisonError::into_inner);
+        if held.lost.is_cancelled() {
+            return Err(KafkaError::Canceled);
+        }
+        let mut place = TopicPartitionList::with_capacity(1);
+        let mut element = place.add_partition(&self.topic, held.number);
+        element.set_offset(Offset::Offset(position.next))?;
+        element.set_metadata(position.words());
+        self.consumer.commit(&place, CommitMode::Sync)
+    }
+
+    /// How far the group came.
+    fn position(&self, partition: i32) -> Result<Position, KafkaError> {
+        let (first, end) = self.consumer.fetch_watermarks(&self.topic, partition, QUESTION_TIMEOUT)?;
+        let answer = self.consumer.committed_offsets(self.place(partition), QUESTION_TIMEOUT)?;
+        let elements = answer.elements();
+        let Some(element) = elements.first() else { return Ok(Position::fresh(first)) };
+        element.error()?;
+        let Offset::Offset(committed) = element.offset() else { return Ok(Position::fresh(first)) };
+        if committed > end {
+            tracing::warn!(partition, committed, end, "the topic was made again, or lost records: it is read from its beginning");
+            return Ok(Position::fresh(first));
+        }
+        Ok(Position::read(committed, element.metadata()).unwrap_or_else(|| {
+            tracing::warn!(partition, committed, "the committed offset was set by someone else; reading begins there");
+            Position::fresh(committed)
+        }))
+    }
+}
+
+impl Partition {
+    /// Its number.
+    #[must_use]
+    pub fn number(&self) -> i32 {
+        self.held.number
+    }
+
+    /// Asks how far the group came, until there is an answer.
+    pub async fn position(&self) -> Position {
+        loop {
+            let (reader, number) = (Arc::clone(&self.reader), self.number());
+            let asking = spawn_blocking(move || reader.position(number));
+            match asking.await.unwrap_or(Err(KafkaError::Canceled)) {
+                Ok(position) => return position,
+                Err(error) => self.reader.note(ASKING, &error),
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// Commits a position, and tries again until it is committed. A worker whose partition was taken away does not come back from this.
+    pub async fn commit(&self, position: &Position) {
+        loop {
+            let (reader, held, position) = (Arc::clone(&self.reader), Arc::clone(&self.held), position.clone());
+            let committing = spawn_blocking(move || reader.commit(&held, &position));
+            match committing.await.unwrap_or(Err(KafkaError::Canceled)) {
+                Ok(()) => break,
+                Err(error) => self.reader.note(COMMITTING, &error),
+            }
+            sleep(PAUSE).await;
+        }
+        self.reader.problems().remove(COMMITTING);
+    }
+
+    /// The next record; None when no more are wanted, or when there was none by `until`.
+    pub async fn next(&self, until: Option<Instant>) -> Next {
+        loop {
+            {
+                let mut queue = self.held.queue();
+                if queue.is_closed {
+                    return Next::End;
+                }
+                let record = queue.records.pop_front();
+                queue.bytes -= record.as_ref().map_or(0, Record::size);
+                if queue.is_paused && queue.bytes <= self.queued_bytes / 2 {
+                    match self.reader.consumer.resume(&self.reader.place(self.held.number)) {
+                        Ok(()) => queue.is_paused = false,
+                        Err(error) => self.reader.note(RESUMING, &error),
+                    }
+                }
+                if let Some(record) = record {
+                    return Next::Record(record);
+                }
+            }
+            let filled = self.held.filled.notified();
+            match until {
+                None => filled.await,
+                Some(until) if timeout_at(until, filled).await.is_err() => return Next::Nothing,
+                Some(_) => {}
+            }
+        }
+    }
+}
+
+/// What came next.
+#[derive(Debug)]
+pub enum Next {
+    /// A record.
+    Record(Record),
+    /// Nothing, in the time allowed.
+    Nothing,
+    /// No more records are wanted.
+    End,
+}
+
+impl Held {
+    fn new(number: i32) -> Held {
+        Held { number, queue: Mutex::default(), filled: Notify::new(), lost: CancellationToken::new() }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn close(&self) {
+        self.queue().is_closed = true;
+        self.filled.notify_one();
+    }
+}
+
+impl Assignments {
+    fn of(&self, partition: i32) -> Option<Arc<Held>> {
+        self.held.read().unwrap_or_else(PoisonError::into_inner).get(&partition).cloned()
+    }
+
+    fn all(&self) -> Vec<Arc<Held>> {
+        self.held.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    fn take_new(&self) -> Vec<Arc<Held>> {
+        std::mem::take(&mut *self.new.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl ClientContext for Assignments {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.listener.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.listener.error(error, reason);
+    }
+}
+
+/// Called while the consumer is polled, before the partitions are really ours, or not ours any more.
+impl ConsumerContext for Assignments {
+    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        let numbers = |partitions: &TopicPartitionList| partitions.elements().iter().map(|element| element.partition()).collect::<Vec<_>>();
+        match rebalance {
+            Rebalance::Assign(partitions) => {
+                let numbers = numbers(partitions);
+                tracing::info!(partitions = ?numbers, "partitions were given to this process");
+                for number in numbers {
+                    let new = Arc::new(Held::new(number));
+                    self.new.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&new));
+                    if let Some(before) = held.insert(number, new) {
+                        before.lost.cancel();
+                    }
+                }
+                self.news.notify_one();
+            }
+            Rebalance::Revoke(partitions) => {
+                let numbers = numbers(partitions);
+                tracing::info!(partitions = ?numbers, "partitions were taken from this process");
+                for number in numbers {
+                    if let Some(lost) = held.remove(&number) {
+                        lost.lost.cancel();
+                    }
+                }
+            }
+            Rebalance::Error(error) => {
+                tracing::warn!(%error, "the group could not share out its partitions; this process has none");
+                for (_, lost) in held.drain() {
+                    lost.lost.cancel();
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The way through: batches from Kafka, judged event by event, into ClickHouse, each once.
+
+mod config;
+mod counts;
+mod gather;
+mod issuers;
+mod judged;
+mod pipeline;
+mod report;
+mod seen;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use faultline_runtime::error::with_causes;
+use faultline_runtime::readiness::Readiness;
+use faultline_store::{ClickHouseConfig, Database, StoreError};
+use faultline_stream::{Cluster, DeadLetters, KafkaConfig, Source, StreamError};
+use faultline_verdict::{RuleSet, RulesError};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+pub use crate::config::ClassifierConfig;
+use crate::issuers::Issuers;
+pub use crate::issuers::IssuersError;
+use crate::pipeline::{Shared, Troubles};
+
+/// The group of all classifiers, after the prefix of topics.
+const GROUP: &str = "classifier";
+/// What the classifier calls what it depends on, where it says what is in its way.
+const CONSUMER: &str = "Kafka consumer";
+const CLICKHOUSE: &str = "ClickHouse";
+/// Pause between two looks at each.
+const CHECK_PAUSE: Duration = Duration::from_secs(2);
+
+/// Why the classifier does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ClassifierError {
+    /// A setting is not one.
+    #[error("configuration key `classifier.{key}`: {reason}")]
+    Setting {
+        /// The key, after `classifier.`.
+        key: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The table of issuers cannot be used.
+    #[error(transparent)]
+    Issuers(#[from] IssuersError),
+    /// The rules cannot be used.
+    #[error(transparent)]
+    Rules(#[from] RulesError),
+    /// Kafka is not one to read from.
+    #[error(transparent)]
+    Kafka(#[from] StreamError),
+    /// ClickHouse is not one to write to.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A classifier that is set up and does not work yet.
+pub struct Classifier {
+    cluster: Cluster,
+    source: Source,
+    shared: Arc<Shared>,
+    readiness: Readiness,
+}
+
+impl Classifier {
+    /// Reads rules and issuers. Kafka and ClickHouse are not asked anything yet, and `readiness` says so.
+    ///
+    /// # Errors
+    /// When a setting or a file that it names is not what it is to be.
+    pub fn new(
+        config: &ClassifierConfig,
+        kafka: &KafkaConfig,
+        clickhouse: &ClickHouseConfig,
+        readiness: &Readiness,
+    ) -> Result<Classifier, ClassifierError> {
+        config.check().map_err(|(key, reason)| ClassifierError::Setting { key, reason })?;
+        let queued_bytes = usize::try_from(config.queue_bytes.as_u64()).unwrap_or(usize::MAX);
+        let classifier = Classifier {
+            cluster: Cluster::new(kafka)?,
+            source: Source::new(kafka, GROUP, queued_bytes)?,
+            shared: Arc::new(Shared {
+                database: Database::new(clickhouse)?,
+                dead_letters: DeadLetters::new(kafka)?,
+                rules: RuleSet::built_in()?,
+                issuers: Issuers::load(&config.issuers_file)?,
+                room: Semaphore::new(usize::try_from(config.concurrent_batches).unwrap_or(1)),
+                troubles: Troubles::default(),
+                config: config.clone(),
+            }),
+            readiness: readiness.clone(),
+        };
+        readiness.expect(CONSUMER);
+        readiness.expect(CLICKHOUSE);
+        Ok(classifier)
+    }
+
+    /// Works until `stop`, then stores what was begun, at most for `classifier.drain_within`, and ends. While Kafka or ClickHouse do not answer it
+    /// waits, and goes on where it was.
+    ///
+    /// # Errors
+    /// When Kafka answers at first and its topics are not ones to rely on, the schema in ClickHouse is not ours, or reading fails for good.
+    pub async fn serve(self, stop: CancellationToken) -> Result<(), ClassifierError> {
+        counts::describe();
+        let prepared = tokio::select! {
+            prepared = self.prepare() => prepared,
+            () = stop.cancelled() => return Ok(()),
+        };
+        prepared?;
+        tracing::info!(rules = self.shared.rules.version(), issuers = self.shared.issuers.version(), "the classifier works");
+        let work = |partition| {
+            let shared = Arc::clone(&self.shared);
+            async move { pipeline::work(partition, &shared).await }
+        };
+        let worked = tokio::select! {
+            worked = self.source.run(stop, self.shared.config.drain_within, work) => worked,
+            never = self.watch_kafka() => never,
+            never = self.watch_clickhouse() => never,
+        };
+        self.source.leave().await;
+        Ok(worked?)
+    }
+
+    /// Makes sure of the topics and the schema.
+    async fn prepare(&self) -> Result<(), ClassifierError> {
+        let topics = async || {
+            self.cluster.probe().await?;
+            self.cluster.ensure_topics().await?;
+            self.cluster.check_topics().await
+        };
+        let schema = async || {
+            self.shared.database.probe().await?;
+            self.shared.database.migrate().await.map(|_| ())
+        };
+        let topics = async { Ok(self.readiness.until_prepared(CONSUMER, topics, StreamError::is_worth_a_retry).await?) };
+        let schema = async { Ok(self.readiness.until_prepared(CLICKHOUSE, schema, StoreError::is_worth_a_retry).await?) };
+        tokio::try_join!(topics, schema).map(|_| ())
+    }
+
+    async fn watch_kafka(&self) -> ! {
+        let check = async || {
+            self.cluster.check_topics().await.map_err(|error| Obstacle(with_causes(&error)))?;
+            self.source.last_problem().map_or(Ok(()), |problem| Err(Obstacle(problem)))
+        };
+        self.readiness.watch(CONSUMER, CHECK_PAUSE, check).await
+    }
+
+    async fn watch_clickhouse(&self) -> ! {
+        let check = async || {
+            self.shared.database.probe().await.map_err(|error| Obstacle(with_causes(&error)))?;
+            self.shared.troubles.first().map_or(Ok(()), |trouble| Err(Obstacle(trouble)))
+        };
+        self.readiness.watch(CLICKHOUSE, CHECK_PAUSE, check).await
+    }
+}
+
+/// What is in the way, in words.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Obstacle(String);

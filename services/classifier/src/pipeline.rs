@@ -1,0 +1,242 @@
+//! The way of records through the classifier.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytesize::ByteSize;
+use faultline_runtime::error::with_causes;
+use faultline_store::{BatchId, Database, OutcomeRow};
+use faultline_stream::{DeadLetters, Intent, Partition, Position, Record, Rejection};
+use faultline_verdict::RuleSet;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep};
+
+use crate::config::ClassifierConfig;
+use crate::counts::{self, Stored, Working};
+use crate::gather::{Gathered, Gatherer};
+use crate::issuers::Issuers;
+use crate::judged::{Judged, Place};
+use crate::report::Report;
+use crate::seen::Seen;
+
+/// Pauses before something that a server did not do is tried again.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// What the workers of all partitions share.
+pub(crate) struct Shared {
+    pub(crate) config: ClassifierConfig,
+    pub(crate) database: Database,
+    pub(crate) dead_letters: DeadLetters,
+    pub(crate) rules: RuleSet,
+    pub(crate) issuers: Issuers,
+    /// Room for batches that are judged and stored.
+    pub(crate) room: Semaphore,
+    pub(crate) troubles: Troubles,
+}
+
+/// Works on one partition until no more records are wanted, or it is taken away:
+///
+/// ```text
+/// what was seen ─▶ gather ─▶ read ─▶ drop what was seen ─▶ verdict ─▶ intent ─▶ rows, then their sums ─▶ dead letters ─▶ commit
+///      (load)        │        │                                        │             │
+///                    │   unreadable: a dead letter             skipped where      unknown whether they are
+///              a batch that was begun                          nothing is new     there: ask, write what is missing
+///              before is repeated exactly
+/// ```
+pub(crate) async fn work(partition: Partition, shared: &Shared) {
+    let number = partition.number();
+    let _working = Working::on(number);
+    let mut position = partition.position().await;
+    let mut seen = load_seen(shared, number, &position).await;
+    let mut kept = Instant::now();
+    let mut gatherer = Gatherer::new(partition, bytes(shared.config.max_batch_bytes), shared.config.max_batch_delay);
+    let mut appended_ms = None;
+    loop {
+        let batch = match gatherer.next(&mut position).await {
+            Gathered::Batch(batch) => batch,
+            Gathered::Nothing => {
+                counts::lag(number, Duration::ZERO);
+                continue;
+            }
+            Gathered::End => break,
+        };
+        let Ok(_room) = shared.room.acquire().await else { break };
+        let (reports, rejected) = read(&batch.records);
+        let judged = judge(&reports, &mut seen, shared);
+
+        let intent = batch.begun.unwrap_or(Intent { last: batch.last, since_ms: earliest(&reports) });
+        let (first, last) = (batch.first.cast_unsigned(), batch.last.cast_unsigned());
+        let id = BatchId { log: &position.log.clone(), partition: column(number), first, last, since_ms: intent.since_ms };
+        let place = Place { log: id.log, partition: id.partition };
+        let rows: Vec<OutcomeRow<'_>> = judged.iter().map(|event| event.row(place)).collect();
+        let stored = if rows.is_empty() && batch.begun.is_none() {
+            Stored::Empty
+        } else {
+            if batch.begun.is_none() {
+                position = Position { next: batch.first, intent: Some(intent), ..position };
+                gatherer.partition().commit(&position).await;
+            }
+            store(shared, &id, &rows, batch.begun.is_some()).await
+        };
+        keep_dead_letters(shared, number, &rejected).await;
+        position = Position { next: batch.last + 1, intent: None, ..position };
+        gatherer.partition().commit(&position).await;
+
+        counts::done(&reports, &judged, stored);
+        appended_ms = batch.records.last().and_then(|record| record.timestamp_ms).or(appended_ms);
+        counts::lag(number, appended_ms.map_or(Duration::ZERO, since));
+        if kept.elapsed() >= shared.config.high_water_interval && keep_seen(shared, number, &mut seen, appended_ms).await {
+            kept = Instant::now();
+        }
+    }
+    keep_seen(shared, number, &mut seen, appended_ms).await;
+}
+
+/// Reads records; of those that cannot be read, why.
+fn read(records: &[Record]) -> (Vec<Report>, Vec<(&Record, Rejection)>) {
+    let (mut reports, mut rejected) = (Vec::with_capacity(records.len()), Vec::new());
+    for record in records {
+        match Report::read(record) {
+            Ok(report) => reports.push(report),
+            Err(rejection) => rejected.push((record, rejection)),
+        }
+    }
+    (reports, rejected)
+}
+
+/// The verdicts on what was not seen before.
+fn judge<'a>(reports: &'a [Report], seen: &mut Seen, shared: &'a Shared) -> Vec<Judged<'a>> {
+    let mut judged = Vec::new();
+    for report in reports {
+        let spool = seen.spool((&report.tenant, &report.terminal, report.batch.spool_id), seconds(report.receipt_ms));
+        let new = report.events().filter(|(_, event, _)| spool.is_new(event.sequence));
+        judged.extend(new.map(|event| Judged::new(report, event, &shared.rules, &shared.issuers)));
+    }
+    judged
+}
+
+/// Stores and counts the rows of a batch, however long that takes.
+async fn store(shared: &Shared, id: &BatchId<'_>, rows: &[OutcomeRow<'_>], was_begun: bool) -> Stored {
+    let (begin, partition) = (Instant::now(), i32::from(id.partition));
+    let mut stored = None;
+    if !was_begun {
+        match shared.database.deliver(id, rows).await {
+            Ok(()) => stored = Some(Stored::AtOnce),
+            Err(error) => shared.troubles.note(partition, with_causes(&error)),
+        }
+    }
+    let stored = match stored {
+        Some(stored) => stored,
+        None => Stored::Settled(insist(shared, partition, || shared.database.settle(id, rows)).await),
+    };
+    counts::took(begin.elapsed());
+    stored
+}
+
+/// Tries again and again, with growing pauses, and says meanwhile what is in the way.
+async fn insist<T, E, F>(shared: &Shared, partition: i32, mut attempt: impl FnMut() -> F) -> T
+where
+    E: std::error::Error,
+    F: Future<Output = Result<T, E>>,
+{
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match attempt().await {
+            Ok(done) => {
+                shared.troubles.forget(partition);
+                return done;
+            }
+            Err(error) => shared.troubles.note(partition, with_causes(&error)),
+        }
+        sleep(pause.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+async fn keep_dead_letters(shared: &Shared, partition: i32, rejected: &[(&Record, Rejection)]) {
+    for (record, rejection) in rejected {
+        tracing::warn!(
+            partition,
+            offset = record.offset,
+            stage = rejection.stage,
+            reason = faultline_stream::card_numbers::overwritten(&rejection.reason),
+            "a record cannot be processed and is kept as a dead letter"
+        );
+        insist(shared, partition, || shared.dead_letters.keep(record, rejection)).await;
+        counts::dead_letter(rejection.stage);
+    }
+}
+
+/// What was seen in all that comes before a position.
+async fn load_seen(shared: &Shared, partition: i32, position: &Position) -> Seen {
+    let before = position.next.cast_unsigned();
+    let marks = insist(shared, partition, || shared.database.high_water(column(partition), &position.log, before)).await;
+    tracing::info!(partition, offset = position.next, spools = marks.len(), repeats = position.intent.is_some(), "reading begins");
+    counts::spools(partition, marks.len());
+    Seen::load(marks)
+}
+
+/// Keeps what was seen. If that fails, it is tried the next time: until then, the rows tell.
+async fn keep_seen(shared: &Shared, partition: i32, seen: &mut Seen, appended_ms: Option<i64>) -> bool {
+    let Some(appended_ms) = appended_ms else { return true };
+    let changes = seen.changes(column(partition));
+    match shared.database.keep_high_water(column(partition), changes, seconds(appended_ms)).await {
+        Ok(()) => {
+            seen.kept(seconds(appended_ms));
+            counts::spools(partition, seen.len());
+            true
+        }
+        Err(error) => {
+            tracing::warn!(partition, reason = with_causes(&error), "what was seen of spools was not kept; it is tried again later");
+            false
+        }
+    }
+}
+
+/// When the first of them was received, in milliseconds since 1970-01-01 UTC.
+fn earliest(reports: &[Report]) -> i64 {
+    reports.iter().map(|report| report.receipt_ms).min().unwrap_or_default()
+}
+
+/// How long ago a moment was, in milliseconds since 1970-01-01 UTC.
+fn since(unix_ms: i64) -> Duration {
+    let then = UNIX_EPOCH + Duration::from_millis(unix_ms.max(0).unsigned_abs());
+    SystemTime::now().duration_since(then).unwrap_or_default()
+}
+
+/// Seconds since 1970-01-01 UTC, as the store has them.
+fn seconds(unix_ms: i64) -> u32 {
+    u32::try_from(unix_ms.div_euclid(1000).max(0)).unwrap_or(u32::MAX)
+}
+
+/// A partition's number, as the store has it.
+fn column(partition: i32) -> u16 {
+    u16::try_from(partition).unwrap_or(u16::MAX)
+}
+
+fn bytes(size: ByteSize) -> usize {
+    usize::try_from(size.as_u64()).unwrap_or(usize::MAX)
+}
+
+/// What is in the way of each partition.
+#[derive(Debug, Default)]
+pub(crate) struct Troubles(Mutex<BTreeMap<i32, String>>);
+
+impl Troubles {
+    fn note(&self, partition: i32, reason: String) {
+        tracing::debug!(partition, reason, "it is tried again");
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(partition, reason);
+    }
+
+    pub(crate) fn forget(&self, partition: i32) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&partition);
+    }
+
+    /// One of them.
+    pub(crate) fn first(&self) -> Option<String> {
+        let troubles = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        troubles.iter().next().map(|(partition, reason)| format!("partition {partition}: {reason}"))
+    }
+}

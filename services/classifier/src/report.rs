@@ -1,0 +1,140 @@
+//! From a record to what a terminal reported, or to why that cannot be read.
+
+use faultline_proto::ingest::v1::{Event, OutcomeBatch};
+use faultline_proto::outcome::v1::Outcome;
+use faultline_proto::terminal::v1::TerminalProfile;
+use faultline_stream::{BatchClock, OutcomeRecord, Record, Rejection, unix_ms};
+use prost::Message;
+
+/// Greatest sequence: that of the contract.
+const MAX_SEQUENCE: u64 = i64::MAX.cast_unsigned();
+/// How far a gateway's clock and Kafka's may differ, in milliseconds. A receipt that is further from when Kafka took the record dates nothing.
+const CLOCK_TOLERANCE_MS: i64 = 2 * 60 * 60 * 1000;
+
+/// What one record says.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) offset: i64,
+    pub(crate) tenant: String,
+    pub(crate) terminal: String,
+    /// When it was received, in milliseconds since 1970-01-01 UTC.
+    pub(crate) receipt_ms: i64,
+    /// Whether the gateway's clock was not believed.
+    pub(crate) is_redated: bool,
+    pub(crate) profile: TerminalProfile,
+    pub(crate) batch: OutcomeBatch,
+    pub(crate) clock: BatchClock,
+}
+
+impl Report {
+    /// Reads a record.
+    pub(crate) fn read(record: &Record) -> Result<Report, Rejection> {
+        let reject = |stage, reason: String| Rejection { stage, reason };
+        let read = OutcomeRecord::try_from(record).map_err(|error| reject("record", error.to_string()))?;
+        let profile = TerminalProfile::decode(read.profile).map_err(|error| reject("record", format!("header `profile`: {error}")))?;
+        let batch = OutcomeBatch::decode(read.batch).map_err(|error| reject("batch", error.to_string()))?;
+        if batch.spool_id == 0 {
+            return Err(reject("batch", "`spool_id` is 0".into()));
+        }
+        for (index, event) in batch.events.iter().enumerate() {
+            if !(1..=MAX_SEQUENCE).contains(&event.sequence) {
+                return Err(reject("event", format!("`events[{index}].sequence` is {}, not 1 to {MAX_SEQUENCE}", event.sequence)));
+            }
+            if event.outcome.is_none() {
+                return Err(reject("event", format!("`events[{index}].outcome` is missing")));
+            }
+        }
+        let appended_ms = record.timestamp_ms.unwrap_or(read.receipt_ms);
+        let is_redated = read.receipt_ms.abs_diff(appended_ms) > CLOCK_TOLERANCE_MS.unsigned_abs();
+        let receipt_ms = if is_redated { appended_ms } else { read.receipt_ms };
+        Ok(Report {
+            offset: record.offset,
+            tenant: read.tenant,
+            terminal: read.terminal,
+            receipt_ms,
+            is_redated,
+            profile,
+            clock: BatchClock { receipt_ms, send_ms: batch.send_time.as_ref().and_then(unix_ms) },
+            batch,
+        })
+    }
+
+    /// The events, with their outcomes and places.
+    pub(crate) fn events(&self) -> impl Iterator<Item = (u16, &Event, &Outcome)> {
+        let events = (0..).zip(&self.batch.events);
+        events.filter_map(|(index, event)| Some((index, event, event.outcome.as_ref()?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    const NOON_MS: i64 = 1_790_000_000_000;
+
+    fn record(batch: &OutcomeBatch) -> Record {
+        let header = |name: &str, value: String| (name.to_owned(), Bytes::from(value));
+        Record {
+            offset: 7,
+            timestamp_ms: Some(NOON_MS + 20),
+            key: Some(Bytes::from_static(b"T-1")),
+            value: batch.encode_to_vec().into(),
+            headers: vec![
+                header("contract", "faultline.ingest.v1".into()),
+                header("tenant", "acme".into()),
+                header("receipt-time-ms", NOON_MS.to_string()),
+            ],
+            ..Record::default()
+        }
+    }
+
+    fn batch() -> OutcomeBatch {
+        OutcomeBatch {
+            spool_id: 7,
+            events: vec![Event { sequence: 1, age_ms: Some(100), outcome: Some(Outcome::default()) }],
+            ..OutcomeBatch::default()
+        }
+    }
+
+    #[test]
+    fn a_record_is_read_with_what_the_gateway_knows() {
+        let report = Report::read(&record(&batch())).unwrap();
+        assert_eq!((report.tenant.as_str(), report.terminal.as_str(), report.offset), ("acme", "T-1", 7));
+        assert_eq!((report.receipt_ms, report.is_redated, report.events().count()), (NOON_MS, false, 1));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_said_with_where() {
+        let rejected = |record: Record| Report::read(&record).unwrap_err();
+        let whole = record(&batch());
+        assert_eq!(rejected(Record { key: None, ..whole.clone() }).stage, "record");
+        let bytes = rejected(Record { value: Bytes::from_static(b"\xFF\xFF"), ..whole.clone() });
+        assert_eq!(bytes.stage, "batch");
+        let mut profile = whole;
+        profile.headers.push(("profile".into(), Bytes::from_static(b"\xFF")));
+        assert!(rejected(profile).reason.contains("header `profile`"));
+
+        assert_eq!(rejected(record(&OutcomeBatch { spool_id: 0, ..batch() })).reason, "`spool_id` is 0");
+        for (event, said) in [
+            (Event { sequence: 0, ..batch().events[0].clone() }, "`events[1].sequence` is 0"),
+            (Event { sequence: u64::MAX, ..batch().events[0].clone() }, "`events[1].sequence` is 18446744073709551615"),
+            (Event { sequence: 2, outcome: None, ..Event::default() }, "`events[1].outcome` is missing"),
+        ] {
+            let mut batch = batch();
+            batch.events.push(event);
+            let rejection = rejected(record(&batch));
+            assert!(rejection.stage == "event" && rejection.reason.contains(said), "{rejection:?}");
+        }
+    }
+
+    #[test]
+    fn a_gateways_clock_that_is_far_off_dates_nothing() {
+        for off in [-3 * 60 * 60 * 1000, 3 * 60 * 60 * 1000] {
+            let record = Record { timestamp_ms: Some(NOON_MS + off), ..record(&batch()) };
+            let report = Report::read(&record).unwrap();
+            assert_eq!((report.receipt_ms, report.clock.receipt_ms, report.is_redated), (NOON_MS + off, NOON_MS + off, true));
+        }
+    }
+}
