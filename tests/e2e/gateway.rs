@@ -11,13 +11,13 @@ use faultline_proto::ingest::v1::stream_outcomes_response::Message as Response;
 use faultline_proto::ingest::v1::{OutcomeBatch, RefusalReason, ReportOutcomesRequest};
 use faultline_proto::outcome::v1::Outcome;
 use faultline_proto::terminal::v1::TerminalProfile;
-use faultline_stream::{BatchClock, Clock, KafkaConfig, OutcomeRecord, Topic, read_to_end, unix_ms};
+use faultline_stream::{BatchClock, Clock, KafkaConfig, unix_ms};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use prost::Message;
 use tempfile::TempDir;
 use tokio::time::timeout;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -26,98 +26,10 @@ use tonic_types::StatusExt;
 
 use crate::program::{Faultline, eventually, process, run};
 use crate::sandbox::{PATIENCE, port, ports, sandbox, scratch};
+use crate::services::{Gateway, new_token};
 use crate::terminal::{Terminal, batch, event, in_seconds, outcome, profile, saying};
 
 const CARD: &str = "6212345678901232";
-
-/// A gateway of one test, as a process of its own, on topics of its own.
-struct Gateway {
-    program: Faultline,
-    kafka: KafkaConfig,
-    settings: Vec<(&'static str, String)>,
-    token: String,
-    directory: TempDir,
-    port: u16,
-    monitoring_port: u16,
-}
-
-impl Gateway {
-    /// On the Kafka that tests share, ready.
-    async fn start(name: &str) -> Gateway {
-        let kafka = KafkaConfig { topic_prefix: format!("gateway-{name}"), ..sandbox().await.kafka.clone() };
-        let gateway = Gateway::start_on(kafka, &[]).await;
-        gateway.until_ready().await;
-        gateway
-    }
-
-    async fn start_on(kafka: KafkaConfig, more: &[(&'static str, String)]) -> Gateway {
-        let directory = scratch("gateway");
-        let tokens = directory.path().join("tokens");
-        let token = new_token(&tokens, &["--tenant", "acme", "--terminal", "T-1"]).await;
-        let (port, monitoring_port) = (port(), port());
-        let mut settings = vec![
-            ("GATEWAY__LISTEN", format!("127.0.0.1:{port}")),
-            ("MONITORING__LISTEN", format!("127.0.0.1:{monitoring_port}")),
-            ("GATEWAY__TOKEN_FILE", tokens.to_str().unwrap().to_owned()),
-            ("KAFKA__BROKERS", kafka.brokers.clone()),
-            ("KAFKA__TOPIC_PREFIX", kafka.topic_prefix.clone()),
-            ("KAFKA__PARTITIONS", kafka.partitions.to_string()),
-            ("KAFKA__ALLOW_WEAK_DURABILITY", kafka.allow_weak_durability.to_string()),
-        ];
-        settings.extend_from_slice(more);
-        let program = Faultline::start(&["gateway"], &settings);
-        Gateway { program, kafka, settings, token, directory, port, monitoring_port }
-    }
-
-    fn tokens(&self) -> PathBuf {
-        self.directory.path().join("tokens")
-    }
-
-    fn channel(&self) -> Channel {
-        Endpoint::from_shared(format!("http://127.0.0.1:{}", self.port)).unwrap().connect_lazy()
-    }
-
-    fn terminal(&self) -> Terminal {
-        Terminal::new(self.channel(), &self.token)
-    }
-
-    /// Status and text of one of its endpoints.
-    async fn ask(&self, path: &str) -> Option<(u16, String)> {
-        let response = reqwest::get(format!("http://127.0.0.1:{}{path}", self.monitoring_port)).await.ok()?;
-        Some((response.status().as_u16(), response.text().await.ok()?))
-    }
-
-    async fn until_ready(&self) {
-        eventually("the gateway is ready", async || self.ask("/readyz").await.filter(|(status, _)| *status == 200)).await;
-    }
-
-    /// The sum of a counter over the series that have all of `labels`.
-    async fn counted(&self, name: &str, labels: &[&str]) -> u64 {
-        let (_, text) = self.ask("/metrics").await.unwrap();
-        let of_name = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
-        let series = text.lines().filter(of_name).filter(|line| labels.iter().all(|label| line.contains(label)));
-        series.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
-    }
-
-    /// What it has brought into Kafka.
-    async fn records(&self) -> Vec<OutcomeRecord> {
-        let records = read_to_end(&self.kafka, &self.kafka.topic(Topic::Outcomes)).await.unwrap();
-        records.iter().map(|record| record.try_into().unwrap()).collect()
-    }
-
-    async fn stop(self) {
-        self.program.signal(Signal::SIGTERM);
-        let ended = self.program.end().await;
-        assert!(ended.status.success(), "{ended:?}");
-        assert!(!ended.stderr.contains(&self.token) && !ended.stderr.contains(CARD), "{}", ended.stderr);
-    }
-}
-
-async fn new_token(file: &std::path::Path, whose: &[&str]) -> String {
-    let output = Faultline::output(&[&["token", "--file", file.to_str().unwrap()], whose].concat()).await;
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
-}
 
 fn field_of(status: &Status) -> String {
     status.get_error_details().bad_request().unwrap().field_violations[0].field.clone()
@@ -152,9 +64,9 @@ async fn what_is_acknowledged_is_in_kafka_with_what_the_gateway_knows() {
     assert_eq!(records.len(), 3);
     assert!(records.iter().all(|record| record.batch == sent.encode_to_vec() && record.profile == profile().encode_to_vec()));
 
-    assert_eq!(gateway.counted("faultline_gateway_batches_total", &["fate=\"stored\""]).await, 3);
-    assert_eq!(gateway.counted("faultline_gateway_events_total", &["fate=\"accepted\"", "tenant=\"acme\""]).await, 6);
-    assert_eq!(gateway.counted("faultline_gateway_streams", &[]).await, 1);
+    assert_eq!(gateway.service.counted("faultline_gateway_batches_total", &["fate=\"stored\""]).await, 3);
+    assert_eq!(gateway.service.counted("faultline_gateway_events_total", &["fate=\"accepted\"", "tenant=\"acme\""]).await, 6);
+    assert_eq!(gateway.service.counted("faultline_gateway_streams", &[]).await, 1);
     drop(stream);
     gateway.stop().await;
 }
@@ -186,7 +98,7 @@ async fn a_newer_terminals_fields_and_values_travel_as_they_came() {
     let records = gateway.records().await;
     assert_eq!(records.iter().map(|record| record.batch.to_vec()).collect::<Vec<_>>(), [sent]);
     for field in ["outcome.type", "outcome.entry_mode"] {
-        assert_eq!(gateway.counted("faultline_gateway_unknown_values_total", &[field]).await, 1);
+        assert_eq!(gateway.service.counted("faultline_gateway_unknown_values_total", &[field]).await, 1);
     }
     gateway.stop().await;
 }
@@ -205,7 +117,7 @@ async fn one_bad_event_does_not_take_the_good_ones_with_it() {
     let records = gateway.records().await;
     let kept = OutcomeBatch::decode(records[0].batch.clone()).unwrap();
     assert_eq!(kept.events, [event(1), event(3)]);
-    assert_eq!(gateway.counted("faultline_gateway_refused_events_total", &["outcome.currency_code"]).await, 1);
+    assert_eq!(gateway.service.counted("faultline_gateway_refused_events_total", &["outcome.currency_code"]).await, 1);
     gateway.stop().await;
 }
 
@@ -241,19 +153,19 @@ async fn without_a_token_that_is_known_nothing_is_taken() {
     let other = "0000000000000000000000000000000000000000000000000000000000000000 acme T-9\n";
     fs::write(gateway.tokens(), format!("{other}{}", other.replace('0', "1"))).unwrap();
     assert_eq!(stream.next().await.unwrap_err().code(), Code::Unauthenticated);
-    assert_eq!(gateway.counted("faultline_gateway_tokens", &[]).await, 2);
+    assert_eq!(gateway.service.counted("faultline_gateway_tokens", &[]).await, 2);
 
     // What cannot be read changes nothing.
     fs::write(gateway.tokens(), "hunter2\n").unwrap();
-    let failed = async || (gateway.counted("faultline_gateway_token_loads_total", &["failed"]).await == 1).then_some(());
+    let failed = async || (gateway.service.counted("faultline_gateway_token_loads_total", &["failed"]).await == 1).then_some(());
     eventually("it was loaded again", failed).await;
-    assert_eq!(gateway.counted("faultline_gateway_tokens", &[]).await, 2);
+    assert_eq!(gateway.service.counted("faultline_gateway_tokens", &[]).await, 2);
     for status in ["UNAUTHENTICATED", "OK"] {
-        let calls = gateway.counted("faultline_gateway_calls_total", &[status]).await;
+        let calls = gateway.service.counted("faultline_gateway_calls_total", &[status]).await;
         assert_eq!(calls, if status == "OK" { 0 } else { 2 }, "{status}");
     }
-    gateway.program.signal(Signal::SIGTERM);
-    let ended = gateway.program.end().await;
+    gateway.service.program.signal(Signal::SIGTERM);
+    let ended = gateway.service.program.end().await;
     assert!(ended.stderr.contains("line 1") && !ended.stderr.contains("hunter2"), "{ended:?}");
 }
 
@@ -274,7 +186,7 @@ async fn card_numbers_in_free_text_never_reach_kafka() {
     let acknowledgement = gateway.terminal().report(batch(vec![misplaced])).await.unwrap();
     assert_eq!(acknowledgement.refusals[0].field, "outcome.bin");
     assert!(!format!("{acknowledgement:?}").contains(CARD));
-    assert_eq!(gateway.counted("faultline_gateway_events_total", &["redacted"]).await, 1);
+    assert_eq!(gateway.service.counted("faultline_gateway_events_total", &["redacted"]).await, 1);
     gateway.stop().await;
 }
 
@@ -302,7 +214,7 @@ async fn a_clock_two_days_off_is_corrected_and_flagged() {
     assert!((89_000..=91_000).contains(&dated[0].0) && dated[0].1 == Clock::Corrected, "{dated:?}");
     assert_eq!(dated[1], (100, Clock::Age));
     for clock in ["corrected", "age"] {
-        assert_eq!(gateway.counted("faultline_gateway_event_clocks_total", &[clock]).await, 1);
+        assert_eq!(gateway.service.counted("faultline_gateway_event_clocks_total", &[clock]).await, 1);
     }
     gateway.stop().await;
 }
@@ -337,8 +249,8 @@ async fn what_is_over_a_limit_or_no_batch_is_told_what_is_wrong_and_harms_nobody
 
     let compressed = terminal.report_compressed(batch((1..=500).map(event).collect())).await.unwrap();
     assert_eq!(compressed.acknowledged_through, 500);
-    assert_eq!(gateway.counted("faultline_gateway_batches_total", &["fate=\"invalid\""]).await, 4);
-    assert_eq!(gateway.counted("faultline_gateway_calls_total", &["INVALID_ARGUMENT"]).await, 9);
+    assert_eq!(gateway.service.counted("faultline_gateway_batches_total", &["fate=\"invalid\""]).await, 4);
+    assert_eq!(gateway.service.counted("faultline_gateway_calls_total", &["INVALID_ARGUMENT"]).await, 9);
     gateway.stop().await;
 }
 
@@ -372,10 +284,12 @@ async fn without_kafka_it_stays_up_says_why_and_serves_once_kafka_is_there() {
         ..KafkaConfig::default()
     };
     let gateway = Gateway::start_on(kafka, &[]).await;
-    let why = eventually("it says why", async || gateway.ask("/readyz").await.filter(|(_, why)| why.contains("Connection refused"))).await;
+    let why =
+        eventually("it says why", async || gateway.service.ask("/readyz").await.filter(|(_, why)| why.contains("Connection refused")))
+            .await;
     assert_eq!(why.0, 503);
     assert!(why.1.starts_with("Kafka: ") && why.1.contains(&gateway.kafka.brokers), "{why:?}");
-    assert_eq!(gateway.ask("/livez").await, Some((200, "alive\n".into())));
+    assert_eq!(gateway.service.ask("/livez").await, Some((200, "alive\n".into())));
     assert_eq!(health(&gateway).await, Some(ServingStatus::NotServing));
     let status = gateway.terminal().report(batch(vec![event(1)])).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
@@ -383,20 +297,21 @@ async fn without_kafka_it_stays_up_says_why_and_serves_once_kafka_is_there() {
     assert!(!status.message().contains("127.0.0.1"), "{status}");
 
     let up = Faultline::up(&local, &[]).until_up().await;
-    gateway.until_ready().await;
+    gateway.service.until_ready().await;
     eventually("it serves", async || health(&gateway).await.filter(|status| *status == ServingStatus::Serving)).await;
     assert_eq!(gateway.terminal().report(batch(vec![event(1)])).await.unwrap().acknowledged_through, 1);
 
     // And when Kafka goes again, that is said too.
     up.signal(Signal::SIGTERM);
     up.end().await;
-    eventually("it is no longer ready", async || gateway.ask("/readyz").await.filter(|(status, _)| *status == 503)).await;
+    eventually("it is no longer ready", async || gateway.service.ask("/readyz").await.filter(|(status, _)| *status == 503)).await;
 
     // In its place comes one whose topics are others: nothing is acknowledged on their word.
     let elsewhere = scratch("gateway-kafka");
     let other = LocalConfig { data_dir: elsewhere.path().into(), kafka_partitions: local.kafka_partitions + 1, ..local };
     let up = Faultline::up(&other, &[]).until_up().await;
-    eventually("it says what is wrong", async || gateway.ask("/readyz").await.filter(|(_, why)| why.contains("9 partitions"))).await;
+    eventually("it says what is wrong", async || gateway.service.ask("/readyz").await.filter(|(_, why)| why.contains("9 partitions")))
+        .await;
     assert_eq!(gateway.terminal().report(batch(vec![event(2)])).await.unwrap_err().code(), Code::Unavailable);
     assert_eq!(gateway.records().await, []);
     up.signal(Signal::SIGTERM);
@@ -409,7 +324,7 @@ async fn more_connections_and_calls_than_there_is_room_for_wait() {
     let kafka = KafkaConfig { topic_prefix: "gateway-room".into(), ..sandbox().await.kafka.clone() };
     let settings = [("GATEWAY__MAX_CONNECTIONS", "2".to_owned()), ("GATEWAY__MAX_CALLS_PER_CONNECTION", "2".to_owned())];
     let gateway = Gateway::start_on(kafka, &settings).await;
-    gateway.until_ready().await;
+    gateway.service.until_ready().await;
     let first = Terminal::new(gateway.channel(), &gateway.token);
     // HTTP/2 tells the limit with its first answer.
     first.report(batch(vec![event(1)])).await.unwrap();
@@ -421,7 +336,7 @@ async fn more_connections_and_calls_than_there_is_room_for_wait() {
     let outside = tokio::spawn(async move { other.report(batch(vec![event(1)])).await });
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(!third.is_finished() && !outside.is_finished());
-    assert_eq!(gateway.counted("faultline_gateway_connections", &[]).await, 2);
+    assert_eq!(gateway.service.counted("faultline_gateway_connections", &[]).await, 2);
     drop((streams, second));
     for waiting in [third, outside] {
         timeout(PATIENCE, waiting).await.unwrap().unwrap().unwrap();
@@ -449,7 +364,7 @@ impl Hanging {
             ..KafkaConfig::default()
         };
         let gateway = Gateway::start_on(kafka, settings).await;
-        gateway.until_ready().await;
+        gateway.service.until_ready().await;
         gateway.terminal().report(batch(vec![event(1)])).await.unwrap();
         let broker = Pid::from_raw(process(&local.data_dir, "kafka.Kafka").unwrap());
         Hanging { gateway, up, broker, _directory: directory }
@@ -464,7 +379,7 @@ impl Hanging {
     }
 
     async fn waiting(&self) -> u64 {
-        self.gateway.counted("faultline_gateway_in_flight_bytes", &[]).await
+        self.gateway.service.counted("faultline_gateway_in_flight_bytes", &[]).await
     }
 }
 
@@ -487,7 +402,7 @@ async fn while_kafka_hangs_load_is_shed_and_nothing_is_acknowledged() {
     }
     assert_eq!(codes, BTreeMap::from([("ResourceExhausted".to_owned(), 8), ("Unavailable".to_owned(), 4)]));
     for fate in ["shed", "unavailable"] {
-        let number = hanging.gateway.counted("faultline_gateway_batches_total", &[fate]).await;
+        let number = hanging.gateway.service.counted("faultline_gateway_batches_total", &[fate]).await;
         assert_eq!(number, if fate == "shed" { 8 } else { 4 });
     }
     assert_eq!(hanging.waiting().await, 0);
@@ -512,9 +427,9 @@ async fn a_terminal_that_hangs_up_does_not_take_its_batch_out_of_the_account() {
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(hanging.waiting().await > 0);
     hanging.go_on();
-    let stored = async || (hanging.gateway.counted("faultline_gateway_batches_total", &["stored"]).await == 2).then_some(());
+    let stored = async || (hanging.gateway.service.counted("faultline_gateway_batches_total", &["stored"]).await == 2).then_some(());
     eventually("it is stored", stored).await;
-    assert_eq!(hanging.gateway.counted("faultline_gateway_events_total", &["accepted"]).await, 3);
+    assert_eq!(hanging.gateway.service.counted("faultline_gateway_events_total", &["accepted"]).await, 3);
     assert_eq!(hanging.waiting().await, 0);
 
     // Nor does it when the gateway stops.
@@ -523,12 +438,12 @@ async fn a_terminal_that_hangs_up_does_not_take_its_batch_out_of_the_account() {
     let reporting = tokio::spawn(async move { terminal.report(batch(vec![event(4)])).await });
     eventually("the batch waits for Kafka", async || (hanging.waiting().await > 0).then_some(())).await;
     reporting.abort();
-    hanging.gateway.program.signal(Signal::SIGTERM);
-    eventually("it is going down", async || hanging.gateway.ask("/readyz").await.filter(|(status, _)| *status == 503)).await;
+    hanging.gateway.service.program.signal(Signal::SIGTERM);
+    eventually("it is going down", async || hanging.gateway.service.ask("/readyz").await.filter(|(status, _)| *status == 503)).await;
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(hanging.waiting().await > 0);
     hanging.go_on();
-    let ended = hanging.gateway.program.end().await;
+    let ended = hanging.gateway.service.program.end().await;
     assert!(ended.status.success() && !ended.stderr.contains("cut off"), "{ended:?}");
 }
 
@@ -539,8 +454,9 @@ async fn asked_to_stop_it_answers_what_it_took_and_is_no_longer_ready_meanwhile(
     hanging.hang();
     stream.send(Request::Batch(batch(vec![event(2)]))).await;
     eventually("the batch waits for Kafka", async || (hanging.waiting().await > 0).then_some(())).await;
-    hanging.gateway.program.signal(Signal::SIGTERM);
-    let why = eventually("it is not ready", async || hanging.gateway.ask("/readyz").await.filter(|(status, _)| *status == 503)).await;
+    hanging.gateway.service.program.signal(Signal::SIGTERM);
+    let why =
+        eventually("it is not ready", async || hanging.gateway.service.ask("/readyz").await.filter(|(status, _)| *status == 503)).await;
     assert!(why.1.contains("is going down"), "{why:?}");
     hanging.go_on();
     match stream.next().await {
@@ -548,7 +464,7 @@ async fn asked_to_stop_it_answers_what_it_took_and_is_no_longer_ready_meanwhile(
         other => panic!("{other:?}"),
     }
     assert_eq!(stream.next().await.unwrap_err().code(), Code::Unavailable);
-    let ended = hanging.gateway.program.end().await;
+    let ended = hanging.gateway.service.program.end().await;
     assert!(ended.status.success() && !ended.stderr.contains("cut off"), "{ended:?}");
 }
 
@@ -556,7 +472,7 @@ async fn asked_to_stop_it_answers_what_it_took_and_is_no_longer_ready_meanwhile(
 async fn asked_to_stop_it_waits_for_nobody_who_has_nothing_to_be_answered() {
     let kafka = KafkaConfig { topic_prefix: "gateway-drain".into(), ..sandbox().await.kafka.clone() };
     let gateway = Gateway::start_on(kafka, &[("GATEWAY__DRAIN_WITHIN", "1h".to_owned()), ("LOG__FORMAT", "json".to_owned())]).await;
-    gateway.until_ready().await;
+    gateway.service.until_ready().await;
     let mut idle = gateway.terminal().stream().await;
     let mut busy = gateway.terminal().stream().await;
     busy.report(batch(vec![event(1)])).await.unwrap();
@@ -565,14 +481,15 @@ async fn asked_to_stop_it_waits_for_nobody_who_has_nothing_to_be_answered() {
     let silent = tokio::net::TcpStream::connect(("127.0.0.1", gateway.port)).await.unwrap();
     let terminal = gateway.terminal();
     let asking = tokio::spawn(async move { terminal.open_without_message().await });
-    eventually("all are connected", async || (gateway.counted("faultline_gateway_connections", &[]).await >= 5).then_some(())).await;
+    eventually("all are connected", async || (gateway.service.counted("faultline_gateway_connections", &[]).await >= 5).then_some(()))
+        .await;
 
-    gateway.program.signal(Signal::SIGTERM);
+    gateway.service.program.signal(Signal::SIGTERM);
     for stream in [&mut idle, &mut busy] {
         assert_eq!(stream.next().await.unwrap_err().code(), Code::Unavailable);
     }
     assert_eq!(asking.await.unwrap().unwrap_err().code(), Code::Unavailable);
-    let ended = gateway.program.end().await;
+    let ended = gateway.service.program.end().await;
     drop((watching, silent));
     assert!(ended.status.success() && !ended.stderr.contains("cut off"), "{ended:?}");
     assert!(ended.stderr.lines().all(|line| line.starts_with("{\"timestamp\":") && line.ends_with('}')), "{}", ended.stderr);
@@ -581,15 +498,15 @@ async fn asked_to_stop_it_waits_for_nobody_who_has_nothing_to_be_answered() {
 #[tokio::test]
 async fn a_closed_terminal_stops_it_unless_it_was_started_to_outlive_that() {
     let gateway = Gateway::start("hang-up").await;
-    let mut beside = gateway.settings.clone();
+    let mut beside = gateway.service.settings.clone();
     let monitoring = format!("127.0.0.1:{}", port());
     beside.extend([("GATEWAY__LISTEN", format!("127.0.0.1:{}", port())), ("MONITORING__LISTEN", monitoring.clone())]);
     let outliving = Faultline::start_under_nohup(&["gateway"], &beside);
     let ready = async || reqwest::get(format!("http://{monitoring}/readyz")).await.ok().filter(|answer| answer.status() == 200);
     eventually("the one beside it is ready", ready).await;
     outliving.signal(Signal::SIGHUP);
-    gateway.program.signal(Signal::SIGHUP);
-    let ended = gateway.program.end().await;
+    gateway.service.program.signal(Signal::SIGHUP);
+    let ended = gateway.service.program.end().await;
     assert!(ended.status.success() && ended.stderr.contains("SIGHUP"), "{ended:?}");
     assert!(ready().await.is_some());
     outliving.signal(Signal::SIGTERM);
@@ -608,8 +525,11 @@ async fn a_killed_gateway_has_lost_nothing_that_it_acknowledged() {
         }
         acknowledged
     });
-    eventually("some are acknowledged", async || (gateway.counted("faultline_gateway_batches_total", &[]).await > 20).then_some(())).await;
-    gateway.program.signal(Signal::SIGKILL);
+    eventually("some are acknowledged", async || {
+        (gateway.service.counted("faultline_gateway_batches_total", &[]).await > 20).then_some(())
+    })
+    .await;
+    gateway.service.program.signal(Signal::SIGKILL);
     let acknowledged = timeout(PATIENCE, reporting).await.unwrap().unwrap();
     assert!(acknowledged > 20);
     let mut stored: Vec<u64> =
@@ -633,14 +553,14 @@ async fn with_a_certificate_it_speaks_tls_and_nothing_else() {
     let kafka = KafkaConfig { topic_prefix: "gateway-tls".into(), ..sandbox().await.kafka.clone() };
     let settings = [("GATEWAY__TLS_CERTIFICATE_FILE", text(&certificate)), ("GATEWAY__TLS_KEY_FILE", text(&key))];
     let gateway = Gateway::start_on(kafka, &settings).await;
-    gateway.until_ready().await;
+    gateway.service.until_ready().await;
     let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(made.cert.pem()));
     let endpoint = Endpoint::from_shared(format!("https://localhost:{}", gateway.port)).unwrap().tls_config(tls).unwrap();
     let terminal = Terminal::new(endpoint.connect_lazy(), &gateway.token);
     assert_eq!(terminal.report(batch(vec![event(1)])).await.unwrap().acknowledged_through, 1);
     gateway.terminal().report(batch(vec![event(2)])).await.unwrap_err();
 
-    let mut half = gateway.settings.clone();
+    let mut half = gateway.service.settings.clone();
     half.retain(|(key, _)| *key != "GATEWAY__TLS_KEY_FILE");
     half.extend([("GATEWAY__LISTEN", format!("127.0.0.1:{}", port())), ("MONITORING__LISTEN", format!("127.0.0.1:{}", port()))]);
     run(&["gateway"], &half).await.failed_saying(&["gateway.tls_key_file", "is needed too"]);
@@ -653,16 +573,16 @@ async fn with_a_certificate_it_speaks_tls_and_nothing_else() {
 async fn it_does_not_start_where_it_could_not_keep_its_word_or_is_not_set_up() {
     let gateway = Gateway::start("refuses").await;
     let with = |key: &'static str, value: &str| {
-        let mut settings = gateway.settings.clone();
+        let mut settings = gateway.service.settings.clone();
         settings.extend([("GATEWAY__LISTEN", format!("127.0.0.1:{}", port())), ("MONITORING__LISTEN", format!("127.0.0.1:{}", port()))]);
         settings.push((key, value.to_owned()));
         settings
     };
     let weak = run(&["gateway"], &with("KAFKA__ALLOW_WEAK_DURABILITY", "false")).await;
     weak.failed_saying(&["may lose acknowledged events", "gateway-refuses.outcomes: 1 of at least 3 replicas", "allow_weak_durability"]);
-    let taken = format!("127.0.0.1:{}", gateway.port);
+    let taken = gateway.address();
     run(&["gateway"], &with("GATEWAY__LISTEN", &taken)).await.failed_saying(&[&taken, "`gateway.listen`", "in use"]);
-    let taken = format!("127.0.0.1:{}", gateway.monitoring_port);
+    let taken = format!("127.0.0.1:{}", gateway.service.monitoring_port);
     run(&["gateway"], &with("MONITORING__LISTEN", &taken)).await.failed_saying(&[&taken, "`monitoring.listen`", "in use"]);
     run(&["gateway"], &with("GATEWAY__TOKEN_FILE", "")).await.failed_saying(&["gateway.token_file", "faultline token"]);
     run(&["gateway"], &with("GATEWAY__TOKEN_FILE", "/nowhere")).await.failed_saying(&["gateway.token_file", "/nowhere", "No such file"]);

@@ -1,15 +1,19 @@
 //! End to end: real Kafka, real ClickHouse, and the program as a user runs it.
 //!
-//! [`sandbox`] starts the parts that all tests share; [`program`] runs `faultline` as a child process where a test needs one to itself, [`terminal`] is
-//! a terminal's side of the contract.
+//! [`sandbox`] starts the parts that all tests share; [`program`] runs `faultline` as a child process where a test needs one to itself, [`services`]
+//! are such processes as gateway and classifier, [`terminal`] is a terminal's side of the contract.
 //! Nothing is fetched here: `make test` installs the parts first.
 
 mod program;
 mod sandbox;
+mod services;
 mod terminal;
 
+mod classifier;
+mod delivery;
 mod documents;
 mod gateway;
+mod ledger;
 mod store;
 mod topics;
 mod up;

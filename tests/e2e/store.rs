@@ -1,33 +1,20 @@
 //! The schema, against a real ClickHouse.
 
 use faultline_store::{ClickHouseConfig, Database};
-use reqwest::Client;
 
 use crate::sandbox::sandbox;
-
-/// Runs a query as some user and returns status and answer.
-async fn query(config: &ClickHouseConfig, user: &str, password: &str, sql: &str) -> (u16, String) {
-    let request = Client::new().post(config.url.to_string()).header("X-ClickHouse-User", user).header("X-ClickHouse-Key", password);
-    let response = request.body(sql.to_owned()).send().await.unwrap();
-    (response.status().as_u16(), response.text().await.unwrap())
-}
-
-fn password(config: &ClickHouseConfig) -> String {
-    use secrecy::ExposeSecret;
-    config.password.expose_secret().to_owned()
-}
+use crate::services::{query, query_as};
 
 #[tokio::test]
 async fn a_schema_is_made_once_even_by_several_at_the_same_time() {
     let config = ClickHouseConfig { database: "made_once".into(), ..sandbox().await.clickhouse.clone() };
     let database = Database::new(&config).unwrap();
     let (first, second, third) = tokio::try_join!(database.migrate(), database.migrate(), database.migrate()).unwrap();
-    assert!([&first, &second, &third].iter().any(|migrated| migrated.applied == ["outcomes", "rollup"]));
+    assert!([&first, &second, &third].iter().any(|migrated| migrated.applied == ["outcomes", "rollup", "high_water"]));
     assert_eq!(database.migrate().await.unwrap().applied, Vec::<&str>::new());
 
     let tables = "SELECT name FROM system.tables WHERE database = 'made_once' ORDER BY name FORMAT TSV";
-    let (status, answer) = query(&config, &config.user, &password(&config), tables).await;
-    assert_eq!((status, answer.as_str()), (200, "outcomes\nrollup\nschema_migrations\n"));
+    assert_eq!(query(&config, tables).await, "high_water\noutcomes\nrollup\nschema_migrations");
 }
 
 #[tokio::test]
@@ -36,7 +23,7 @@ async fn a_schema_of_a_newer_program_is_left_alone() {
     let database = Database::new(&config).unwrap();
     database.migrate().await.unwrap();
     let step = "INSERT INTO newer.schema_migrations (version, name, checksum) VALUES (99, 'from the future', '')";
-    assert_eq!(query(&config, &config.user, &password(&config), step).await.0, 200);
+    query(&config, step).await;
     let message = faultline_runtime::error::with_causes(&database.migrate().await.unwrap_err());
     assert!(message.contains("version 99") && message.contains("run a newer faultline"), "{message}");
 }
@@ -61,7 +48,27 @@ async fn who_has_no_password_reads_no_table_and_no_file() {
         "CREATE DATABASE mine",
         "SELECT * FROM url('http://127.0.0.1:1/', 'LineAsString')",
     ] {
-        let (status, answer) = query(&config, "default", "", sql).await;
+        let (status, answer) = query_as(&config, "default", "", sql).await;
         assert!(status != 200 && answer.contains("ACCESS_DENIED"), "{sql}: {status} {answer}");
+    }
+}
+
+#[tokio::test]
+async fn rows_are_kept_as_long_as_is_configured() {
+    let config = ClickHouseConfig { database: "retention".into(), ..sandbox().await.clickhouse.clone() };
+    let kept = async |table: &str| {
+        let engine =
+            query(&config, &format!("SELECT engine_full FROM system.tables WHERE database = 'retention' AND name = '{table}'")).await;
+        engine.split(" SETTINGS ").next().unwrap().split(" TTL ").nth(1).unwrap().to_owned()
+    };
+    Database::new(&config).unwrap().migrate().await.unwrap();
+    assert_eq!(kept("outcomes").await, "toDateTime(received_at) + toIntervalDay(90)");
+    assert_eq!(kept("rollup").await, "bucket + toIntervalDay(400)");
+
+    let other = ClickHouseConfig { keep_outcomes_days: 10, keep_rollup_days: 40, ..config.clone() };
+    for _ in 0..2 {
+        Database::new(&other).unwrap().migrate().await.unwrap();
+        assert_eq!(kept("outcomes").await, "toDateTime(received_at) + toIntervalDay(10)");
+        assert_eq!(kept("rollup").await, "bucket + toIntervalDay(40)");
     }
 }

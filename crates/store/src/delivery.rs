@@ -95,10 +95,10 @@ impl Database {
             if self.is_counted(id).await? {
                 break;
             }
-            settled.sums = true;
             if !self.count_stored(id, attempt).await? {
                 break;
             }
+            settled.sums = true;
         }
         Ok(settled)
     }

@@ -1,0 +1,285 @@
+//! The classifier, between the Kafka and the ClickHouse that tests share.
+
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use faultline_proto::ingest::v1::Event;
+use faultline_proto::outcome::v1::{Outcome, Stage};
+use faultline_store::{ClickHouseConfig, families};
+use faultline_stream::{KafkaConfig, OutcomeProducer, OutcomeRecord, Topic, read_to_end};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::Command;
+use tokio::task::JoinHandle;
+
+use crate::program::{Faultline, eventually};
+use crate::sandbox::{port, sandbox, scratch};
+use crate::services::{Gateway, Service, Settings, query, settings_with};
+use crate::terminal::{batch, event, outcome};
+
+const CARD: &str = "6212345678901232";
+
+/// Topics and a database of one test.
+async fn place(name: &str) -> (KafkaConfig, ClickHouseConfig) {
+    let shared = sandbox().await;
+    let kafka = KafkaConfig { topic_prefix: format!("classifier-{name}"), ..shared.kafka.clone() };
+    let clickhouse = ClickHouseConfig { database: format!("classifier_{}", name.replace('-', "_")), ..shared.clickhouse.clone() };
+    (kafka, clickhouse)
+}
+
+/// Settings of a classifier that does not wait long for company.
+fn settings(kafka: &KafkaConfig, clickhouse: &ClickHouseConfig) -> Settings {
+    let mut settings = settings_with(kafka, clickhouse);
+    settings.push(("CLASSIFIER__MAX_BATCH_DELAY", "50ms".into()));
+    settings
+}
+
+/// A gateway and a classifier, ready.
+async fn road(name: &str) -> (Gateway, Service, ClickHouseConfig) {
+    let (kafka, clickhouse) = place(name).await;
+    let classifier = Service::start("classifier", settings(&kafka, &clickhouse));
+    let gateway = Gateway::start_on(kafka, &[]).await;
+    tokio::join!(gateway.service.until_ready(), classifier.until_ready());
+    (gateway, classifier, clickhouse)
+}
+
+/// Waits until so many rows are stored, and asserts that they are counted in every family, once.
+async fn counted(clickhouse: &ClickHouseConfig, rows: usize) {
+    let rows = rows.to_string();
+    let stored = async || (query(clickhouse, "SELECT count() FROM outcomes").await == rows).then_some(());
+    eventually(&format!("{rows} rows are stored"), stored).await;
+    let in_ledger = async || {
+        let sum = "SELECT sum(count) FROM rollup WHERE family = 'ledger'";
+        (query(clickhouse, sum).await == rows).then_some(())
+    };
+    eventually(&format!("{rows} rows are counted"), in_ledger).await;
+    for family in families() {
+        assert_eq!(query(clickhouse, &format!("SELECT sum(count) FROM rollup WHERE family = '{family}'")).await, rows, "{family}");
+    }
+}
+
+/// A terminal in Python, with stubs made from the contract.
+#[tokio::test]
+async fn a_client_in_another_language_is_answered_twice_and_counted_once() {
+    let (gateway, classifier, clickhouse) = road("python").await;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut client = Command::new("python3");
+    client.arg(root.join("clients/report.py")).arg(root.join("../proto")).args([&gateway.address(), &gateway.token, "T-1"]);
+    let output = client.output().await.unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}\n(`make test` installs grpcio; python3 must be the one that has it)");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "3 0 0\n3 0 0\n");
+
+    eventually("both are done", async || (classifier.counted("faultline_classifier_records_total", &["read"]).await == 2).then_some(()))
+        .await;
+    counted(&clickhouse, 3).await;
+    assert_eq!(classifier.counted("faultline_classifier_events_total", &["repeated"]).await, 3);
+    let verdicts = "SELECT sequence, issuer, cause, tag, carrier FROM outcomes ORDER BY sequence";
+    assert_eq!(
+        query(&clickhouse, verdicts).await,
+        "1\tabc\tapproved\tapproved/host_decision\t46000\n\
+         2\tabc\taccount\tfunds/host_decision\t46000\n\
+         3\tabc\tbank\tissuer_down/host_decision\t46000"
+    );
+}
+
+#[tokio::test]
+async fn an_event_becomes_the_row_that_its_terminal_meant() {
+    let (gateway, classifier, clickhouse) = road("row").await;
+    let told = |sequence, change: fn(&mut Outcome)| {
+        let mut outcome = outcome();
+        change(&mut outcome);
+        Event { outcome: Some(outcome), ..event(sequence) }
+    };
+    let events = vec![
+        told(1, |outcome| outcome.bin = "62284801".into()),
+        told(2, |outcome| outcome.bin = "99999999".into()),
+        told(3, |outcome| (outcome.bin, outcome.stage) = (String::new(), Stage::CardRead.into())),
+        told(4, |outcome| (outcome.r#type, outcome.stage) = (70_000, 77)),
+    ];
+    gateway.terminal().report(batch(events)).await.unwrap();
+    counted(&clickhouse, 4).await;
+    let rows = "SELECT sequence, terminal, tenant, bin, issuer, tag, cause, type, stage, amount_minor, currency, model, \
+                dateDiff('ms', completed_at, received_at), clock, record_index FROM outcomes ORDER BY sequence";
+    assert_eq!(
+        query(&clickhouse, rows).await,
+        "1\tT-1\tacme\t62284801\tabc\tno_answer/wait\tnetwork\t1\t7\t1234\tCNY\tPAX A920\t100\tage\t0\n\
+         2\tT-1\tacme\t99999999\tunknown-99999999\tno_answer/wait\tnetwork\t1\t7\t1234\tCNY\tPAX A920\t100\tage\t1\n\
+         3\tT-1\tacme\t\t\tdevice_read/card_read\tdevice\t1\t1\t1234\tCNY\tPAX A920\t100\tage\t2\n\
+         4\tT-1\tacme\t621234\tunknown-621234\tunknown/newer\tunknown\t65535\t77\t1234\tCNY\tPAX A920\t100\tage\t3"
+    );
+    let ended = classifier.stop().await;
+    assert!(ended.stderr.contains("the classifier works"), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_kept_apart_and_stops_nothing() {
+    let (gateway, classifier, clickhouse) = road("dead-letters").await;
+    gateway.terminal().report(batch(vec![event(1)])).await.unwrap();
+    let poisoned = OutcomeRecord {
+        tenant: "acme".into(),
+        terminal: "T-1".into(),
+        receipt_ms: 1_790_000_000_000,
+        profile: Bytes::new(),
+        trace_parent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00".into()),
+        batch: Bytes::from(format!("\u{1}not a batch, of card {CARD}")),
+    };
+    let producer = OutcomeProducer::new(&gateway.kafka).unwrap();
+    producer.send(&poisoned).await.unwrap();
+    producer.send(&OutcomeRecord { tenant: CARD.into(), batch: Bytes::from_static(b"\x11"), ..poisoned.clone() }).await.unwrap();
+    gateway.terminal().report(batch(vec![event(2)])).await.unwrap();
+    counted(&clickhouse, 2).await;
+
+    assert_eq!(classifier.counted("faultline_classifier_dead_letters_total", &["stage=\"batch\""]).await, 2);
+    assert_eq!(classifier.counted("faultline_classifier_records_total", &["dead_letter"]).await, 2);
+    let letters = read_to_end(&gateway.kafka, &gateway.kafka.topic(Topic::DeadLetters)).await.unwrap();
+    assert_eq!(letters.len(), 2);
+    let header = |name| std::str::from_utf8(letters[0].header(name).unwrap()).unwrap();
+    assert_eq!(letters[0].value, format!("\u{1}not a batch, of card ****************"));
+    assert_eq!((header("tenant"), header("dead-letter-stage"), header("dead-letter-offset")), ("acme", "batch", "1"));
+    assert_eq!(header("traceparent"), poisoned.trace_parent.unwrap());
+    assert_eq!(letters[1].header("tenant").unwrap().as_ref(), b"****************");
+
+    let ended = classifier.stop().await;
+    assert!(ended.stderr.contains("kept as a dead letter") && !ended.stderr.contains(CARD), "{}", ended.stderr);
+}
+
+/// However it was stopped, and also when the rows that prove it are gone.
+#[tokio::test]
+async fn a_repeat_is_dropped_by_those_who_come_later_too() {
+    let (gateway, classifier, clickhouse) = road("repeats").await;
+    let terminal = gateway.terminal();
+    terminal.report(batch(vec![event(1), event(2)])).await.unwrap();
+    counted(&clickhouse, 2).await;
+    classifier.kill().await;
+
+    let mut often = settings(&gateway.kafka, &clickhouse);
+    often.push(("CLASSIFIER__HIGH_WATER_INTERVAL", "1s".into()));
+    let second = Service::start("classifier", often.clone());
+    terminal.report(batch(vec![event(2), event(3)])).await.unwrap();
+    counted(&clickhouse, 3).await;
+    assert_eq!(second.counted("faultline_classifier_events_total", &["repeated"]).await, 1);
+    second.stop().await;
+
+    query(&clickhouse, "ALTER TABLE outcomes DELETE WHERE 1 SETTINGS mutations_sync = 2").await;
+    let third = Service::start("classifier", often);
+    terminal.report(batch(vec![event(2), event(3), event(4)])).await.unwrap();
+    eventually("it is stored", async || (query(&clickhouse, "SELECT count() FROM outcomes").await == "1").then_some(())).await;
+    assert_eq!(query(&clickhouse, "SELECT sequence FROM outcomes").await, "4");
+    third.stop().await;
+}
+
+/// What passes connections on to a server, as long as it lives.
+fn forward(port: u16, to: &ClickHouseConfig) -> JoinHandle<()> {
+    let to = to.url.to_string().trim_start_matches("http://").trim_end_matches('/').to_owned();
+    tokio::spawn(async move {
+        let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+        let mut connections = tokio::task::JoinSet::new();
+        loop {
+            let (mut from, _) = listener.accept().await.unwrap();
+            let to = to.clone();
+            connections.spawn(async move {
+                let mut to = TcpStream::connect(to).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut from, &mut to).await;
+            });
+        }
+    })
+}
+
+#[tokio::test]
+async fn without_clickhouse_it_waits_and_says_why_and_goes_on() {
+    let (kafka, clickhouse) = place("waits").await;
+    let unused = port();
+    let absent = ClickHouseConfig { url: format!("http://127.0.0.1:{unused}").parse().unwrap(), ..clickhouse.clone() };
+    let classifier = Service::start("classifier", settings(&kafka, &absent));
+    let why = classifier.until_it_says("Connection refused").await;
+    assert!(why.contains(&format!("ClickHouse: ClickHouse at http://127.0.0.1:{unused}/ did not answer")), "{why}");
+    assert_eq!(classifier.ask("/livez").await, Some((200, "alive\n".into())));
+    let gateway = Gateway::start_on(kafka, &[]).await;
+    gateway.service.until_ready().await;
+    gateway.terminal().report(batch(vec![event(1)])).await.unwrap();
+
+    let connection = forward(unused, &clickhouse);
+    classifier.until_ready().await;
+    counted(&clickhouse, 1).await;
+    // It goes away, and comes back.
+    connection.abort();
+    gateway.terminal().report(batch(vec![event(2)])).await.unwrap();
+    classifier.until_it_says("ClickHouse: ClickHouse at").await;
+    assert_eq!(query(&clickhouse, "SELECT count() FROM outcomes").await, "1");
+    let _connection = forward(unused, &clickhouse);
+    counted(&clickhouse, 2).await;
+    classifier.until_ready().await;
+    assert_eq!(classifier.counted("faultline_classifier_batches_total", &["settled"]).await, 1);
+    classifier.stop().await;
+}
+
+#[tokio::test]
+async fn without_servers_it_waits_and_stops_at_once_when_asked_to() {
+    let (kafka, clickhouse) = place("nothing").await;
+    let (no_kafka, no_clickhouse) = (format!("127.0.0.1:{}", port()), format!("http://127.0.0.1:{}", port()));
+    let absent = KafkaConfig { brokers: no_kafka.clone(), ..kafka };
+    let classifier =
+        Service::start("classifier", settings(&absent, &ClickHouseConfig { url: no_clickhouse.parse().unwrap(), ..clickhouse }));
+    let why = classifier.until_it_says("Kafka consumer: Kafka at").await;
+    assert!(why.contains(&format!("{no_kafka} cannot be reached")), "{why}");
+    tokio::time::timeout(Duration::from_secs(10), classifier.stop()).await.unwrap();
+}
+
+#[tokio::test]
+async fn classifiers_share_the_partitions_and_take_over_from_each_other() {
+    let (gateway, first, clickhouse) = road("shared").await;
+    let collector = gateway.collector().await;
+    let report = async |terminals: std::ops::Range<u32>| {
+        for terminal in terminals {
+            let mut batch = batch(vec![event(1), event(2)]);
+            batch.terminal_id = format!("T-{terminal}");
+            collector.report(batch).await.unwrap();
+        }
+    };
+    let partitions = async |service: &Service| service.counted("faultline_classifier_partitions", &[]).await;
+    report(0..20).await;
+    let all = u64::from(gateway.kafka.partitions);
+    eventually("one has all", async || (partitions(&first).await == all).then_some(())).await;
+    counted(&clickhouse, 40).await;
+
+    let second = Service::start("classifier", first.settings.clone().into_iter().filter(|(key, _)| *key != "MONITORING__LISTEN").collect());
+    eventually("they share", async || {
+        let (first, second) = (partitions(&first).await, second.ask("/metrics").await.is_some());
+        (second && first == all / 2).then_some(())
+    })
+    .await;
+    report(20..60).await;
+    counted(&clickhouse, 120).await;
+    assert!(second.counted("faultline_classifier_events_total", &["counted"]).await > 0);
+
+    first.kill().await;
+    report(50..80).await;
+    counted(&clickhouse, 160).await;
+    eventually("the other has all", async || (partitions(&second).await == all).then_some(())).await;
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn a_setting_or_a_table_that_is_wrong_is_named() {
+    let (kafka, clickhouse) = place("settings").await;
+    let directory = scratch("classifier");
+    let table = directory.path().join("issuers.csv");
+    std::fs::write(&table, "# version: 1\nprefix,issuer,name_zh_cn,name_en\n62,icbc,工行,ICBC\n6x,abc,农行,ABC\n").unwrap();
+    let table = table.to_str().unwrap();
+    for (key, value, said) in [
+        ("CLASSIFIER__MAX_BATCH_DELAY", "0s", "`classifier.max_batch_delay`: 0 s is not within 0.01 s to 60 s"),
+        ("CLASSIFIER__CONCURRENT_BATCHES", "0", "`classifier.concurrent_batches`: 0 is not within 1 to 256"),
+        ("CLASSIFIER__ISSUERS_FILE", "/nowhere/issuers.csv", "`classifier.issuers_file`: cannot read /nowhere/issuers.csv"),
+        ("CLASSIFIER__ISSUERS_FILE", table, "issuers.csv, line 4: the prefix"),
+        ("CLASSIFIER__BATCH_DELAY", "1s", "classifier.batch_delay"),
+        ("CLICKHOUSE__KEEP_OUTCOMES_DAYS", "1", "`clickhouse.keep_outcomes_days`: 1 is not within 8 to 3660 days"),
+        ("KAFKA__SESSION_TIMEOUT", "1s", "`kafka.session_timeout`: 1 s is not within 6 s to 300 s"),
+    ] {
+        let mut settings = settings(&kafka, &clickhouse);
+        settings.retain(|(other, _)| *other != key);
+        settings.push((key, value.to_owned()));
+        settings.push(("MONITORING__LISTEN", format!("127.0.0.1:{}", port())));
+        Faultline::start(&["classifier"], &settings).end().await.failed_saying(&[said]);
+    }
+}

@@ -1,0 +1,192 @@
+//! Batches into a real ClickHouse: stored and counted once, whatever was lost before.
+
+use std::sync::LazyLock;
+
+use faultline_store::{BatchId, ClickHouseConfig, Database, OutcomeRow, Settled, SpoolMark, families};
+
+use crate::sandbox::sandbox;
+use crate::services::query;
+use crate::terminal::in_seconds;
+
+const WEEK_MS: i64 = 7 * 24 * 60 * 60 * 1000;
+const ACCOUNT: i8 = 5;
+const BANK: i8 = 4;
+
+/// Three weeks ago: rows that are too old are not even stored.
+static THEN_S: LazyLock<u32> = LazyLock::new(|| u32::try_from(in_seconds(0).seconds).unwrap() - 21 * 24 * 60 * 60);
+
+fn then_ms() -> i64 {
+    i64::from(*THEN_S) * 1000
+}
+
+fn id() -> BatchId<'static> {
+    BatchId { log: "life-1", partition: 3, first: 10, last: 19, since_ms: then_ms() }
+}
+
+/// A database of one test.
+async fn database(name: &str) -> (ClickHouseConfig, Database) {
+    let config = ClickHouseConfig { database: format!("delivery_{name}"), ..sandbox().await.clickhouse.clone() };
+    let database = Database::new(&config).unwrap();
+    database.migrate().await.unwrap();
+    (config, database)
+}
+
+/// Ten records of one event each, half of them a week later, of two issuers.
+fn rows() -> Vec<OutcomeRow<'static>> {
+    let row = |index: u16| OutcomeRow {
+        tenant: "acme",
+        terminal: "T-1",
+        spool: 7,
+        sequence: u64::from(index) + 1,
+        completed_at: then_ms(),
+        received_at: then_ms() + if index < 5 { 0 } else { WEEK_MS },
+        clock: 1,
+        issuer: if index % 2 == 0 { "icbc" } else { "ccb" },
+        currency: "CNY",
+        amount_minor: 100,
+        tag: "funds/host_decision",
+        cause: ACCOUNT,
+        sign: 1,
+        kafka_log: "life-1",
+        kafka_partition: 3,
+        kafka_offset: 10 + u64::from(index),
+        ..OutcomeRow::default()
+    };
+    (0..10).map(row).collect()
+}
+
+/// Asserts that the ten rows are stored, and counted in every family, once.
+async fn once(config: &ClickHouseConfig) {
+    assert_eq!(query(config, "SELECT count(), uniqExact(sequence) FROM outcomes").await, "10\t10");
+    for family in families() {
+        let sums = format!("SELECT sum(count), sum(amount_minor) FROM rollup WHERE family = '{family}'");
+        assert_eq!(query(config, &sums).await, "10\t1000", "{family}");
+    }
+    assert_eq!(query(config, "SELECT key, sum(count) FROM rollup WHERE family = 'ledger' GROUP BY key").await, "life-1:3:10-19\t10");
+}
+
+/// Takes rows away and leaves the tokens of their inserts, as a server does that is killed between the two.
+async fn lose(config: &ClickHouseConfig, table: &str, which: &str) {
+    query(config, &format!("ALTER TABLE {table} DELETE WHERE {which} SETTINGS mutations_sync = 2")).await;
+}
+
+#[tokio::test]
+async fn a_batch_is_stored_and_counted_once_however_often_it_comes() {
+    let (config, database) = database("once").await;
+    database.deliver(&id(), &rows()).await.unwrap();
+    once(&config).await;
+    let by_issuer = "SELECT key, sum(count) FROM rollup WHERE family = 'issuer' GROUP BY key ORDER BY key";
+    assert_eq!(query(&config, by_issuer).await, "ccb\t5\nicbc\t5");
+    // Who was thought to be dead, and who came after.
+    database.deliver(&id(), &rows()).await.unwrap();
+    assert_eq!(database.settle(&id(), &rows()).await.unwrap(), Settled::default());
+    once(&config).await;
+}
+
+#[tokio::test]
+async fn several_that_store_the_same_batch_at_once_store_it_once() {
+    let (config, database) = database("several").await;
+    let rows = rows();
+    for _ in 0..5 {
+        let id = id();
+        let (first, second, third) = tokio::join!(database.deliver(&id, &rows), database.settle(&id, &rows), database.settle(&id, &rows));
+        assert!(first.is_ok() && second.is_ok() && third.is_ok());
+        once(&config).await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_never_stored_is_stored_when_it_is_settled() {
+    let (config, database) = database("never").await;
+    assert_eq!(database.settle(&id(), &rows()).await.unwrap(), Settled { rows: 10, sums: true });
+    once(&config).await;
+}
+
+#[tokio::test]
+async fn what_a_killed_server_lost_behind_its_tokens_is_found_missing_and_written() {
+    for (name, table, which, settled) in [
+        ("all_rows", "outcomes", "1", Settled { rows: 10, sums: false }),
+        ("one_week", "outcomes", "kafka_offset >= 15", Settled { rows: 5, sums: false }),
+        ("sums", "rollup", "1", Settled { rows: 0, sums: true }),
+    ] {
+        let (config, database) = database(name).await;
+        database.deliver(&id(), &rows()).await.unwrap();
+        lose(&config, table, which).await;
+        assert_eq!(database.settle(&id(), &rows()).await.unwrap(), settled, "{name}");
+        once(&config).await;
+    }
+    let (config, database) = database("everything").await;
+    database.deliver(&id(), &rows()).await.unwrap();
+    // Twice: the second attempt of the first time has left a token too.
+    for _ in 0..2 {
+        lose(&config, "outcomes", "1").await;
+        lose(&config, "rollup", "1").await;
+        assert_eq!(database.settle(&id(), &rows()).await.unwrap(), Settled { rows: 10, sums: true });
+        once(&config).await;
+    }
+}
+
+/// Between the two attempts the rules may have changed: what is counted is what is stored.
+#[tokio::test]
+async fn a_repeat_that_judges_otherwise_counts_the_verdicts_that_are_stored() {
+    let (config, database) = database("otherwise").await;
+    database.deliver(&id(), &rows()).await.unwrap();
+    lose(&config, "outcomes", "kafka_offset >= 15").await;
+    lose(&config, "rollup", "1").await;
+    let otherwise: Vec<_> = rows().into_iter().map(|row| OutcomeRow { cause: BANK, ..row }).collect();
+    assert_eq!(database.settle(&id(), &otherwise).await.unwrap(), Settled { rows: 5, sums: true });
+    once(&config).await;
+    let stored = query(&config, "SELECT cause, count() FROM outcomes GROUP BY cause ORDER BY cause").await;
+    assert_eq!(stored, "bank\t5\naccount\t5");
+    let counted = "SELECT cause, sum(count) FROM rollup WHERE family = 'fleet' GROUP BY cause ORDER BY cause";
+    assert_eq!(query(&config, counted).await, stored);
+}
+
+#[tokio::test]
+async fn a_batch_of_which_nothing_is_new_leaves_nothing() {
+    let (config, database) = database("nothing").await;
+    assert_eq!(database.settle(&id(), &[]).await.unwrap(), Settled::default());
+    assert_eq!(query(&config, "SELECT (SELECT count() FROM outcomes) + (SELECT count() FROM rollup)").await, "0");
+}
+
+fn mark(terminal: &str, sequence: u64) -> SpoolMark {
+    SpoolMark { kafka_partition: 3, tenant: "acme".into(), terminal: terminal.into(), spool: 7, sequence, seen_at: *THEN_S }
+}
+
+/// Sequences by terminal.
+async fn seen(database: &Database, log: &str, before: u64) -> Vec<(String, u64)> {
+    let marks = database.high_water(3, log, before).await.unwrap();
+    let mut seen: Vec<_> = marks.into_iter().map(|mark| (mark.terminal, mark.sequence)).collect();
+    seen.sort();
+    seen
+}
+
+#[tokio::test]
+async fn what_was_seen_is_what_was_kept_and_what_was_counted_since() {
+    let (_, database) = database("seen").await;
+    assert_eq!(seen(&database, "life-1", 0).await, []);
+    database.deliver(&id(), &rows()).await.unwrap();
+    let known = |terminal: &str, sequence| (terminal.to_owned(), sequence);
+    // As of a place in the log: a batch that is repeated must not find itself.
+    assert_eq!(seen(&database, "life-1", 10).await, []);
+    assert_eq!(seen(&database, "life-1", 15).await, [known("T-1", 5)]);
+    assert_eq!(seen(&database, "life-1", 20).await, [known("T-1", 10)]);
+    // In a new life of the partition, all of the earlier ones is past.
+    assert_eq!(seen(&database, "life-2", 0).await, [known("T-1", 10)]);
+
+    database.keep_high_water(3, vec![mark("T-1", 10), mark("T-2", 99)], *THEN_S).await.unwrap();
+    database.keep_high_water(3, vec![mark("T-2", 98)], *THEN_S).await.unwrap();
+    database.keep_high_water(4, vec![SpoolMark { kafka_partition: 4, ..mark("T-3", 1) }], *THEN_S).await.unwrap();
+    assert_eq!(seen(&database, "life-1", 10).await, [known("T-1", 10), known("T-2", 99)]);
+}
+
+/// Reading all rows of all time would take too long: what was kept makes those before it unnecessary.
+#[tokio::test]
+async fn rows_from_before_what_was_kept_are_not_read_again() {
+    let (config, database) = database("kept").await;
+    database.deliver(&id(), &rows()).await.unwrap();
+    let day_later = *THEN_S + 8 * 24 * 60 * 60;
+    database.keep_high_water(3, vec![mark("T-2", 99)], day_later).await.unwrap();
+    assert_eq!(seen(&database, "life-1", 20).await, [("T-2".to_owned(), 99)]);
+    assert_eq!(query(&config, "SELECT count() FROM outcomes").await, "10");
+}
