@@ -176,10 +176,20 @@ pub(crate) async fn query(clickhouse: &ClickHouseConfig, sql: &str) -> String {
     answer.trim_end().to_owned()
 }
 
+/// The same, where the server may just be starting.
+pub(crate) async fn query_if_up(clickhouse: &ClickHouseConfig, sql: &str) -> Option<String> {
+    let (status, answer) = request(clickhouse, &clickhouse.user, clickhouse.password.expose_secret(), sql).await.ok()?;
+    (status == 200).then(|| answer.trim_end().to_owned())
+}
+
 /// Status and answer to a query of some user.
 pub(crate) async fn query_as(clickhouse: &ClickHouseConfig, user: &str, password: &str, sql: &str) -> (u16, String) {
+    request(clickhouse, user, password, sql).await.unwrap()
+}
+
+async fn request(clickhouse: &ClickHouseConfig, user: &str, password: &str, sql: &str) -> reqwest::Result<(u16, String)> {
     let address = format!("{}?database={}", clickhouse.url, clickhouse.database);
     let request = reqwest::Client::new().post(address).header("X-ClickHouse-User", user).header("X-ClickHouse-Key", password);
-    let response = request.body(sql.to_owned()).send().await.unwrap();
-    (response.status().as_u16(), response.text().await.unwrap())
+    let response = request.body(sql.to_owned()).send().await?;
+    Ok((response.status().as_u16(), response.text().await?))
 }
