@@ -302,8 +302,8 @@ impl Partition {
         self.reader.problems().remove(COMMITTING);
     }
 
-    /// The next record; None when no more are wanted, or when there was none by `until`.
-    pub async fn next(&self, until: Option<Instant>) -> Next {
+    /// The next record, if there is one by `until`.
+    pub async fn next(&self, until: Instant) -> Next {
         loop {
             {
                 let mut queue = self.held.queue();
@@ -323,10 +323,8 @@ impl Partition {
                 }
             }
             let filled = self.held.filled.notified();
-            match until {
-                None => filled.await,
-                Some(until) if timeout_at(until, filled).await.is_err() => return Next::Nothing,
-                Some(_) => {}
+            if timeout_at(until, filled).await.is_err() {
+                return Next::Nothing;
             }
         }
     }
@@ -416,5 +414,116 @@ impl ConsumerContext for Assignments {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::DefaultProducerContext;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::intents::Intent;
+    use crate::outcomes::OutcomeRecord;
+    use crate::producer::OutcomeProducer;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// A cluster inside librdkafka with one partition, in which so many records are.
+    async fn cluster(records: u8) -> (MockCluster<'static, DefaultProducerContext>, KafkaConfig) {
+        let cluster = MockCluster::new(1).unwrap();
+        let config =
+            KafkaConfig { brokers: cluster.bootstrap_servers(), session_timeout: Duration::from_secs(6), ..KafkaConfig::default() };
+        cluster.create_topic(&config.topic(Topic::Outcomes), 1, 1).unwrap();
+        let producer = OutcomeProducer::new(&config).unwrap();
+        for number in 0..records {
+            let record = OutcomeRecord {
+                tenant: "acme".into(),
+                terminal: "T-1".into(),
+                receipt_ms: 0,
+                profile: Bytes::new(),
+                trace_parent: None,
+                batch: Bytes::from(vec![number; 1000]),
+            };
+            producer.send(&record).await.unwrap();
+        }
+        (cluster, config)
+    }
+
+    /// Runs a reader whose worker does `work`, until it sends something.
+    async fn read<T: Send + 'static, W>(config: &KafkaConfig, queued_bytes: usize, work: impl Fn(Partition, mpsc::Sender<T>) -> W) -> T
+    where
+        W: Future<Output = ()> + Send + 'static,
+    {
+        let source = Source::new(config, "test", queued_bytes).unwrap();
+        let (sender, mut receiver) = mpsc::channel(1);
+        let stop = CancellationToken::new();
+        let running = source.run(stop.clone(), PATIENCE, |partition| work(partition, sender.clone()));
+        let result = tokio::select! {
+            ended = running => panic!("{ended:?}"),
+            result = receiver.recv() => result.unwrap(),
+        };
+        source.leave().await;
+        result
+    }
+
+    async fn record(partition: &Partition) -> Record {
+        match partition.next(Instant::now() + PATIENCE).await {
+            Next::Record(record) => record,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn every_record_comes_in_order_also_through_a_small_queue() {
+        let (_cluster, config) = cluster(100).await;
+        let values = read(&config, 3000, async |partition: Partition, sender| {
+            let mut values = Vec::new();
+            for _ in 0..100 {
+                values.push(record(&partition).await.value[0]);
+            }
+            sender.send(values).await.unwrap();
+        });
+        assert_eq!(values.await, (0..100).collect::<Vec<u8>>());
+    }
+
+    #[tokio::test]
+    async fn who_comes_next_knows_what_was_begun() {
+        let (_cluster, config) = cluster(5).await;
+        let begun = read(&config, 1 << 20, async |partition: Partition, sender| {
+            let position = partition.position().await;
+            assert_eq!((position.next, position.intent), (0, None));
+            let done = Position { next: 2, ..position };
+            partition.commit(&done).await;
+            let begun = Position { intent: Some(Intent { last: 3, since_ms: 77 }), ..done };
+            partition.commit(&begun).await;
+            sender.send(begun).await.unwrap();
+        })
+        .await;
+        let (found, first) = read(&config, 1 << 20, async |partition: Partition, sender| {
+            sender.send((partition.position().await, record(&partition).await.offset)).await.unwrap();
+        })
+        .await;
+        assert_eq!((found, first), (begun, 2));
+    }
+
+    /// A worker that is late must not commit for whoever came after it.
+    #[tokio::test]
+    async fn a_partition_that_was_taken_away_is_not_committed() {
+        let (_cluster, config) = cluster(1).await;
+        let refused = read(&config, 1 << 20, async |partition: Partition, sender| {
+            let position = partition.position().await;
+            partition.commit(&position).await;
+            // Apart from the worker, which ends with its partition.
+            tokio::spawn(async move {
+                partition.held.lost.cancel();
+                let late = Position { next: 1, ..position };
+                let refused = spawn_blocking(move || partition.reader.commit(&partition.held, &late).unwrap_err());
+                sender.send(refused.await.unwrap()).await.unwrap();
+            });
+        });
+        assert_eq!(refused.await, KafkaError::Canceled);
     }
 }

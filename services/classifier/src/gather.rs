@@ -21,9 +21,21 @@ pub(crate) struct Batch {
     pub(crate) begun: Option<Intent>,
 }
 
+/// Where records come from, in order.
+pub(crate) trait Records {
+    /// The next record, at most until a moment.
+    fn next(&self, until: Instant) -> impl Future<Output = Next> + Send;
+}
+
+impl Records for Partition {
+    fn next(&self, until: Instant) -> impl Future<Output = Next> + Send {
+        Partition::next(self, until)
+    }
+}
+
 /// Takes batches from a partition.
-pub(crate) struct Gatherer {
-    partition: Partition,
+pub(crate) struct Gatherer<R = Partition> {
+    partition: R,
     /// A record that belongs to the next batch.
     carried: Option<Record>,
     /// Whether a record was taken at all.
@@ -33,6 +45,7 @@ pub(crate) struct Gatherer {
 }
 
 /// What a partition gave.
+#[derive(Debug)]
 pub(crate) enum Gathered {
     Batch(Batch),
     /// Nothing came for a while.
@@ -41,12 +54,12 @@ pub(crate) enum Gathered {
     End,
 }
 
-impl Gatherer {
-    pub(crate) fn new(partition: Partition, max_bytes: usize, max_delay: Duration) -> Gatherer {
+impl<R: Records> Gatherer<R> {
+    pub(crate) fn new(partition: R, max_bytes: usize, max_delay: Duration) -> Gatherer<R> {
         Gatherer { partition, carried: None, has_begun: false, max_bytes, max_delay }
     }
 
-    pub(crate) fn partition(&self) -> &Partition {
+    pub(crate) fn partition(&self) -> &R {
         &self.partition
     }
 
@@ -57,7 +70,7 @@ impl Gatherer {
         loop {
             let record = match self.carried.take() {
                 Some(record) => record,
-                None => match self.partition.next(until.or_else(|| Instant::now().checked_add(IDLE))).await {
+                None => match self.partition.next(until.unwrap_or_else(|| Instant::now() + IDLE)).await {
                     Next::Record(record) => record,
                     Next::Nothing if batch.records.is_empty() => return Gathered::Nothing,
                     // The rest of a batch that was begun is on its way.
@@ -81,26 +94,17 @@ impl Gatherer {
                 }
             }
             self.has_begun = true;
-            if batch.begun.is_some_and(|begun| record.offset > begun.last) {
-                // The last records of a batch that was begun are gone.
+            note_gap(&record, batch.last + 1);
+            if let Some(begun) = batch.begun.filter(|begun| record.offset > begun.last) {
+                // The last records of a batch that was begun are among those that are gone.
                 self.carried = Some(record);
-                return Gathered::Batch(Batch { last: batch.begun.map_or(batch.last, |begun| begun.last), ..batch });
-            }
-            let gap = record.offset - (batch.last + 1);
-            if gap > 0 {
-                tracing::error!(
-                    partition = record.partition,
-                    before = record.offset,
-                    records = gap,
-                    "records were gone from Kafka before they were read"
-                );
-                counts::missing(gap.unsigned_abs());
+                return Gathered::Batch(Batch { last: begun.last, ..batch });
             }
             if batch.records.is_empty() {
                 if batch.begun.is_none() {
                     batch.first = record.offset;
                 }
-                until = Instant::now().checked_add(self.max_delay);
+                until = Some(Instant::now() + self.max_delay);
             }
             batch.last = record.offset;
             bytes += record.size();
@@ -113,5 +117,117 @@ impl Gatherer {
                 return Gathered::Batch(batch);
             }
         }
+    }
+}
+
+/// Says when records before this one are gone.
+fn note_gap(record: &Record, expected: i64) {
+    let gap = record.offset - expected;
+    if gap > 0 {
+        let (partition, offset) = (record.partition, record.offset);
+        tracing::error!(partition, offset, records = gap, "the records before this one were gone from Kafka before they were read");
+        counts::missing(gap.unsigned_abs());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::sync::Mutex;
+
+    use bytes::Bytes;
+    use tokio::time::sleep_until;
+
+    use super::*;
+
+    /// Records of these offsets; None: nothing for a while.
+    struct Script(Mutex<VecDeque<Option<i64>>>);
+
+    impl Records for Script {
+        async fn next(&self, until: Instant) -> Next {
+            let step = self.0.lock().unwrap().pop_front();
+            match step {
+                Some(Some(offset)) => Next::Record(Record { offset, value: Bytes::from(vec![0; 1000]), ..Record::default() }),
+                Some(None) => {
+                    sleep_until(until).await;
+                    Next::Nothing
+                }
+                None => Next::End,
+            }
+        }
+    }
+
+    fn gatherer(script: &[Option<i64>]) -> Gatherer<Script> {
+        Gatherer::new(Script(Mutex::new(script.iter().copied().collect())), 2500, Duration::from_millis(200))
+    }
+
+    fn at(next: i64, intended: Option<i64>) -> Position {
+        Position { next, intent: intended.map(|last| Intent { last, since_ms: 0 }), ..Position::fresh(0) }
+    }
+
+    /// First and last offset, the records' offsets, and whether it was begun before.
+    async fn next(gatherer: &mut Gatherer<Script>, position: &mut Position) -> Option<(i64, i64, Vec<i64>, bool)> {
+        match gatherer.next(position).await {
+            Gathered::Batch(batch) => {
+                let offsets = batch.records.iter().map(|record| record.offset).collect();
+                *position = Position { next: batch.last + 1, intent: None, ..position.clone() };
+                Some((batch.first, batch.last, offsets, batch.begun.is_some()))
+            }
+            Gathered::Nothing => Some((-1, -1, Vec::new(), false)),
+            Gathered::End => None,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_ends_when_it_is_full_or_old_and_at_the_end_nothing_is_begun() {
+        let mut gatherer = gatherer(&[None, Some(5), Some(6), Some(7), Some(8), None, Some(9)]);
+        let mut position = at(5, None);
+        let begin = Instant::now();
+        assert_eq!(next(&mut gatherer, &mut position).await, Some((-1, -1, vec![], false)));
+        assert_eq!(begin.elapsed(), IDLE);
+        assert_eq!(next(&mut gatherer, &mut position).await, Some((5, 7, vec![5, 6, 7], false)));
+        assert_eq!(next(&mut gatherer, &mut position).await, Some((8, 8, vec![8], false)));
+        assert_eq!(begin.elapsed(), IDLE + Duration::from_millis(200));
+        assert_eq!(next(&mut gatherer, &mut position).await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_begun_is_repeated_exactly_whatever_its_size_and_however_slowly_it_comes() {
+        let mut gatherer = gatherer(&[Some(5), None, Some(6), Some(7), None, Some(8), Some(9), None]);
+        let mut position = at(5, Some(8));
+        assert_eq!(next(&mut gatherer, &mut position).await, Some((5, 8, vec![5, 6, 7, 8], true)));
+        assert_eq!(next(&mut gatherer, &mut position).await, Some((9, 9, vec![9], false)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_done_before_the_partition_came_to_us_is_passed_over() {
+        let mut gatherer = gatherer(&[Some(3), Some(4), Some(5), None]);
+        assert_eq!(next(&mut gatherer, &mut at(5, None)).await, Some((5, 5, vec![5], false)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn records_that_are_gone_are_not_waited_for() {
+        let mut not_begun = gatherer(&[Some(7), Some(9), None]);
+        assert_eq!(next(&mut not_begun, &mut at(5, None)).await, Some((7, 9, vec![7, 9], false)));
+        // Of a batch that was begun, what is there; it is still that batch.
+        let mut position = at(5, Some(8));
+        let mut begun = gatherer(&[Some(7), Some(10), None]);
+        assert_eq!(next(&mut begun, &mut position).await, Some((5, 8, vec![7], true)));
+        assert_eq!(next(&mut begun, &mut position).await, Some((10, 10, vec![10], false)));
+        let mut none_left = gatherer(&[Some(10), None]);
+        let mut position = at(5, Some(8));
+        assert_eq!(next(&mut none_left, &mut position).await, Some((5, 8, vec![], true)));
+        assert_eq!(next(&mut none_left, &mut position).await, Some((10, 10, vec![10], false)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_topic_that_is_made_again_begins_a_new_life() {
+        let mut gatherer = gatherer(&[Some(5), Some(6), Some(0), Some(1), None]);
+        let mut position = at(5, None);
+        let first_life = position.log.clone();
+        assert_eq!(next(&mut gatherer, &mut position).await, Some((5, 6, vec![5, 6], false)));
+        assert_eq!(position.log, first_life);
+        assert_eq!(next(&mut gatherer, &mut position).await, Some((0, 1, vec![0, 1], false)));
+        assert_ne!(position.log, first_life);
     }
 }
