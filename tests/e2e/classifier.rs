@@ -7,15 +7,18 @@ use bytes::Bytes;
 use faultline_proto::ingest::v1::Event;
 use faultline_proto::outcome::v1::{Outcome, Stage};
 use faultline_store::{ClickHouseConfig, families};
-use faultline_stream::{KafkaConfig, OutcomeProducer, OutcomeRecord, Topic, read_to_end};
+use faultline_stream::{Intent, KafkaConfig, Next, OutcomeProducer, OutcomeRecord, Partition, Position, Source, Topic, read_to_end};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::program::{Faultline, eventually};
-use crate::sandbox::{port, sandbox, scratch};
-use crate::services::{Gateway, Service, Settings, query, settings_with};
-use crate::terminal::{batch, event, outcome};
+use crate::sandbox::{PATIENCE, port, sandbox, scratch};
+use crate::services::{Gateway, Service, Settings, query, query_if_up, settings_with};
+use crate::terminal::{batch, event, in_seconds, outcome};
 
 const CARD: &str = "6212345678901232";
 
@@ -46,7 +49,7 @@ async fn road(name: &str) -> (Gateway, Service, ClickHouseConfig) {
 /// Waits until so many rows are stored, and asserts that they are counted in every family, once.
 async fn counted(clickhouse: &ClickHouseConfig, rows: usize) {
     let rows = rows.to_string();
-    let stored = async || (query(clickhouse, "SELECT count() FROM outcomes").await == rows).then_some(());
+    let stored = async || (query_if_up(clickhouse, "SELECT count() FROM outcomes").await? == rows).then_some(());
     eventually(&format!("{rows} rows are stored"), stored).await;
     let in_ledger = async || {
         let sum = "SELECT sum(count) FROM rollup WHERE family = 'ledger'";
@@ -167,6 +170,79 @@ async fn a_repeat_is_dropped_by_those_who_come_later_too() {
     eventually("it is stored", async || (query(&clickhouse, "SELECT count() FROM outcomes").await == "1").then_some(())).await;
     assert_eq!(query(&clickhouse, "SELECT sequence FROM outcomes").await, "4");
     third.stop().await;
+}
+
+/// Says in the name of all classifiers that a batch of the terminal's partition was begun, and dies.
+async fn begin(kafka: &KafkaConfig, first: i64, intent: Intent) {
+    let source = Source::new(kafka, "classifier", 1 << 20).unwrap();
+    let (done, mut is_done) = mpsc::channel(1);
+    let begin = |partition: Partition| {
+        let done = done.clone();
+        async move {
+            // The partition of the terminal is the one that has a record that is not done.
+            if let Next::Record(_) = partition.next(Instant::now() + Duration::from_secs(2)).await {
+                let position = partition.position().await;
+                partition.commit(&Position { next: first, intent: Some(intent), ..position }).await;
+                done.send(()).await.unwrap();
+            }
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        ended = source.run(CancellationToken::new(), Duration::ZERO, begin) => panic!("{ended:?}"),
+        done = timeout(PATIENCE, is_done.recv()) => done.unwrap().unwrap(),
+    }
+    source.leave().await;
+}
+
+/// Whatever was done of it: nothing, all of it, the rows and not their sums.
+#[tokio::test]
+async fn a_batch_that_was_begun_is_repeated_by_whoever_comes_next() {
+    let (kafka, clickhouse) = place("begun").await;
+    let gateway = Gateway::start_on(kafka.clone(), &[]).await;
+    gateway.service.until_ready().await;
+    for sequence in 1..=3 {
+        gateway.terminal().report(batch(vec![event(sequence)])).await.unwrap();
+    }
+    let batches = async |service: &Service, stored| service.counted("faultline_classifier_batches_total", &[stored]).await;
+    let mended = async |service: &Service| {
+        let mended = async |what| service.counted(&format!("faultline_classifier_mended_{what}_total"), &[]).await;
+        (batches(service, "settled").await, mended("rows").await, mended("sums").await)
+    };
+    // Died before anything was stored.
+    begin(&kafka, 0, Intent { last: 1, since_ms: in_seconds(-60).seconds * 1000 }).await;
+    let classifier = Service::start("classifier", settings(&kafka, &clickhouse));
+    classifier.until_ready().await;
+    counted(&clickhouse, 3).await;
+    eventually("the rest is done", async || (batches(&classifier, "at_once").await == 1).then_some(())).await;
+    assert_eq!(mended(&classifier).await, (1, 2, 1));
+    classifier.kill().await;
+
+    // Died when all was stored.
+    gateway.terminal().report(batch(vec![event(4)])).await.unwrap();
+    let since = "SELECT toUnixTimestamp(bucket) FROM rollup WHERE family = 'ledger' AND key LIKE '%:2-2'";
+    let since_ms = query(&clickhouse, since).await.parse::<i64>().unwrap() * 1000;
+    begin(&kafka, 2, Intent { last: 2, since_ms }).await;
+    let classifier = Service::start("classifier", settings(&kafka, &clickhouse));
+    classifier.until_ready().await;
+    counted(&clickhouse, 4).await;
+    eventually("the rest is done", async || (batches(&classifier, "at_once").await == 1).then_some(())).await;
+    assert_eq!(mended(&classifier).await, (1, 0, 0));
+    classifier.kill().await;
+
+    // Died between the rows and their sums. (The sums of one batch cannot be told from others': all are taken away.)
+    gateway.terminal().report(batch(vec![event(5)])).await.unwrap();
+    query(&clickhouse, "ALTER TABLE rollup DELETE WHERE 1 SETTINGS mutations_sync = 2").await;
+    begin(&kafka, 3, Intent { last: 3, since_ms }).await;
+    let classifier = Service::start("classifier", settings(&kafka, &clickhouse));
+    classifier.until_ready().await;
+    eventually("the rest is done", async || (batches(&classifier, "at_once").await == 1).then_some(())).await;
+    assert_eq!(mended(&classifier).await, (1, 0, 1));
+    assert_eq!(query(&clickhouse, "SELECT count() FROM outcomes").await, "5");
+    assert_eq!(query(&clickhouse, "SELECT sum(count) FROM rollup WHERE family = 'fleet'").await, "2");
+    let ledger = "SELECT splitByChar(':', key)[3] AS records FROM rollup WHERE family = 'ledger' ORDER BY records";
+    assert_eq!(query(&clickhouse, ledger).await, "3-3\n4-4");
+    classifier.stop().await;
 }
 
 /// What passes connections on to a server, as long as it lives.

@@ -41,7 +41,7 @@ fn rows() -> Vec<OutcomeRow<'static>> {
         completed_at: then_ms(),
         received_at: then_ms() + if index < 5 { 0 } else { WEEK_MS },
         clock: 1,
-        issuer: if index % 2 == 0 { "icbc" } else { "ccb" },
+        issuer: if index.is_multiple_of(2) { "icbc" } else { "ccb" },
         currency: "CNY",
         amount_minor: 100,
         tag: "funds/host_decision",
@@ -81,6 +81,26 @@ async fn a_batch_is_stored_and_counted_once_however_often_it_comes() {
     database.deliver(&id(), &rows()).await.unwrap();
     assert_eq!(database.settle(&id(), &rows()).await.unwrap(), Settled::default());
     once(&config).await;
+}
+
+/// One part: otherwise the ledger row would vouch only for its own part, and half of a week's rows could be missing.
+#[tokio::test]
+async fn a_large_batch_is_one_part_of_each_week() {
+    let (config, database) = database("large").await;
+    let (first, last) = rows().into_iter().fold((None, None), |(first, _), row| (first.or(Some(row.clone())), Some(row)));
+    let weeks = [first.unwrap(), last.unwrap()];
+    let many = (0..60_000).map(|number| OutcomeRow {
+        sequence: number,
+        kafka_offset: number,
+        ..weeks[usize::try_from(number % 2).unwrap()].clone()
+    });
+    database.deliver(&BatchId { last: 60_000, ..id() }, &many.collect::<Vec<_>>()).await.unwrap();
+    let parts = "SELECT partition, uniqExact(name), sum(rows) FROM (SELECT _partition_id AS partition, _part AS name, 1 AS rows FROM outcomes) \
+                 GROUP BY partition ORDER BY partition";
+    let parts = query(&config, parts).await;
+    let counts: Vec<_> = parts.lines().map(|line| line.split_once('\t').unwrap().1).collect();
+    assert_eq!(counts, ["1\t30000", "1\t30000"]);
+    assert_eq!(query(&config, "SELECT uniqExact(_part), sum(count) FROM rollup WHERE family IN ('ledger', 'fleet')").await, "1\t120000");
 }
 
 #[tokio::test]

@@ -55,7 +55,7 @@ fn batch(terminal: u64, number: u64) -> OutcomeBatch {
 /// Reports everything of one terminal: each batch until it is acknowledged, and one in seven once more after that.
 async fn report_all(terminal: Terminal, number: u64, acknowledged: Arc<AtomicU64>) {
     for batch_number in 0..BATCHES {
-        let repeats = if (number + batch_number) % 7 == 0 { 2 } else { 1 };
+        let repeats = if (number + batch_number).is_multiple_of(7) { 2 } else { 1 };
         for repeat in 0..repeats {
             while let Err(status) = terminal.report(batch(number, batch_number)).await {
                 assert_ne!(status.code(), tonic::Code::InvalidArgument, "{status}");

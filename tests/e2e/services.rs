@@ -176,7 +176,7 @@ pub(crate) async fn query(clickhouse: &ClickHouseConfig, sql: &str) -> String {
     answer.trim_end().to_owned()
 }
 
-/// The same, where the server may just be starting.
+/// The same, where the server or the schema may not be there yet.
 pub(crate) async fn query_if_up(clickhouse: &ClickHouseConfig, sql: &str) -> Option<String> {
     let (status, answer) = request(clickhouse, &clickhouse.user, clickhouse.password.expose_secret(), sql).await.ok()?;
     (status == 200).then(|| answer.trim_end().to_owned())

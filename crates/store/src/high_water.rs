@@ -10,9 +10,9 @@ use crate::delivery::{insert_all, one_block};
 
 /// How long loading a partition may take.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(300);
-/// How much earlier than Kafka took it, by Kafka's clock, a record can have been received, by a gateway's: the longest time that a gateway
-/// tries to deliver (1 h), and clocks that differ by as much.
-const RECEIPT_SLACK_S: u32 = 2 * 60 * 60;
+/// How far the receipt of a row may be from when Kafka took its record, in seconds: the longest time that a gateway tries to deliver (1 h), and
+/// clocks that differ by as much. Whoever makes rows sees to it; rows that are further off would not be found again.
+pub const RECEIPT_SLACK_S: u32 = 2 * 60 * 60;
 
 /// What was seen of a spool.
 #[derive(Clone, Debug, PartialEq, Eq, Row, Serialize, Deserialize)]

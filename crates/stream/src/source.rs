@@ -54,12 +54,12 @@ pub struct Source {
 
 struct Reader {
     consumer: StreamConsumer<Assignments>,
-    topic: String,
     brokers: String,
 }
 
 /// The partitions that are ours, as librdkafka tells.
 struct Assignments {
+    topic: String,
     listener: Listener,
     /// By what was done, what went wrong with it last, and when.
     problems: Mutex<BTreeMap<&'static str, (Instant, String)>>,
@@ -110,6 +110,7 @@ impl Source {
         client.set("heartbeat.interval.ms", (config.session_timeout.as_millis() / 3).to_string());
         client.set("queued.max.messages.kbytes", PREFETCHED_KIB.to_string());
         let assignments = Assignments {
+            topic: config.topic(Topic::Outcomes),
             listener: Listener::default(),
             problems: Mutex::default(),
             held: RwLock::default(),
@@ -119,7 +120,7 @@ impl Source {
         let brokers = config.brokers.clone();
         let consumer = StreamConsumer::from_config_and_context(&client, assignments)
             .map_err(|source| StreamError::Config { brokers: brokers.clone(), source })?;
-        Ok(Source { reader: Arc::new(Reader { consumer, topic: config.topic(Topic::Outcomes), brokers }), queued_bytes })
+        Ok(Source { reader: Arc::new(Reader { consumer, brokers }), queued_bytes })
     }
 
     /// What went wrong last with reading or committing, unless that is long ago.
@@ -141,7 +142,7 @@ impl Source {
     {
         let reader = &self.reader;
         let unusable = |source| StreamError::Request { brokers: reader.brokers.clone(), what: "let its topic be read", source };
-        reader.consumer.subscribe(&[&reader.topic]).map_err(unusable)?;
+        reader.consumer.subscribe(&[reader.topic()]).map_err(unusable)?;
         let mut workers = JoinSet::new();
         loop {
             tokio::select! {
@@ -199,6 +200,10 @@ impl Reader {
         self.consumer.context()
     }
 
+    fn topic(&self) -> &str {
+        &self.assignments().topic
+    }
+
     fn problems(&self) -> MutexGuard<'_, BTreeMap<&'static str, (Instant, String)>> {
         self.assignments().problems.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -210,18 +215,12 @@ impl Reader {
         queue.bytes += record.size();
         queue.records.push_back(record);
         if queue.bytes > queued_bytes && !queue.is_paused {
-            match self.consumer.pause(&self.place(held.number)) {
+            match self.consumer.pause(&place(self.topic(), held.number)) {
                 Ok(()) => queue.is_paused = true,
                 Err(error) => self.note(PAUSING, &error),
             }
         }
         held.filled.notify_one();
-    }
-
-    fn place(&self, partition: i32) -> TopicPartitionList {
-        let mut place = TopicPartitionList::with_capacity(1);
-        place.add_partition(&self.topic, partition);
-        place
     }
 
     /// Keeps what went wrong; that brokers cannot be reached is seen by who asks them.
@@ -243,7 +242,7 @@ impl Reader {
             return Err(KafkaError::Canceled);
         }
         let mut place = TopicPartitionList::with_capacity(1);
-        let mut element = place.add_partition(&self.topic, held.number);
+        let mut element = place.add_partition(self.topic(), held.number);
         element.set_offset(Offset::Offset(position.next))?;
         element.set_metadata(position.words());
         self.consumer.commit(&place, CommitMode::Sync)
@@ -251,8 +250,8 @@ impl Reader {
 
     /// How far the group came.
     fn position(&self, partition: i32) -> Result<Position, KafkaError> {
-        let (first, end) = self.consumer.fetch_watermarks(&self.topic, partition, QUESTION_TIMEOUT)?;
-        let answer = self.consumer.committed_offsets(self.place(partition), QUESTION_TIMEOUT)?;
+        let (first, end) = self.consumer.fetch_watermarks(self.topic(), partition, QUESTION_TIMEOUT)?;
+        let answer = self.consumer.committed_offsets(place(self.topic(), partition), QUESTION_TIMEOUT)?;
         let elements = answer.elements();
         let Some(element) = elements.first() else { return Ok(Position::fresh(first)) };
         element.error()?;
@@ -313,7 +312,7 @@ impl Partition {
                 let record = queue.records.pop_front();
                 queue.bytes -= record.as_ref().map_or(0, Record::size);
                 if queue.is_paused && queue.bytes <= self.queued_bytes / 2 {
-                    match self.reader.consumer.resume(&self.reader.place(self.held.number)) {
+                    match self.reader.consumer.resume(&place(self.reader.topic(), self.held.number)) {
                         Ok(()) => queue.is_paused = false,
                         Err(error) => self.reader.note(RESUMING, &error),
                     }
@@ -328,6 +327,12 @@ impl Partition {
             }
         }
     }
+}
+
+fn place(topic: &str, partition: i32) -> TopicPartitionList {
+    let mut place = TopicPartitionList::with_capacity(1);
+    place.add_partition(topic, partition);
+    place
 }
 
 /// What came next.
@@ -382,9 +387,18 @@ impl ClientContext for Assignments {
 
 /// Called while the consumer is polled, before the partitions are really ours, or not ours any more.
 impl ConsumerContext for Assignments {
-    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
         let numbers = |partitions: &TopicPartitionList| partitions.elements().iter().map(|element| element.partition()).collect::<Vec<_>>();
+        let lose = |lost: &Held| {
+            lost.lost.cancel();
+            // librdkafka would remember the pause, and never fetch the partition again if it came back.
+            if lost.queue().is_paused
+                && let Err(error) = consumer.resume(&place(&self.topic, lost.number))
+            {
+                tracing::debug!(%error, "{RESUMING} failed");
+            }
+        };
         match rebalance {
             Rebalance::Assign(partitions) => {
                 let numbers = numbers(partitions);
@@ -393,7 +407,7 @@ impl ConsumerContext for Assignments {
                     let new = Arc::new(Held::new(number));
                     self.new.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&new));
                     if let Some(before) = held.insert(number, new) {
-                        before.lost.cancel();
+                        lose(&before);
                     }
                 }
                 self.news.notify_one();
@@ -403,14 +417,14 @@ impl ConsumerContext for Assignments {
                 tracing::info!(partitions = ?numbers, "partitions were taken from this process");
                 for number in numbers {
                     if let Some(lost) = held.remove(&number) {
-                        lost.lost.cancel();
+                        lose(&lost);
                     }
                 }
             }
             Rebalance::Error(error) => {
                 tracing::warn!(%error, "the group could not share out its partitions; this process has none");
                 for (_, lost) in held.drain() {
-                    lost.lost.cancel();
+                    lose(&lost);
                 }
             }
         }
@@ -507,6 +521,43 @@ mod tests {
         })
         .await;
         assert_eq!((found, first), (begun, 2));
+    }
+
+    /// Also one that was paused when it went.
+    #[tokio::test]
+    async fn a_partition_that_goes_and_comes_back_is_read_again() {
+        let (_cluster, config) = cluster(100).await;
+        let (sender, mut given) = mpsc::channel(10);
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let reading = tokio::spawn(async move {
+            let source = Source::new(&config, "test", 3000).unwrap();
+            let work = |partition: Partition| {
+                let sender = sender.clone();
+                async move {
+                    sender.send(partition).await.unwrap();
+                    std::future::pending::<()>().await;
+                }
+            };
+            source.run(stopped, Duration::ZERO, work).await.unwrap();
+        });
+        let before = timeout(PATIENCE, given.recv()).await.unwrap().unwrap();
+        timeout(PATIENCE, async {
+            while !before.held.queue().is_paused {
+                sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await
+        .unwrap();
+        before.reader.consumer.unsubscribe();
+        timeout(PATIENCE, before.held.lost.cancelled()).await.unwrap();
+        before.reader.consumer.subscribe(&[before.reader.topic()]).unwrap();
+        let again = timeout(PATIENCE, given.recv()).await.unwrap().unwrap();
+        for offset in 0..100 {
+            assert_eq!(record(&again).await.offset, offset);
+        }
+        stop.cancel();
+        reading.await.unwrap();
     }
 
     /// A worker that is late must not commit for whoever came after it.

@@ -48,6 +48,7 @@ pub(crate) struct Shared {
 pub(crate) async fn work(partition: Partition, shared: &Shared) {
     let number = partition.number();
     let _working = Working::on(number);
+    let _troubles = shared.troubles.of(number);
     let mut position = partition.position().await;
     let mut seen = load_seen(shared, number, &position).await;
     let mut kept = Instant::now();
@@ -230,7 +231,12 @@ impl Troubles {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(partition, reason);
     }
 
-    pub(crate) fn forget(&self, partition: i32) {
+    /// Until this is dropped, the partition may have troubles; then they are another's.
+    fn of(&self, partition: i32) -> TroublesOf<'_> {
+        TroublesOf { troubles: self, partition }
+    }
+
+    fn forget(&self, partition: i32) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&partition);
     }
 
@@ -238,5 +244,16 @@ impl Troubles {
     pub(crate) fn first(&self) -> Option<String> {
         let troubles = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         troubles.iter().next().map(|(partition, reason)| format!("partition {partition}: {reason}"))
+    }
+}
+
+struct TroublesOf<'a> {
+    troubles: &'a Troubles,
+    partition: i32,
+}
+
+impl Drop for TroublesOf<'_> {
+    fn drop(&mut self) {
+        self.troubles.forget(self.partition);
     }
 }

@@ -3,13 +3,12 @@
 use faultline_proto::ingest::v1::{Event, OutcomeBatch};
 use faultline_proto::outcome::v1::Outcome;
 use faultline_proto::terminal::v1::TerminalProfile;
+use faultline_store::RECEIPT_SLACK_S;
 use faultline_stream::{BatchClock, OutcomeRecord, Record, Rejection, unix_ms};
 use prost::Message;
 
 /// Greatest sequence: that of the contract.
 const MAX_SEQUENCE: u64 = i64::MAX.cast_unsigned();
-/// How far a gateway's clock and Kafka's may differ, in milliseconds. A receipt that is further from when Kafka took the record dates nothing.
-const CLOCK_TOLERANCE_MS: i64 = 2 * 60 * 60 * 1000;
 
 /// What one record says.
 #[derive(Debug)]
@@ -45,7 +44,8 @@ impl Report {
             }
         }
         let appended_ms = record.timestamp_ms.unwrap_or(read.receipt_ms);
-        let is_redated = read.receipt_ms.abs_diff(appended_ms) > CLOCK_TOLERANCE_MS.unsigned_abs();
+        // A gateway's clock that is far off dates nothing.
+        let is_redated = read.receipt_ms.abs_diff(appended_ms) > u64::from(RECEIPT_SLACK_S) * 1000;
         let receipt_ms = if is_redated { appended_ms } else { read.receipt_ms };
         Ok(Report {
             offset: record.offset,
