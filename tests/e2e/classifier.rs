@@ -181,7 +181,7 @@ async fn begin(kafka: &KafkaConfig, first: i64, intent: Intent) {
         async move {
             // The partition of the terminal is the one that has a record that is not done.
             if let Next::Record(_) = partition.next(Instant::now() + Duration::from_secs(2)).await {
-                let position = partition.position().await;
+                let position = partition.start().await.position;
                 partition.commit(&Position { next: first, intent: Some(intent), ..position }).await;
                 done.send(()).await.unwrap();
             }
@@ -349,7 +349,7 @@ async fn a_setting_or_a_table_that_is_wrong_is_named() {
         ("CLASSIFIER__ISSUERS_FILE", "/nowhere/issuers.csv", "`classifier.issuers_file`: cannot read /nowhere/issuers.csv"),
         ("CLASSIFIER__ISSUERS_FILE", table, "issuers.csv, line 4: the prefix"),
         ("CLASSIFIER__BATCH_DELAY", "1s", "classifier.batch_delay"),
-        ("CLICKHOUSE__KEEP_OUTCOMES_DAYS", "1", "`clickhouse.keep_outcomes_days`: 1 is not within 8 to 3660 days"),
+        ("CLICKHOUSE__KEEP_OUTCOMES_DAYS", "1", "`clickhouse.keep_outcomes_days`: 1 is not within 15 to 3660 days"),
         ("KAFKA__SESSION_TIMEOUT", "1s", "`kafka.session_timeout`: 1 s is not within 6 s to 300 s"),
     ] {
         let mut settings = settings(&kafka, &clickhouse);

@@ -108,6 +108,8 @@ async fn several_that_store_the_same_batch_at_once_store_it_once() {
     let (config, database) = database("several").await;
     let rows = rows();
     for _ in 0..5 {
+        query(&config, "TRUNCATE TABLE outcomes").await;
+        query(&config, "TRUNCATE TABLE rollup").await;
         let id = id();
         let (first, second, third) = tokio::join!(database.deliver(&id, &rows), database.settle(&id, &rows), database.settle(&id, &rows));
         assert!(first.is_ok() && second.is_ok() && third.is_ok());
@@ -162,6 +164,29 @@ async fn a_repeat_that_judges_otherwise_counts_the_verdicts_that_are_stored() {
     assert_eq!(query(&config, counted).await, stored);
 }
 
+/// What was begun is known from what is committed. If that was set by hand, the rows themselves have to tell.
+#[tokio::test]
+async fn rows_of_a_batch_that_nobody_knows_are_counted() {
+    let (config, database) = database("unknown").await;
+    assert_eq!(database.count_uncounted(3).await.unwrap(), 0);
+    database.deliver(&id(), &rows()).await.unwrap();
+    assert_eq!(database.count_uncounted(3).await.unwrap(), 0);
+    lose(&config, "rollup", "1").await;
+    assert_eq!(database.count_uncounted(4).await.unwrap(), 0);
+    assert_eq!(database.count_uncounted(3).await.unwrap(), 10);
+    assert_eq!(database.count_uncounted(3).await.unwrap(), 0);
+    once(&config).await;
+
+    // The next batch of the same life, and the first of another.
+    let next: Vec<_> = rows().into_iter().map(|row| OutcomeRow { kafka_offset: row.kafka_offset + 10, ..row }).collect();
+    let other: Vec<_> =
+        rows().into_iter().map(|row| OutcomeRow { kafka_offset: row.kafka_offset - 10, kafka_log: "life-2", ..row }).collect();
+    database.deliver(&BatchId { first: 20, last: 29, ..id() }, &next).await.unwrap();
+    database.deliver(&BatchId { log: "life-2", first: 0, last: 9, ..id() }, &other).await.unwrap();
+    lose(&config, "rollup", "family = 'ledger' AND key != 'life-1:3:10-19'").await;
+    assert_eq!(database.count_uncounted(3).await.unwrap(), 20);
+}
+
 #[tokio::test]
 async fn a_batch_of_which_nothing_is_new_leaves_nothing() {
     let (config, database) = database("nothing").await;
@@ -176,7 +201,7 @@ fn mark(terminal: &str, sequence: u64) -> SpoolMark {
 /// Sequences by terminal.
 async fn seen(database: &Database, log: &str, before: u64) -> Vec<(String, u64)> {
     let marks = database.high_water(3, log, before).await.unwrap();
-    let mut seen: Vec<_> = marks.into_iter().map(|mark| (mark.terminal, mark.sequence)).collect();
+    let mut seen: Vec<_> = marks.into_iter().map(|spool| (spool.mark.terminal, spool.mark.sequence)).collect();
     seen.sort();
     seen
 }
@@ -198,6 +223,13 @@ async fn what_was_seen_is_what_was_kept_and_what_was_counted_since() {
     database.keep_high_water(3, vec![mark("T-2", 98)], *THEN_S).await.unwrap();
     database.keep_high_water(4, vec![SpoolMark { kafka_partition: 4, ..mark("T-3", 1) }], *THEN_S).await.unwrap();
     assert_eq!(seen(&database, "life-1", 10).await, [known("T-1", 10), known("T-2", 99)]);
+    // What the rows say too is not known to be kept.
+    let kept = async |before| {
+        let mut spools = database.high_water(3, "life-1", before).await.unwrap();
+        spools.sort_by(|one, other| one.mark.terminal.cmp(&other.mark.terminal));
+        spools.into_iter().map(|spool| spool.is_kept).collect::<Vec<_>>()
+    };
+    assert_eq!((kept(10).await, kept(20).await), (vec![true, true], vec![false, true]));
 }
 
 /// Reading all rows of all time would take too long: what was kept makes those before it unnecessary.

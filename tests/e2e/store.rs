@@ -65,10 +65,10 @@ async fn rows_are_kept_as_long_as_is_configured() {
     assert_eq!(kept("outcomes").await, "toDateTime(received_at) + toIntervalDay(90)");
     assert_eq!(kept("rollup").await, "bucket + toIntervalDay(400)");
 
-    let other = ClickHouseConfig { keep_outcomes_days: 10, keep_rollup_days: 40, ..config.clone() };
+    let other = ClickHouseConfig { keep_outcomes_days: 20, keep_rollup_days: 40, ..config.clone() };
     for _ in 0..2 {
         Database::new(&other).unwrap().migrate().await.unwrap();
-        assert_eq!(kept("outcomes").await, "toDateTime(received_at) + toIntervalDay(10)");
+        assert_eq!(kept("outcomes").await, "toDateTime(received_at) + toIntervalDay(20)");
         assert_eq!(kept("rollup").await, "bucket + toIntervalDay(40)");
     }
 }

@@ -99,4 +99,4 @@ ENGINE = MergeTree
 PARTITION BY toMonday(received_at)
 ORDER BY (tenant, toStartOfFiveMinutes(completed_at), terminal, spool, sequence, revision, sign)
 TTL toDateTime(received_at) + toIntervalDay(90)
-SETTINGS non_replicated_deduplication_window = 10000, ttl_only_drop_parts = 1;
+SETTINGS non_replicated_deduplication_window = 100000, ttl_only_drop_parts = 1;

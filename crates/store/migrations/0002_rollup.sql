@@ -17,4 +17,4 @@ CREATE TABLE IF NOT EXISTS rollup (
 ENGINE = SummingMergeTree((count, amount_minor))
 ORDER BY (tenant, family, toStartOfTenMinutes(bucket), key, bucket, tag, cause, currency)
 TTL bucket + toIntervalDay(400)
-SETTINGS non_replicated_deduplication_window = 10000;
+SETTINGS non_replicated_deduplication_window = 100000;

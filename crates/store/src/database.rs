@@ -12,8 +12,9 @@ use tokio::time::timeout;
 use crate::address::HttpUrl;
 use crate::migrations::{CREATE_RECORD, HistoryError, MIGRATIONS, Migrated, pending};
 
-/// How many days outcomes may be kept: longer than Kafka keeps their records (7 days), since what is unknown of a batch is found among them.
-const KEEP_OUTCOMES_DAYS: RangeInclusive<u32> = 8..=3660;
+/// How many days outcomes may be kept: longer than Kafka keeps their records (7 days, and as long again until it closes the file that they are in),
+/// since what is unknown of a batch is found among them.
+const KEEP_OUTCOMES_DAYS: RangeInclusive<u32> = 15..=3660;
 /// How many days counts may be kept: longer than the oldest events that terminals report (30 days).
 const KEEP_ROLLUP_DAYS: RangeInclusive<u32> = 35..=3660;
 /// How long a probe may take.
@@ -78,6 +79,16 @@ pub enum StoreError {
         /// What the server or the network says.
         source: clickhouse::error::Error,
     },
+    /// Rows that the server said it stored cannot be found.
+    #[error("ClickHouse at {url} says that it stored {rows} rows of batch {batch}, again and again, and does not have them")]
+    Vanishing {
+        /// Address of the server.
+        url: String,
+        /// The batch.
+        batch: String,
+        /// How many rows.
+        rows: usize,
+    },
     /// The schema in the database does not fit this program.
     #[error("database {database} of ClickHouse at {url} cannot be used")]
     History {
@@ -94,7 +105,7 @@ impl StoreError {
     /// Whether asking again may help. What is left is for the operator to mend.
     #[must_use]
     pub fn is_worth_a_retry(&self) -> bool {
-        matches!(self, StoreError::Request { .. })
+        matches!(self, StoreError::Request { .. } | StoreError::Vanishing { .. })
     }
 }
 
@@ -135,6 +146,15 @@ impl Database {
 
     pub(crate) fn client(&self) -> &Client {
         &self.client
+    }
+
+    pub(crate) fn url(&self) -> String {
+        self.config.url.to_string()
+    }
+
+    /// A client for questions: one that nobody waits for any more is not worked on.
+    pub(crate) fn asking(&self) -> Client {
+        self.client.clone().with_setting("cancel_http_readonly_queries_on_client_close", "1")
     }
 
     /// Waits for an answer, at most for `limit`.
@@ -242,7 +262,7 @@ mod tests {
     fn a_time_to_keep_that_is_outside_its_limits_is_named() {
         let right = ClickHouseConfig::default();
         for (wrong, said) in [
-            (ClickHouseConfig { keep_outcomes_days: 7, ..right.clone() }, "`clickhouse.keep_outcomes_days`: 7 is not within 8 to 3660"),
+            (ClickHouseConfig { keep_outcomes_days: 14, ..right.clone() }, "`clickhouse.keep_outcomes_days`: 14 is not within 15 to 3660"),
             (ClickHouseConfig { keep_rollup_days: 34, ..right.clone() }, "`clickhouse.keep_rollup_days`: 34 is not within 35 to 3660"),
         ] {
             let message = Database::new(&wrong).err().map(|error| error.to_string()).unwrap_or_default();

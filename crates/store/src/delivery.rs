@@ -18,11 +18,11 @@ use std::fmt;
 use std::time::Duration;
 
 use clickhouse::query::Query;
-use clickhouse::{Client, Row, RowOwned, RowWrite};
+use clickhouse::{Client, Row, RowWrite};
 use serde::Deserialize;
 
 use crate::database::{Database, StoreError};
-use crate::families::{Facts, LEDGER, Rollup, bucket};
+use crate::families::{Facts, LEDGER, Rollup, RollupRow, bucket};
 use crate::outcomes::OutcomeRow;
 
 /// How long the server may take to take a piece of an insert.
@@ -31,6 +31,12 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long a question about a batch may take.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a search among the rows of a month may take.
+const SEARCH_TIMEOUT: Duration = Duration::from_secs(300);
+/// How often what is missing is written before that is an error. Each attempt leaves at most one token without its rows, and only when the server is
+/// killed meanwhile.
+const ATTEMPTS: u32 = 5;
 
 /// Where in Kafka a batch of rows comes from: what identifies it, to the server too.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,18 +88,24 @@ impl Database {
     /// When the server did not answer, or refused something. Whatever was done is found the next time.
     pub async fn settle(&self, id: &BatchId<'_>, rows: &[OutcomeRow<'_>]) -> Result<Settled, StoreError> {
         let mut settled = Settled::default();
-        for attempt in 0.. {
+        for attempt in 0..=ATTEMPTS {
             let stored = self.stored(id).await?;
             let missing: Vec<_> = rows.iter().filter(|row| !stored.contains(&(row.kafka_offset, row.record_index))).collect();
             if missing.is_empty() {
                 break;
             }
+            if attempt == ATTEMPTS {
+                return Err(self.vanishing(id, missing.len()));
+            }
             settled.rows = settled.rows.max(missing.len());
             self.insert_rows(&token(&id.to_string(), attempt), missing.into_iter()).await?;
         }
-        for attempt in 0.. {
+        for attempt in 0..=ATTEMPTS {
             if self.is_counted(id).await? {
                 break;
+            }
+            if attempt == ATTEMPTS {
+                return Err(self.vanishing(id, rows.len()));
             }
             if !self.count_stored(id, attempt).await? {
                 break;
@@ -101,6 +113,43 @@ impl Database {
             settled.sums = true;
         }
         Ok(settled)
+    }
+
+    /// Counts rows of a partition that are stored and not counted, where nobody knows any more which batch they are of. It is the last of a life of the
+    /// partition, since no other can be half done; nobody may be storing anything of the partition. Returns how many rows there were.
+    ///
+    /// # Errors
+    /// When the server did not answer, or refused something.
+    pub async fn count_uncounted(&self, partition: u16) -> Result<u64, StoreError> {
+        #[derive(Row, Deserialize)]
+        struct Uncounted {
+            log: String,
+            first: u64,
+            last: u64,
+            since_ms: i64,
+            rows: u64,
+        }
+        // Rows that are older than the shortest time that counts are kept may have outlived their ledger row.
+        let sql = "WITH counted AS ( \
+                     SELECT splitByChar(':', toString(key)) AS parts, parts[1] AS log, toUInt64(splitByChar('-', parts[3])[2]) AS last \
+                     FROM rollup WHERE tenant = '' AND family = ? AND parts[2] = toString(?)), \
+                   ends AS (SELECT log, max(last) + 1 AS next FROM counted GROUP BY log) \
+                   SELECT toString(kafka_log) AS log, min(kafka_offset) AS first, max(kafka_offset) AS last, \
+                          toUnixTimestamp64Milli(min(received_at)) AS since_ms, count() AS rows \
+                   FROM outcomes LEFT JOIN ends ON kafka_log = ends.log \
+                   WHERE kafka_partition = ? AND received_at >= now() - INTERVAL 30 DAY AND kafka_offset >= ends.next GROUP BY kafka_log";
+        let query = self.asking().query(sql).bind(LEDGER).bind(partition).bind(partition);
+        let found = self.answer("say which rows are not counted", SEARCH_TIMEOUT, query.fetch_all::<Uncounted>()).await?;
+        let mut rows = 0;
+        for Uncounted { log, first, last, since_ms, rows: uncounted } in &found {
+            self.settle(&BatchId { log, partition, first: *first, last: *last, since_ms: *since_ms }, &[]).await?;
+            rows += uncounted;
+        }
+        Ok(rows)
+    }
+
+    fn vanishing(&self, id: &BatchId<'_>, rows: usize) -> StoreError {
+        StoreError::Vanishing { url: self.url(), batch: id.to_string(), rows }
     }
 
     /// Which of the batch's rows are stored, by offset and place in the record.
@@ -111,7 +160,7 @@ impl Database {
             record_index: u16,
         }
         let sql = format!("SELECT ?fields FROM outcomes WHERE {OF_BATCH}");
-        let query = bind(self.client().query(&sql), id);
+        let query = bind(self.asking().query(&sql), id);
         let rows = self.answer("say which rows of a batch are stored", QUESTION_TIMEOUT, query.fetch_all::<Stored>()).await?;
         Ok(rows.into_iter().map(|row| (row.kafka_offset, row.record_index)).collect())
     }
@@ -119,7 +168,7 @@ impl Database {
     /// Whether the batch is in the roll-up.
     async fn is_counted(&self, id: &BatchId<'_>) -> Result<bool, StoreError> {
         let sql = "SELECT count() FROM rollup WHERE tenant = '' AND family = ? AND key = ? AND bucket = ?";
-        let query = self.client().query(sql).bind(LEDGER).bind(id.to_string()).bind(bucket(id.since_ms));
+        let query = self.asking().query(sql).bind(LEDGER).bind(id.to_string()).bind(bucket(id.since_ms));
         let counted = self.answer("say whether a batch is counted", QUESTION_TIMEOUT, query.fetch_one::<u64>()).await?;
         Ok(counted > 0)
     }
@@ -128,7 +177,7 @@ impl Database {
     async fn count_stored(&self, id: &BatchId<'_>, attempt: u32) -> Result<bool, StoreError> {
         let sql = format!("SELECT ?fields FROM outcomes WHERE {OF_BATCH}");
         let reading = async {
-            let mut cursor = bind(self.client().query(&sql), id).fetch::<OwnedFacts>()?;
+            let mut cursor = bind(self.asking().query(&sql), id).fetch::<OwnedFacts>()?;
             let mut facts = Vec::new();
             while let Some(row) = cursor.next().await? {
                 facts.push(row);
@@ -147,20 +196,13 @@ impl Database {
     }
 
     async fn insert_rows<'a>(&self, token: &str, rows: impl Iterator<Item = &'a OutcomeRow<'a>>) -> Result<(), StoreError> {
-        let insert = async {
-            let mut insert = self.inserting(token).insert::<OutcomeRow<'_>>("outcomes").await?;
-            insert = insert.with_timeouts(Some(SEND_TIMEOUT), Some(ANSWER_TIMEOUT));
-            for row in rows {
-                insert.write(row).await?;
-            }
-            insert.end().await
-        };
-        insert.await.map_err(self.failed("store the rows of a batch"))
+        let inserted = insert_all::<OutcomeRow<'_>>(&self.inserting(token), "outcomes", rows).await;
+        inserted.map_err(self.failed("store the rows of a batch"))
     }
 
     async fn insert_rollup(&self, id: &BatchId<'_>, attempt: u32, rollup: Rollup<'_>) -> Result<(), StoreError> {
         let client = self.inserting(&token(&format!("{id}:roll"), attempt));
-        let inserted = insert_all(&client, "rollup", &rollup.into_rows(id)).await;
+        let inserted = insert_all::<RollupRow>(&client, "rollup", rollup.into_rows(id).iter()).await;
         inserted.map_err(self.failed("count a batch"))
     }
 
@@ -184,7 +226,14 @@ pub(crate) fn one_block(client: Client) -> Client {
         .with_setting("max_partitions_per_insert_block", "0")
 }
 
-pub(crate) async fn insert_all<R: RowOwned + RowWrite>(client: &Client, table: &str, rows: &[R]) -> clickhouse::error::Result<()> {
+pub(crate) async fn insert_all<'a, R: RowWrite>(
+    client: &Client,
+    table: &str,
+    rows: impl Iterator<Item = &'a R::Value<'a>>,
+) -> clickhouse::error::Result<()>
+where
+    R::Value<'a>: 'a,
+{
     let mut insert = client.insert::<R>(table).await?.with_timeouts(Some(SEND_TIMEOUT), Some(ANSWER_TIMEOUT));
     for row in rows {
         insert.write(row).await?;

@@ -38,29 +38,56 @@ impl SpoolMark {
     }
 }
 
+/// What was seen of a spool, and whether the store keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeenSpool {
+    /// What was seen.
+    pub mark: SpoolMark,
+    /// Whether all of it is kept. What is not is known from the rows alone, and will not be found there for ever: whoever keeps what was seen the
+    /// next time has to keep this too.
+    pub is_kept: bool,
+}
+
 impl Database {
     /// What was seen of every spool of a partition in all records that come before offset `before` of its present life `log`, and in its
     /// earlier lives.
     ///
     /// # Errors
     /// When the server does not answer.
-    pub async fn high_water(&self, partition: u16, log: &str, before: u64) -> Result<Vec<SpoolMark>, StoreError> {
+    pub async fn high_water(&self, partition: u16, log: &str, before: u64) -> Result<Vec<SeenSpool>, StoreError> {
+        #[derive(Row, Deserialize)]
+        struct Found {
+            kafka_partition: u16,
+            tenant: String,
+            terminal: String,
+            spool: u64,
+            sequence: u64,
+            seen_at: u32,
+            is_kept: bool,
+        }
         let reach = "SELECT max(seen_at) FROM high_water WHERE kafka_partition = ? AND tenant = '' AND terminal = '' AND spool = 0";
-        let reach = self.client().query(reach).bind(partition).fetch_one::<u32>();
+        let reach = self.asking().query(reach).bind(partition).fetch_one::<u32>();
         let reach = self.answer("say what was seen of spools", LOAD_TIMEOUT, reach).await?;
-        let kept = "SELECT kafka_partition, tenant, terminal, spool, sequence, seen_at FROM high_water \
+        let kept = "SELECT kafka_partition, toString(tenant) AS tenant, terminal, spool, sequence, seen_at, true AS is_kept FROM high_water \
                     WHERE kafka_partition = ? AND terminal != ''";
         // Corrections are of no partition, so they are not among these.
-        let since = "SELECT kafka_partition, toString(tenant) AS tenant, terminal, spool, sequence, toDateTime(received_at) AS seen_at FROM outcomes \
+        let since = "SELECT kafka_partition, toString(tenant) AS tenant, terminal, spool, sequence, toDateTime(received_at) AS seen_at, \
+                     false AS is_kept FROM outcomes \
                      WHERE kafka_partition = ? AND received_at >= fromUnixTimestamp(?) AND NOT (kafka_log = ? AND kafka_offset >= ?)";
         let all = format!(
-            "SELECT kafka_partition, tenant, terminal, spool, max(sequence) AS sequence, max(seen_at) AS seen_at FROM \
-             (SELECT kafka_partition, toString(tenant) AS tenant, terminal, spool, sequence, seen_at FROM ({kept}) UNION ALL {since}) \
-             GROUP BY kafka_partition, tenant, terminal, spool"
+            "SELECT kafka_partition, tenant, terminal, spool, max(sequence) AS sequence, max(seen_at) AS seen_at, min(is_kept) AS is_kept \
+             FROM (SELECT * FROM ({kept}) UNION ALL {since}) GROUP BY kafka_partition, tenant, terminal, spool"
         );
-        let query = self.client().query(&all).bind(partition).bind(partition);
+        let query = self.asking().query(&all).bind(partition).bind(partition);
         let query = query.bind(reach.saturating_sub(RECEIPT_SLACK_S)).bind(log).bind(before);
-        self.answer("say what was seen of spools", LOAD_TIMEOUT, query.fetch_all::<SpoolMark>()).await
+        let found = self.answer("say what was seen of spools", LOAD_TIMEOUT, query.fetch_all::<Found>()).await?;
+        Ok(found
+            .into_iter()
+            .map(|Found { kafka_partition, tenant, terminal, spool, sequence, seen_at, is_kept }| SeenSpool {
+                mark: SpoolMark { kafka_partition, tenant, terminal, spool, sequence, seen_at },
+                is_kept,
+            })
+            .collect())
     }
 
     /// Keeps what was seen of spools. `appended_s` is when Kafka took the last record that is in it, in seconds since 1970-01-01 UTC; all that
@@ -71,6 +98,6 @@ impl Database {
     pub async fn keep_high_water(&self, partition: u16, mut marks: Vec<SpoolMark>, appended_s: u32) -> Result<(), StoreError> {
         marks.push(SpoolMark::reach(partition, appended_s));
         let client = one_block(self.client().clone());
-        insert_all(&client, "high_water", &marks).await.map_err(self.failed("keep what was seen of spools"))
+        insert_all::<SpoolMark>(&client, "high_water", marks.iter()).await.map_err(self.failed("keep what was seen of spools"))
     }
 }

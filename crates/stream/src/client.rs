@@ -107,9 +107,11 @@ impl StreamError {
                     | RDKafkaErrorCode::BrokerNotAvailable
                     | RDKafkaErrorCode::NetworkException
             ),
-            StreamError::Config { .. } | StreamError::Setting { .. } | StreamError::Contradiction { .. } | StreamError::Weak { .. } => {
-                false
-            }
+            StreamError::Worker(_)
+            | StreamError::Config { .. }
+            | StreamError::Setting { .. }
+            | StreamError::Contradiction { .. }
+            | StreamError::Weak { .. } => false,
         }
     }
 
@@ -147,6 +149,9 @@ pub enum StreamError {
         /// What librdkafka's log says.
         reason: String,
     },
+    /// What works on a partition failed, which it never should.
+    #[error("the worker of a partition failed: {0}")]
+    Worker(String),
     /// The cluster did not answer a question.
     #[error("Kafka at {brokers} did not {what}")]
     Request {

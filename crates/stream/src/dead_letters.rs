@@ -8,6 +8,7 @@
 //! | header `dead-letter-topic`, `dead-letter-partition`, `dead-letter-offset` | where it was |
 //! | header `dead-letter-append-time-ms` | when Kafka took it there, in milliseconds since 1970-01-01 UTC, decimal |
 //! | header `dead-letter-redacted` | `true` where something was overwritten |
+//! | header `dead-letter-bytes` | how many bytes the value had, where it is cut short: a dead letter has room for any record of ours |
 //!
 //! Written before the place of the record is committed, so a record may be here more than once: topic, partition and offset tell.
 
@@ -19,6 +20,11 @@ use crate::producer::{NotTaken, Producer};
 use crate::reader::Record;
 use crate::topics::{LARGEST_DEAD_LETTER, Topic};
 
+/// Most bytes of a value, of a key and of all headers that are kept. A broker measures records as they are compressed, so any size may come.
+const LONGEST_VALUE: usize = 3 * 1024 * 1024;
+const LONGEST_KEY: usize = 1024;
+const LONGEST_HEADERS: usize = 512 * 1024;
+const _: () = assert!((LONGEST_VALUE + LONGEST_KEY + LONGEST_HEADERS) as u64 + 64 * 1024 < LARGEST_DEAD_LETTER);
 /// Most bytes of a reason.
 const LONGEST_REASON: usize = 1000;
 
@@ -58,10 +64,13 @@ impl DeadLetters {
             redacted |= card_numbers::overwrite(&mut bytes);
             bytes
         };
-        let key = clean(record.key.as_deref().unwrap_or_default());
-        let value = clean(&record.value);
-        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len() + 7);
+        let key = clean(beginning(record.key.as_deref().unwrap_or_default(), LONGEST_KEY));
+        let value = clean(beginning(&record.value, LONGEST_VALUE));
+        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len() + 8);
+        let mut room = LONGEST_HEADERS;
         for (name, content) in &record.headers {
+            let Some(left) = room.checked_sub(name.len() + content.len()) else { continue };
+            room = left;
             let name = String::from_utf8_lossy(&clean(name.as_bytes())).into_owned();
             headers = headers.insert(Header { key: &name, value: Some(&clean(content)) });
         }
@@ -79,8 +88,15 @@ impl DeadLetters {
             add("dead-letter-append-time-ms", appended.to_string().as_bytes());
         }
         add("dead-letter-redacted", redacted.to_string().as_bytes());
+        if value.len() < record.value.len() {
+            add("dead-letter-bytes", record.value.len().to_string().as_bytes());
+        }
         self.producer.send(&key, &value, headers).await
     }
+}
+
+fn beginning(bytes: &[u8], length: usize) -> &[u8] {
+    bytes.get(..length).unwrap_or(bytes)
 }
 
 fn shortened(text: &str) -> &str {
@@ -110,10 +126,17 @@ mod tests {
             headers: vec![("note".into(), Bytes::from_static(b"6212345678901232"))],
         };
         let rejection = Rejection { stage: "batch", reason: format!("of card 4111111111111111, {}", "x".repeat(2000)) };
-        DeadLetters::new(&config).unwrap().keep(&record, &rejection).await.unwrap();
+        let dead_letters = DeadLetters::new(&config).unwrap();
+        dead_letters.keep(&record, &rejection).await.unwrap();
+        let huge = || Bytes::from(vec![0; 12 * 1024 * 1024]);
+        let too_large =
+            Record { key: Some(huge()), value: huge(), headers: vec![("a".into(), huge()), ("b".into(), Bytes::new())], ..record };
+        dead_letters.keep(&too_large, &rejection).await.unwrap();
 
         let kept = read_to_end(&config, &config.topic(Topic::DeadLetters)).await.unwrap();
-        assert_eq!((kept.len(), kept[0].key.as_deref()), (1, Some(b"T-1".as_slice())));
+        assert_eq!((kept.len(), kept[0].key.as_deref()), (2, Some(b"T-1".as_slice())));
+        assert_eq!((kept[1].value.len(), kept[1].header("dead-letter-bytes").unwrap().as_ref()), (LONGEST_VALUE, b"12582912".as_slice()));
+        assert!(kept[1].header("a").is_none() && kept[1].header("b").is_some());
         assert_eq!(kept[0].value, Bytes::from_static(b"\xFF pan **** **** **** ****"));
         let header = |name: &str| String::from_utf8(kept[0].header(name).unwrap().to_vec()).unwrap();
         assert_eq!(header("note"), "****************");

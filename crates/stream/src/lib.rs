@@ -20,5 +20,5 @@ pub use intents::{Intent, Position};
 pub use outcomes::{OutcomeRecord, RecordError};
 pub use producer::{NotTaken, OutcomeProducer};
 pub use reader::{Record, read_to_end};
-pub use source::{Next, Partition, Source};
+pub use source::{Next, Partition, Source, Start};
 pub use topics::{Topic, TopicState, Weakness};

@@ -11,6 +11,7 @@
 //! without this member is checked by the broker: it refuses the commit of an earlier generation.)
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ const PAUSING: &str = "pausing a partition";
 const RESUMING: &str = "resuming a partition";
 const ASKING: &str = "asking how far the group came";
 const COMMITTING: &str = "committing how far it came";
+/// How long a broker may wait for records before it answers that there are none.
+const FETCH_WAIT: Duration = Duration::from_millis(100);
 /// What librdkafka holds for all partitions before it is routed, in KiB.
 const PREFETCHED_KIB: u32 = 16 * 1024;
 
@@ -92,6 +95,21 @@ pub struct Partition {
     reader: Arc<Reader>,
     held: Arc<Held>,
     queued_bytes: usize,
+    /// What is committed, as far as this worker knows.
+    committed: Mutex<Option<Committed>>,
+}
+
+/// An offset, and the words beside it.
+type Committed = (i64, String);
+
+/// Where a worker begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// How far the group came.
+    pub position: Position,
+    /// Whether nothing is known of what was begun before: at the very first, when the topic was made again or has lost records, and when an
+    /// offset was set by hand.
+    pub is_new_life: bool,
 }
 
 impl Source {
@@ -109,6 +127,8 @@ impl Source {
         client.set("session.timeout.ms", config.session_timeout.as_millis().to_string());
         client.set("heartbeat.interval.ms", (config.session_timeout.as_millis() / 3).to_string());
         client.set("queued.max.messages.kbytes", PREFETCHED_KIB.to_string());
+        // A partition that was paused is fetched again only when the question that leaves it out is answered.
+        client.set("fetch.wait.max.ms", FETCH_WAIT.as_millis().to_string());
         let assignments = Assignments {
             topic: config.topic(Topic::Outcomes),
             listener: Listener::default(),
@@ -151,15 +171,12 @@ impl Source {
                 () = reader.assignments().news.notified() => {
                     for held in reader.assignments().take_new() {
                         let lost = held.lost.clone();
-                        let worker = work(Partition { reader: Arc::clone(reader), held, queued_bytes: self.queued_bytes });
+                        let worker = work(Partition::new(Arc::clone(reader), held, self.queued_bytes));
                         workers.spawn(async move { lost.run_until_cancelled(worker).await.unwrap_or_default() });
                     }
                 }
                 Some(ended) = workers.join_next() => {
-                    if let Err(error) = ended {
-                        tracing::error!(%error, "a worker failed");
-                        return Err(unusable(KafkaError::Canceled));
-                    }
+                    ended.map_err(|error| StreamError::Worker(error.to_string()))?;
                 }
                 message = reader.consumer.recv() => match message {
                     Ok(message) => reader.route(Record::from(&message), self.queued_bytes),
@@ -248,39 +265,107 @@ impl Reader {
         self.consumer.commit(&place, CommitMode::Sync)
     }
 
-    /// How far the group came.
-    fn position(&self, partition: i32) -> Result<Position, KafkaError> {
-        let (first, end) = self.consumer.fetch_watermarks(self.topic(), partition, QUESTION_TIMEOUT)?;
+    /// What the group committed, if anything.
+    fn committed(&self, partition: i32) -> Result<Option<Committed>, KafkaError> {
         let answer = self.consumer.committed_offsets(place(self.topic(), partition), QUESTION_TIMEOUT)?;
         let elements = answer.elements();
-        let Some(element) = elements.first() else { return Ok(Position::fresh(first)) };
+        let Some(element) = elements.first() else { return Ok(None) };
         element.error()?;
-        let Offset::Offset(committed) = element.offset() else { return Ok(Position::fresh(first)) };
-        if committed > end {
-            tracing::warn!(partition, committed, end, "the topic was made again, or lost records: it is read from its beginning");
-            return Ok(Position::fresh(first));
+        Ok(match element.offset() {
+            Offset::Offset(offset) => Some((offset, element.metadata().to_owned())),
+            _ => None,
+        })
+    }
+
+    /// Where reading begins, and what that follows from.
+    fn start(&self, partition: i32) -> Result<(Start, Option<Committed>), KafkaError> {
+        let (first, end) = self.consumer.fetch_watermarks(self.topic(), partition, QUESTION_TIMEOUT)?;
+        let committed = self.committed(partition)?;
+        let start = start(partition, committed.as_ref(), first..end);
+        Ok((start, committed))
+    }
+}
+
+/// Where reading begins, given what was committed and which records there are.
+fn start(partition: i32, committed: Option<&Committed>, records: Range<i64>) -> Start {
+    let new_life = |next| Start { position: Position::fresh(next), is_new_life: true };
+    let Some((offset, words)) = committed else { return new_life(records.start) };
+    let (offset, end) = (*offset, records.end);
+    if offset > end {
+        tracing::warn!(partition, committed = offset, end, "the log ends before what was read of it: it is read from its beginning");
+        return new_life(records.start);
+    }
+    match Position::read(offset, words) {
+        None => {
+            tracing::warn!(partition, committed = offset, "the committed offset was set by someone else; reading begins there");
+            new_life(offset)
         }
-        Ok(Position::read(committed, element.metadata()).unwrap_or_else(|| {
-            tracing::warn!(partition, committed, "the committed offset was set by someone else; reading begins there");
-            Position::fresh(committed)
-        }))
+        Some(Position { intent: Some(intent), .. }) if intent.last >= end => {
+            tracing::warn!(
+                partition,
+                begun = intent.last,
+                end,
+                "the log ends before the batch that was begun: other records will come in its place"
+            );
+            new_life(offset)
+        }
+        Some(position) => Start { position, is_new_life: false },
     }
 }
 
 impl Partition {
+    fn new(reader: Arc<Reader>, held: Arc<Held>, queued_bytes: usize) -> Partition {
+        Partition { reader, held, queued_bytes, committed: Mutex::default() }
+    }
+
     /// Its number.
     #[must_use]
     pub fn number(&self) -> i32 {
         self.held.number
     }
 
-    /// Asks how far the group came, until there is an answer.
-    pub async fn position(&self) -> Position {
+    /// Asks where reading begins, until there is an answer.
+    pub async fn start(&self) -> Start {
+        let asked = self.ask(Reader::start).await;
+        *self.committed() = asked.1;
+        asked.0
+    }
+
+    /// Whether what is committed is what this worker committed, or found. If not, someone has set an offset by hand, or the topic was made again
+    /// (with it Kafka forgets what was committed): what this worker knows is no longer true.
+    pub async fn is_undisturbed(&self) -> bool {
+        let committed = self.ask(Reader::committed).await;
+        *self.committed() == committed
+    }
+
+    /// Gives up all partitions of this process, and asks for them anew: the log is not what it was. Does not come back from this.
+    pub async fn rejoin(&self) -> ! {
+        let (partition, consumer) = (self.number(), &self.reader.consumer);
+        tracing::warn!(
+            partition,
+            "the topic was made again, or offsets were set by hand: this process leaves the group and joins it again"
+        );
+        consumer.unsubscribe();
+        if let Err(error) = consumer.subscribe(&[self.reader.topic()]) {
+            self.reader.note(READING, &error);
+        }
+        std::future::pending().await
+    }
+
+    fn committed(&self) -> MutexGuard<'_, Option<Committed>> {
+        self.committed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks a question about the partition, which blocks, until there is an answer.
+    async fn ask<T: Send + 'static>(&self, question: fn(&Reader, i32) -> Result<T, KafkaError>) -> T {
         loop {
             let (reader, number) = (Arc::clone(&self.reader), self.number());
-            let asking = spawn_blocking(move || reader.position(number));
+            let asking = spawn_blocking(move || question(&reader, number));
             match asking.await.unwrap_or(Err(KafkaError::Canceled)) {
-                Ok(position) => return position,
+                Ok(answer) => {
+                    self.reader.problems().remove(ASKING);
+                    return answer;
+                }
                 Err(error) => self.reader.note(ASKING, &error),
             }
             sleep(PAUSE).await;
@@ -299,6 +384,7 @@ impl Partition {
             sleep(PAUSE).await;
         }
         self.reader.problems().remove(COMMITTING);
+        *self.committed() = Some((position.next, position.words()));
     }
 
     /// The next record, if there is one by `until`.
@@ -474,11 +560,14 @@ mod tests {
         let source = Source::new(config, "test", queued_bytes).unwrap();
         let (sender, mut receiver) = mpsc::channel(1);
         let stop = CancellationToken::new();
-        let running = source.run(stop.clone(), PATIENCE, |partition| work(partition, sender.clone()));
-        let result = tokio::select! {
-            ended = running => panic!("{ended:?}"),
-            result = receiver.recv() => result.unwrap(),
+        let stopping = async {
+            let result = receiver.recv().await.unwrap();
+            stop.cancel();
+            result
         };
+        let running = source.run(stop.clone(), Duration::ZERO, |partition| work(partition, sender.clone()));
+        let (ended, result) = tokio::join!(running, stopping);
+        ended.unwrap();
         source.leave().await;
         result
     }
@@ -493,7 +582,7 @@ mod tests {
     #[tokio::test]
     async fn every_record_comes_in_order_also_through_a_small_queue() {
         let (_cluster, config) = cluster(100).await;
-        let values = read(&config, 3000, async |partition: Partition, sender| {
+        let values = read(&config, 10_000, async |partition: Partition, sender| {
             let mut values = Vec::new();
             for _ in 0..100 {
                 values.push(record(&partition).await.value[0]);
@@ -503,11 +592,44 @@ mod tests {
         assert_eq!(values.await, (0..100).collect::<Vec<u8>>());
     }
 
+    #[test]
+    fn what_was_committed_holds_only_for_the_log_that_it_was_committed_for() {
+        let known =
+            |next, intended: Option<i64>| Position { intent: intended.map(|last| Intent { last, since_ms: 0 }), ..Position::fresh(next) };
+        let committed = |position: &Position| (position.next, position.words());
+        for position in [known(5, None), known(10, None), known(5, Some(9)), known(1, Some(2))] {
+            assert_eq!(start(0, Some(&committed(&position)), 3..10), Start { position, is_new_life: false });
+        }
+        for (committed, next) in [
+            (None, 3),
+            (Some(committed(&known(11, None))), 3),
+            (Some(committed(&known(5, Some(10)))), 5),
+            (Some((7, "by hand".to_owned())), 7),
+        ] {
+            let start = start(0, committed.as_ref(), 3..10);
+            assert_eq!((start.position.next, start.position.intent, start.is_new_life), (next, None, true));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_offset_that_is_set_by_hand_is_noticed() {
+        let (_cluster, config) = cluster(1).await;
+        let noticed = read(&config, 1 << 20, async |partition: Partition, sender| {
+            let start = partition.start().await;
+            assert!(start.is_new_life && partition.is_undisturbed().await);
+            partition.commit(&start.position).await;
+            assert!(partition.is_undisturbed().await);
+            *partition.committed() = None;
+            sender.send(!partition.is_undisturbed().await).await.unwrap();
+        });
+        assert!(noticed.await);
+    }
+
     #[tokio::test]
     async fn who_comes_next_knows_what_was_begun() {
         let (_cluster, config) = cluster(5).await;
         let begun = read(&config, 1 << 20, async |partition: Partition, sender| {
-            let position = partition.position().await;
+            let position = partition.start().await.position;
             assert_eq!((position.next, position.intent), (0, None));
             let done = Position { next: 2, ..position };
             partition.commit(&done).await;
@@ -517,7 +639,7 @@ mod tests {
         })
         .await;
         let (found, first) = read(&config, 1 << 20, async |partition: Partition, sender| {
-            sender.send((partition.position().await, record(&partition).await.offset)).await.unwrap();
+            sender.send((partition.start().await.position, record(&partition).await.offset)).await.unwrap();
         })
         .await;
         assert_eq!((found, first), (begun, 2));
@@ -565,7 +687,7 @@ mod tests {
     async fn a_partition_that_was_taken_away_is_not_committed() {
         let (_cluster, config) = cluster(1).await;
         let refused = read(&config, 1 << 20, async |partition: Partition, sender| {
-            let position = partition.position().await;
+            let position = partition.start().await.position;
             partition.commit(&position).await;
             // Apart from the worker, which ends with its partition.
             tokio::spawn(async move {

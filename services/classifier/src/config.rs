@@ -34,7 +34,7 @@ impl Default for ClassifierConfig {
         ClassifierConfig {
             issuers_file: PathBuf::new(),
             max_batch_delay: Duration::from_secs(1),
-            max_batch_bytes: ByteSize::mib(4),
+            max_batch_bytes: ByteSize::mib(2),
             queue_bytes: ByteSize::mib(4),
             concurrent_batches: 4,
             high_water_interval: Duration::from_secs(300),
@@ -59,7 +59,7 @@ impl ClassifierConfig {
                 ));
             }
         }
-        let sizes = ByteSize::kib(64)..=ByteSize::mib(256);
+        let sizes = ByteSize::kib(64)..=ByteSize::mib(64);
         for (key, value) in [("max_batch_bytes", self.max_batch_bytes), ("queue_bytes", self.queue_bytes)] {
             if !sizes.contains(&value) {
                 return Err((key, format!("{value} is not within {} to {}", sizes.start(), sizes.end())));

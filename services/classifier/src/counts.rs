@@ -41,7 +41,7 @@ pub(crate) fn describe() {
     describe_gauge!(
         "faultline_classifier_lag_seconds",
         Unit::Seconds,
-        "By partition, how long ago Kafka took the last record that is done; 0 when none waits"
+        "By partition, how long ago Kafka took the oldest record that is read and not done; 0 when there is none"
     );
     describe_gauge!("faultline_classifier_spools", "By partition, spools whose sequences are remembered");
     describe_histogram!("faultline_classifier_store_seconds", Unit::Seconds, "From the intent to store a batch until all of it is stored");
@@ -143,23 +143,9 @@ pub(crate) fn took(time: Duration) {
     histogram!("faultline_classifier_store_seconds").record(time);
 }
 
-/// A partition that is worked on, until it is dropped.
-pub(crate) struct Working(i32);
-
-impl Working {
-    pub(crate) fn on(partition: i32) -> Working {
-        gauge!("faultline_classifier_partitions").increment(1);
-        Working(partition)
-    }
-}
-
-impl Drop for Working {
-    fn drop(&mut self) {
-        gauge!("faultline_classifier_partitions").decrement(1);
-        // What is no longer ours is another's to tell.
-        lag(self.0, Duration::ZERO);
-        spools(self.0, 0);
-    }
+/// So many partitions more, or fewer, are worked on.
+pub(crate) fn partitions(more: i8) {
+    gauge!("faultline_classifier_partitions").increment(f64::from(more));
 }
 
 fn count(number: usize) -> u64 {

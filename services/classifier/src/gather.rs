@@ -38,8 +38,6 @@ pub(crate) struct Gatherer<R = Partition> {
     partition: R,
     /// A record that belongs to the next batch.
     carried: Option<Record>,
-    /// Whether a record was taken at all.
-    has_begun: bool,
     max_bytes: usize,
     max_delay: Duration,
 }
@@ -50,21 +48,23 @@ pub(crate) enum Gathered {
     Batch(Batch),
     /// Nothing came for a while.
     Nothing,
+    /// A record came again, or one that was done before: the log is not the one that it was.
+    Disorder,
     /// No more is wanted.
     End,
 }
 
 impl<R: Records> Gatherer<R> {
     pub(crate) fn new(partition: R, max_bytes: usize, max_delay: Duration) -> Gatherer<R> {
-        Gatherer { partition, carried: None, has_begun: false, max_bytes, max_delay }
+        Gatherer { partition, carried: None, max_bytes, max_delay }
     }
 
     pub(crate) fn partition(&self) -> &R {
         &self.partition
     }
 
-    /// The batch that begins at `position`. Where the partition turns out to have begun a new life, the position is put at its beginning.
-    pub(crate) async fn next(&mut self, position: &mut Position) -> Gathered {
+    /// The batch that begins at `position`.
+    pub(crate) async fn next(&mut self, position: &Position) -> Gathered {
         let mut batch = Batch { records: Vec::new(), first: position.next, last: position.next - 1, begun: position.intent };
         let (mut bytes, mut until) = (0, None);
         loop {
@@ -80,30 +80,16 @@ impl<R: Records> Gatherer<R> {
                 },
             };
             if record.offset <= batch.last {
-                if !self.has_begun {
-                    // Done before it was given to us.
-                    continue;
-                }
-                if batch.records.is_empty() && batch.begun.is_none() {
-                    tracing::warn!(partition = record.partition, offset = record.offset, "the topic was made again; its records are new");
-                    *position = Position::fresh(record.offset);
-                    batch = Batch { records: Vec::new(), first: record.offset, last: record.offset - 1, begun: None };
-                } else {
-                    self.carried = Some(record);
-                    return Gathered::Batch(batch);
-                }
+                return Gathered::Disorder;
             }
-            self.has_begun = true;
             note_gap(&record, batch.last + 1);
             if let Some(begun) = batch.begun.filter(|begun| record.offset > begun.last) {
-                // The last records of a batch that was begun are among those that are gone.
+                // The last records of a batch that was begun are gone. It is that batch all the same.
                 self.carried = Some(record);
                 return Gathered::Batch(Batch { last: begun.last, ..batch });
             }
-            if batch.records.is_empty() {
-                if batch.begun.is_none() {
-                    batch.first = record.offset;
-                }
+            if batch.records.is_empty() && batch.begun.is_none() {
+                batch.first = record.offset;
                 until = Some(Instant::now() + self.max_delay);
             }
             batch.last = record.offset;
@@ -149,6 +135,7 @@ mod tests {
             match step {
                 Some(Some(offset)) => Next::Record(Record { offset, value: Bytes::from(vec![0; 1000]), ..Record::default() }),
                 Some(None) => {
+                    assert!(until > Instant::now(), "waited for what is past");
                     sleep_until(until).await;
                     Next::Nothing
                 }
@@ -157,7 +144,7 @@ mod tests {
         }
     }
 
-    fn gatherer(script: &[Option<i64>]) -> Gatherer<Script> {
+    fn gatherer_of(script: &[Option<i64>]) -> Gatherer<Script> {
         Gatherer::new(Script(Mutex::new(script.iter().copied().collect())), 2500, Duration::from_millis(200))
     }
 
@@ -174,13 +161,13 @@ mod tests {
                 Some((batch.first, batch.last, offsets, batch.begun.is_some()))
             }
             Gathered::Nothing => Some((-1, -1, Vec::new(), false)),
-            Gathered::End => None,
+            Gathered::Disorder | Gathered::End => None,
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_batch_ends_when_it_is_full_or_old_and_at_the_end_nothing_is_begun() {
-        let mut gatherer = gatherer(&[None, Some(5), Some(6), Some(7), Some(8), None, Some(9)]);
+        let mut gatherer = gatherer_of(&[None, Some(5), Some(6), Some(7), Some(8), None, Some(9)]);
         let mut position = at(5, None);
         let begin = Instant::now();
         assert_eq!(next(&mut gatherer, &mut position).await, Some((-1, -1, vec![], false)));
@@ -193,41 +180,34 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_was_begun_is_repeated_exactly_whatever_its_size_and_however_slowly_it_comes() {
-        let mut gatherer = gatherer(&[Some(5), None, Some(6), Some(7), None, Some(8), Some(9), None]);
+        let mut gatherer = gatherer_of(&[Some(5), None, None, Some(6), Some(7), None, Some(8), Some(9), None]);
         let mut position = at(5, Some(8));
         assert_eq!(next(&mut gatherer, &mut position).await, Some((5, 8, vec![5, 6, 7, 8], true)));
         assert_eq!(next(&mut gatherer, &mut position).await, Some((9, 9, vec![9], false)));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_done_before_the_partition_came_to_us_is_passed_over() {
-        let mut gatherer = gatherer(&[Some(3), Some(4), Some(5), None]);
-        assert_eq!(next(&mut gatherer, &mut at(5, None)).await, Some((5, 5, vec![5], false)));
-    }
-
-    #[tokio::test(start_paused = true)]
     async fn records_that_are_gone_are_not_waited_for() {
-        let mut not_begun = gatherer(&[Some(7), Some(9), None]);
+        let mut not_begun = gatherer_of(&[Some(7), Some(9), None]);
         assert_eq!(next(&mut not_begun, &mut at(5, None)).await, Some((7, 9, vec![7, 9], false)));
         // Of a batch that was begun, what is there; it is still that batch.
         let mut position = at(5, Some(8));
-        let mut begun = gatherer(&[Some(7), Some(10), None]);
+        let mut begun = gatherer_of(&[Some(7), Some(10), None]);
         assert_eq!(next(&mut begun, &mut position).await, Some((5, 8, vec![7], true)));
         assert_eq!(next(&mut begun, &mut position).await, Some((10, 10, vec![10], false)));
-        let mut none_left = gatherer(&[Some(10), None]);
+        let mut none_left = gatherer_of(&[Some(10), None]);
         let mut position = at(5, Some(8));
         assert_eq!(next(&mut none_left, &mut position).await, Some((5, 8, vec![], true)));
         assert_eq!(next(&mut none_left, &mut position).await, Some((10, 10, vec![10], false)));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_topic_that_is_made_again_begins_a_new_life() {
-        let mut gatherer = gatherer(&[Some(5), Some(6), Some(0), Some(1), None]);
-        let mut position = at(5, None);
-        let first_life = position.log.clone();
-        assert_eq!(next(&mut gatherer, &mut position).await, Some((5, 6, vec![5, 6], false)));
-        assert_eq!(position.log, first_life);
-        assert_eq!(next(&mut gatherer, &mut position).await, Some((0, 1, vec![0, 1], false)));
-        assert_ne!(position.log, first_life);
+    async fn a_record_that_comes_again_is_disorder() {
+        for (script, next) in [(&[Some(4)][..], 5), (&[Some(5), Some(6), Some(0)], 5), (&[Some(5), Some(5)], 5)] {
+            for intended in [None, Some(8)] {
+                let disorder = gatherer_of(script).next(&at(next, intended)).await;
+                assert!(matches!(disorder, Gathered::Disorder), "{script:?}: {disorder:?}");
+            }
+        }
     }
 }

@@ -67,6 +67,8 @@ impl Issuers {
 
     /// A first line with the version, then comments (`#`), then `prefix,issuer,name_zh_cn,name_en` with that heading.
     fn parse(from: &str, text: &str) -> Result<Issuers, IssuersError> {
+        // What spreadsheets put before a text.
+        let text = text.trim_start_matches('\u{FEFF}');
         let wrong = |line: u64, reason: String| IssuersError::Line { from: from.to_owned(), line, reason };
         let version = text.lines().next().and_then(|line| line.strip_prefix(VERSION)).map(str::trim).filter(|version| is_name(version));
         let version = version.ok_or_else(|| wrong(1, format!("is not `{VERSION}` and a version of letters, digits, `.` and `-`")))?;
@@ -86,6 +88,9 @@ impl Issuers {
             if issuers.by_prefix.insert(row.prefix.clone(), row.issuer).is_some() {
                 return Err(wrong(line, format!("prefix {} is there twice", row.prefix)));
             }
+        }
+        if issuers.by_prefix.is_empty() {
+            return Err(wrong(1, "no issuer follows".into()));
         }
         Ok(issuers)
     }
@@ -150,6 +155,8 @@ mod tests {
             let message = table(rows).unwrap_err();
             assert!(message.contains(said), "{message}");
         }
+        assert!(table("").unwrap_err().contains("no issuer follows"));
+        Issuers::parse("here", "\u{FEFF}# version: 1\nprefix,issuer,name_zh_cn,name_en\n62,icbc,工行,ICBC\n").unwrap();
         assert!(Issuers::parse("here", "prefix,issuer\n").unwrap_err().to_string().contains("line 1: is not `# version: `"));
         let missing = Issuers::load(Path::new("/nowhere/issuers.csv")).unwrap_err();
         assert!(missing.to_string().contains("/nowhere/issuers.csv"), "{missing}");

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use faultline_proto::ingest::v1::Event;
 use faultline_proto::outcome::v1::Outcome;
-use faultline_store::OutcomeRow;
+use faultline_store::{BatchId, OutcomeRow};
 use faultline_stream::{EventTime, unix_ms};
 use faultline_verdict::{RuleSet, Verdict};
 
@@ -24,13 +24,6 @@ pub(crate) struct Judged<'a> {
     pub(crate) verdict: Verdict<'a>,
     rule_set: &'a str,
     issuer_map: &'a str,
-}
-
-/// Where its record came from.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Place<'a> {
-    pub(crate) log: &'a str,
-    pub(crate) partition: u16,
 }
 
 impl<'a> Judged<'a> {
@@ -53,8 +46,8 @@ impl<'a> Judged<'a> {
         }
     }
 
-    /// The row, with the verdict as its first revision.
-    pub(crate) fn row<'b>(&'b self, place: Place<'b>) -> OutcomeRow<'b> {
+    /// The row, as part of a batch, with the verdict as its first revision.
+    pub(crate) fn row<'b>(&'b self, batch: &BatchId<'b>) -> OutcomeRow<'b> {
         let Judged { report, outcome, .. } = *self;
         let profile = &report.profile;
         let card = outcome.card_token.unwrap_or_default();
@@ -134,8 +127,8 @@ impl<'a> Judged<'a> {
             issuer_map: self.issuer_map,
             sign: 1,
             revision: 0,
-            kafka_log: place.log,
-            kafka_partition: place.partition,
+            kafka_log: batch.log,
+            kafka_partition: batch.partition,
             kafka_offset: report.offset.cast_unsigned(),
             record_index: self.index,
             ..OutcomeRow::default()

@@ -8,6 +8,7 @@ mod judged;
 mod pipeline;
 mod report;
 mod seen;
+mod standing;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,13 +24,15 @@ use tokio_util::sync::CancellationToken;
 pub use crate::config::ClassifierConfig;
 use crate::issuers::Issuers;
 pub use crate::issuers::IssuersError;
-use crate::pipeline::{Shared, Troubles};
+use crate::pipeline::Shared;
+use crate::standing::Standings;
 
 /// The group of all classifiers, after the prefix of topics.
 const GROUP: &str = "classifier";
 /// What the classifier calls what it depends on, where it says what is in its way.
 const CONSUMER: &str = "Kafka consumer";
 const CLICKHOUSE: &str = "ClickHouse";
+const BATCHES: &str = "storing batches";
 /// Pause between two looks at each.
 const CHECK_PAUSE: Duration = Duration::from_secs(2);
 
@@ -88,13 +91,14 @@ impl Classifier {
                 rules: RuleSet::built_in()?,
                 issuers: Issuers::load(&config.issuers_file)?,
                 room: Semaphore::new(usize::try_from(config.concurrent_batches).unwrap_or(1)),
-                troubles: Troubles::default(),
+                standings: Standings::default(),
                 config: config.clone(),
             }),
             readiness: readiness.clone(),
         };
         readiness.expect(CONSUMER);
         readiness.expect(CLICKHOUSE);
+        readiness.expect(BATCHES);
         Ok(classifier)
     }
 
@@ -119,6 +123,7 @@ impl Classifier {
             worked = self.source.run(stop, self.shared.config.drain_within, work) => worked,
             never = self.watch_kafka() => never,
             never = self.watch_clickhouse() => never,
+            never = self.watch_batches() => never,
         };
         self.source.leave().await;
         Ok(worked?)
@@ -149,11 +154,15 @@ impl Classifier {
     }
 
     async fn watch_clickhouse(&self) -> ! {
+        self.readiness.watch(CLICKHOUSE, CHECK_PAUSE, async || self.shared.database.probe().await).await
+    }
+
+    async fn watch_batches(&self) -> ! {
         let check = async || {
-            self.shared.database.probe().await.map_err(|error| Obstacle(with_causes(&error)))?;
-            self.shared.troubles.first().map_or(Ok(()), |trouble| Err(Obstacle(trouble)))
+            self.shared.standings.count_lag();
+            self.shared.standings.trouble().map_or(Ok(()), |trouble| Err(Obstacle(trouble)))
         };
-        self.readiness.watch(CLICKHOUSE, CHECK_PAUSE, check).await
+        self.readiness.watch(BATCHES, CHECK_PAUSE, check).await
     }
 }
 

@@ -1,24 +1,23 @@
 //! The way of records through the classifier.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytesize::ByteSize;
 use faultline_runtime::error::with_causes;
 use faultline_store::{BatchId, Database, OutcomeRow};
-use faultline_stream::{DeadLetters, Intent, Partition, Position, Record, Rejection};
+use faultline_stream::{DeadLetters, Intent, Partition, Position, Record, Rejection, card_numbers};
 use faultline_verdict::RuleSet;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
 use crate::config::ClassifierConfig;
-use crate::counts::{self, Stored, Working};
+use crate::counts::{self, Stored};
 use crate::gather::{Gathered, Gatherer};
 use crate::issuers::Issuers;
-use crate::judged::{Judged, Place};
+use crate::judged::Judged;
 use crate::report::Report;
 use crate::seen::Seen;
+use crate::standing::{Standing, Standings};
 
 /// Pauses before something that a server did not do is tried again.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -33,7 +32,7 @@ pub(crate) struct Shared {
     pub(crate) issuers: Issuers,
     /// Room for batches that are judged and stored.
     pub(crate) room: Semaphore,
-    pub(crate) troubles: Troubles,
+    pub(crate) standings: Standings,
 }
 
 /// Works on one partition until no more records are wanted, or it is taken away:
@@ -47,52 +46,66 @@ pub(crate) struct Shared {
 /// ```
 pub(crate) async fn work(partition: Partition, shared: &Shared) {
     let number = partition.number();
-    let _working = Working::on(number);
-    let _troubles = shared.troubles.of(number);
-    let mut position = partition.position().await;
-    let mut seen = load_seen(shared, number, &position).await;
+    let standing = shared.standings.of(number);
+    let mut position = begin(&partition, shared, &standing).await;
+    let mut seen = load_seen(shared, &standing, &position).await;
     let mut kept = Instant::now();
     let mut gatherer = Gatherer::new(partition, bytes(shared.config.max_batch_bytes), shared.config.max_batch_delay);
     let mut appended_ms = None;
     loop {
-        let batch = match gatherer.next(&mut position).await {
+        let batch = match gatherer.next(&position).await {
             Gathered::Batch(batch) => batch,
-            Gathered::Nothing => {
-                counts::lag(number, Duration::ZERO);
-                continue;
-            }
+            Gathered::Nothing => continue,
+            Gathered::Disorder => gatherer.partition().rejoin().await,
             Gathered::End => break,
         };
-        let Ok(_room) = shared.room.acquire().await else { break };
+        standing.works_since(batch.records.first().and_then(|record| record.timestamp_ms));
+        let Ok(room) = shared.room.acquire().await else { break };
+        if !gatherer.partition().is_undisturbed().await {
+            gatherer.partition().rejoin().await;
+        }
         let (reports, rejected) = read(&batch.records);
         let judged = judge(&reports, &mut seen, shared);
 
         let intent = batch.begun.unwrap_or(Intent { last: batch.last, since_ms: earliest(&reports) });
         let (first, last) = (batch.first.cast_unsigned(), batch.last.cast_unsigned());
         let id = BatchId { log: &position.log.clone(), partition: column(number), first, last, since_ms: intent.since_ms };
-        let place = Place { log: id.log, partition: id.partition };
-        let rows: Vec<OutcomeRow<'_>> = judged.iter().map(|event| event.row(place)).collect();
-        let stored = if rows.is_empty() && batch.begun.is_none() {
-            Stored::Empty
-        } else {
-            if batch.begun.is_none() {
+        let rows: Vec<OutcomeRow<'_>> = judged.iter().map(|event| event.row(&id)).collect();
+        let stored = match batch.begun {
+            Some(_) => settle(shared, &standing, &id, &rows).await,
+            None if rows.is_empty() => Stored::Empty,
+            None => {
                 position = Position { next: batch.first, intent: Some(intent), ..position };
                 gatherer.partition().commit(&position).await;
+                deliver(shared, &standing, &id, &rows).await
             }
-            store(shared, &id, &rows, batch.begun.is_some()).await
         };
-        keep_dead_letters(shared, number, &rejected).await;
+        drop(room);
+        keep_dead_letters(shared, &standing, &rejected).await;
         position = Position { next: batch.last + 1, intent: None, ..position };
         gatherer.partition().commit(&position).await;
 
         counts::done(&reports, &judged, stored);
+        standing.is_done();
         appended_ms = batch.records.last().and_then(|record| record.timestamp_ms).or(appended_ms);
-        counts::lag(number, appended_ms.map_or(Duration::ZERO, since));
         if kept.elapsed() >= shared.config.high_water_interval && keep_seen(shared, number, &mut seen, appended_ms).await {
             kept = Instant::now();
         }
     }
     keep_seen(shared, number, &mut seen, appended_ms).await;
+}
+
+/// Where reading begins. Where a new life of the partition begins, rows of the last batch of an earlier one may be stored and not counted.
+async fn begin(partition: &Partition, shared: &Shared, standing: &Standing<'_>) -> Position {
+    let start = partition.start().await;
+    if start.is_new_life {
+        let number = column(partition.number());
+        let rows = insist(standing, || shared.database.count_uncounted(number)).await;
+        if rows > 0 {
+            tracing::warn!(partition = number, rows, "rows of an earlier life of the partition were stored and not counted; now they are");
+        }
+    }
+    start.position
 }
 
 /// Reads records; of those that cannot be read, why.
@@ -118,26 +131,31 @@ fn judge<'a>(reports: &'a [Report], seen: &mut Seen, shared: &'a Shared) -> Vec<
     judged
 }
 
-/// Stores and counts the rows of a batch, however long that takes.
-async fn store(shared: &Shared, id: &BatchId<'_>, rows: &[OutcomeRow<'_>], was_begun: bool) -> Stored {
-    let (begin, partition) = (Instant::now(), i32::from(id.partition));
-    let mut stored = None;
-    if !was_begun {
-        match shared.database.deliver(id, rows).await {
-            Ok(()) => stored = Some(Stored::AtOnce),
-            Err(error) => shared.troubles.note(partition, with_causes(&error)),
+/// Stores and counts the rows of a new batch, however long that takes.
+async fn deliver(shared: &Shared, standing: &Standing<'_>, id: &BatchId<'_>, rows: &[OutcomeRow<'_>]) -> Stored {
+    let begin = Instant::now();
+    match shared.database.deliver(id, rows).await {
+        Ok(()) => {
+            counts::took(begin.elapsed());
+            Stored::AtOnce
+        }
+        Err(error) => {
+            standing.is_in_trouble(with_causes(&error));
+            settle(shared, standing, id, rows).await
         }
     }
-    let stored = match stored {
-        Some(stored) => stored,
-        None => Stored::Settled(insist(shared, partition, || shared.database.settle(id, rows)).await),
-    };
+}
+
+/// Stores and counts what of a batch is not yet, however long that takes.
+async fn settle(shared: &Shared, standing: &Standing<'_>, id: &BatchId<'_>, rows: &[OutcomeRow<'_>]) -> Stored {
+    let begin = Instant::now();
+    let settled = insist(standing, || shared.database.settle(id, rows)).await;
     counts::took(begin.elapsed());
-    stored
+    Stored::Settled(settled)
 }
 
 /// Tries again and again, with growing pauses, and says meanwhile what is in the way.
-async fn insist<T, E, F>(shared: &Shared, partition: i32, mut attempt: impl FnMut() -> F) -> T
+async fn insist<T, E, F>(standing: &Standing<'_>, mut attempt: impl FnMut() -> F) -> T
 where
     E: std::error::Error,
     F: Future<Output = Result<T, E>>,
@@ -146,37 +164,39 @@ where
     loop {
         match attempt().await {
             Ok(done) => {
-                shared.troubles.forget(partition);
+                standing.is_well();
                 return done;
             }
-            Err(error) => shared.troubles.note(partition, with_causes(&error)),
+            Err(error) => standing.is_in_trouble(with_causes(&error)),
         }
         sleep(pause.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
-async fn keep_dead_letters(shared: &Shared, partition: i32, rejected: &[(&Record, Rejection)]) {
+async fn keep_dead_letters(shared: &Shared, standing: &Standing<'_>, rejected: &[(&Record, Rejection)]) {
     for (record, rejection) in rejected {
         tracing::warn!(
-            partition,
+            partition = record.partition,
             offset = record.offset,
             stage = rejection.stage,
-            reason = faultline_stream::card_numbers::overwritten(&rejection.reason),
+            reason = card_numbers::overwritten(&rejection.reason),
             "a record cannot be processed and is kept as a dead letter"
         );
-        insist(shared, partition, || shared.dead_letters.keep(record, rejection)).await;
+        insist(standing, || shared.dead_letters.keep(record, rejection)).await;
         counts::dead_letter(rejection.stage);
     }
 }
 
 /// What was seen in all that comes before a position.
-async fn load_seen(shared: &Shared, partition: i32, position: &Position) -> Seen {
-    let before = position.next.cast_unsigned();
-    let marks = insist(shared, partition, || shared.database.high_water(column(partition), &position.log, before)).await;
-    tracing::info!(partition, offset = position.next, spools = marks.len(), repeats = position.intent.is_some(), "reading begins");
-    counts::spools(partition, marks.len());
-    Seen::load(marks)
+async fn load_seen(shared: &Shared, standing: &Standing<'_>, position: &Position) -> Seen {
+    let (partition, before) = (standing.partition(), position.next.cast_unsigned());
+    // A search among rows, so not for all partitions at once.
+    let _room = shared.room.acquire().await;
+    let spools = insist(standing, || shared.database.high_water(column(partition), &position.log, before)).await;
+    tracing::info!(partition, offset = position.next, spools = spools.len(), repeats = position.intent.is_some(), "reading begins");
+    counts::spools(partition, spools.len());
+    Seen::load(spools)
 }
 
 /// Keeps what was seen. If that fails, it is tried the next time: until then, the rows tell.
@@ -201,12 +221,6 @@ fn earliest(reports: &[Report]) -> i64 {
     reports.iter().map(|report| report.receipt_ms).min().unwrap_or_default()
 }
 
-/// How long ago a moment was, in milliseconds since 1970-01-01 UTC.
-fn since(unix_ms: i64) -> Duration {
-    let then = UNIX_EPOCH + Duration::from_millis(unix_ms.max(0).unsigned_abs());
-    SystemTime::now().duration_since(then).unwrap_or_default()
-}
-
 /// Seconds since 1970-01-01 UTC, as the store has them.
 fn seconds(unix_ms: i64) -> u32 {
     u32::try_from(unix_ms.div_euclid(1000).max(0)).unwrap_or(u32::MAX)
@@ -219,41 +233,4 @@ fn column(partition: i32) -> u16 {
 
 fn bytes(size: ByteSize) -> usize {
     usize::try_from(size.as_u64()).unwrap_or(usize::MAX)
-}
-
-/// What is in the way of each partition.
-#[derive(Debug, Default)]
-pub(crate) struct Troubles(Mutex<BTreeMap<i32, String>>);
-
-impl Troubles {
-    fn note(&self, partition: i32, reason: String) {
-        tracing::debug!(partition, reason, "it is tried again");
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(partition, reason);
-    }
-
-    /// Until this is dropped, the partition may have troubles; then they are another's.
-    fn of(&self, partition: i32) -> TroublesOf<'_> {
-        TroublesOf { troubles: self, partition }
-    }
-
-    fn forget(&self, partition: i32) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&partition);
-    }
-
-    /// One of them.
-    pub(crate) fn first(&self) -> Option<String> {
-        let troubles = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        troubles.iter().next().map(|(partition, reason)| format!("partition {partition}: {reason}"))
-    }
-}
-
-struct TroublesOf<'a> {
-    troubles: &'a Troubles,
-    partition: i32,
-}
-
-impl Drop for TroublesOf<'_> {
-    fn drop(&mut self) {
-        self.troubles.forget(self.partition);
-    }
 }

@@ -4,11 +4,13 @@ use faultline_proto::ingest::v1::{Event, OutcomeBatch};
 use faultline_proto::outcome::v1::Outcome;
 use faultline_proto::terminal::v1::TerminalProfile;
 use faultline_store::RECEIPT_SLACK_S;
-use faultline_stream::{BatchClock, OutcomeRecord, Record, Rejection, unix_ms};
+use faultline_stream::{BatchClock, OutcomeRecord, Record, Rejection, card_numbers, unix_ms};
 use prost::Message;
 
 /// Greatest sequence: that of the contract.
 const MAX_SEQUENCE: u64 = i64::MAX.cast_unsigned();
+/// Most leading digits of a card number: as the contract says.
+const LONGEST_BIN: usize = 8;
 
 /// What one record says.
 #[derive(Debug)]
@@ -31,16 +33,23 @@ impl Report {
         let reject = |stage, reason: String| Rejection { stage, reason };
         let read = OutcomeRecord::try_from(record).map_err(|error| reject("record", error.to_string()))?;
         let profile = TerminalProfile::decode(read.profile).map_err(|error| reject("record", format!("header `profile`: {error}")))?;
-        let batch = OutcomeBatch::decode(read.batch).map_err(|error| reject("batch", error.to_string()))?;
+        let mut batch = OutcomeBatch::decode(read.batch).map_err(|error| reject("batch", error.to_string()))?;
         if batch.spool_id == 0 {
             return Err(reject("batch", "`spool_id` is 0".into()));
         }
-        for (index, event) in batch.events.iter().enumerate() {
+        for (index, event) in batch.events.iter_mut().enumerate() {
             if !(1..=MAX_SEQUENCE).contains(&event.sequence) {
                 return Err(reject("event", format!("`events[{index}].sequence` is {}, not 1 to {MAX_SEQUENCE}", event.sequence)));
             }
-            if event.outcome.is_none() {
+            let Some(outcome) = &mut event.outcome else {
                 return Err(reject("event", format!("`events[{index}].outcome` is missing")));
+            };
+            // The gateway has seen to both. Whoever else writes into the topic brings no card numbers into rows either.
+            if outcome.bin.len() > LONGEST_BIN || !outcome.bin.bytes().all(|byte| byte.is_ascii_digit()) {
+                return Err(reject("event", format!("`events[{index}].outcome.bin` (not shown) is not up to {LONGEST_BIN} digits")));
+            }
+            if card_numbers::contains(&outcome.diagnostic) {
+                outcome.diagnostic = card_numbers::overwritten(&outcome.diagnostic);
             }
         }
         let appended_ms = record.timestamp_ms.unwrap_or(read.receipt_ms);
@@ -121,12 +130,26 @@ mod tests {
             (Event { sequence: 0, ..batch().events[0].clone() }, "`events[1].sequence` is 0"),
             (Event { sequence: u64::MAX, ..batch().events[0].clone() }, "`events[1].sequence` is 18446744073709551615"),
             (Event { sequence: 2, outcome: None, ..Event::default() }, "`events[1].outcome` is missing"),
+            (event(Outcome { bin: "6212345678901232".into(), ..Outcome::default() }), "`events[1].outcome.bin` (not shown) is not up to 8"),
+            (event(Outcome { bin: "62x".into(), ..Outcome::default() }), "`events[1].outcome.bin` (not shown)"),
         ] {
             let mut batch = batch();
             batch.events.push(event);
             let rejection = rejected(record(&batch));
             assert!(rejection.stage == "event" && rejection.reason.contains(said), "{rejection:?}");
         }
+    }
+
+    fn event(outcome: Outcome) -> Event {
+        Event { sequence: 2, outcome: Some(outcome), ..Event::default() }
+    }
+
+    #[test]
+    fn whoever_writes_into_the_topic_brings_no_card_number_into_rows() {
+        let saying = Outcome { diagnostic: "card 6212345678901232 refused".into(), ..Outcome::default() };
+        let report = Report::read(&record(&OutcomeBatch { events: vec![event(saying)], ..batch() })).unwrap();
+        let (_, _, outcome) = report.events().next().unwrap();
+        assert_eq!(outcome.diagnostic, "card **************** refused");
     }
 
     #[test]

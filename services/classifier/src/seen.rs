@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use faultline_store::SpoolMark;
+use faultline_store::{SeenSpool, SpoolMark};
 
 /// How long a spool is remembered from which nothing comes: longer than terminals report old events (30 days).
 const REMEMBERED_S: u32 = 32 * 24 * 60 * 60;
@@ -27,10 +27,10 @@ pub(crate) struct Spool {
 }
 
 impl Seen {
-    pub(crate) fn load(marks: Vec<SpoolMark>) -> Seen {
+    pub(crate) fn load(spools: Vec<SeenSpool>) -> Seen {
         let mut seen = Seen::default();
-        for mark in marks {
-            let spool = Spool { sequence: mark.sequence, seen_s: mark.seen_at, has_changed: false };
+        for SeenSpool { mark, is_kept } in spools {
+            let spool = Spool { sequence: mark.sequence, seen_s: mark.seen_at, has_changed: !is_kept };
             seen.spools.entry(mark.tenant).or_default().entry(mark.terminal).or_default().insert(mark.spool, spool);
         }
         seen
@@ -124,7 +124,10 @@ mod tests {
         assert!(!seen.spool(("acme", "T-1", 7), 300).is_new(5));
         assert_eq!(seen.changes(3).iter().map(|mark| (mark.sequence, mark.seen_at)).collect::<Vec<_>>(), [(5, 300)]);
 
-        let mut again = Seen::load(changes);
+        // What was found in rows is kept the next time, whoever saw it first.
+        let load = |is_kept| Seen::load(changes.iter().map(|mark| SeenSpool { mark: mark.clone(), is_kept }).collect());
+        assert_eq!((load(true).changes(3), load(false).changes(3)), (vec![], changes.clone()));
+        let mut again = load(true);
         assert!(!again.spool(("acme", "T-1", 7), 0).is_new(5) && again.spool(("acme", "T-1", 7), 0).is_new(6));
     }
 
