@@ -4,6 +4,8 @@ use std::sync::LazyLock;
 
 use faultline_store::{BatchId, ClickHouseConfig, Database, OutcomeRow, Settled, SpoolMark, families};
 
+use tokio::time::Instant;
+
 use crate::sandbox::sandbox;
 use crate::services::query;
 use crate::terminal::in_seconds;
@@ -73,12 +75,12 @@ async fn lose(config: &ClickHouseConfig, table: &str, which: &str) {
 #[tokio::test]
 async fn a_batch_is_stored_and_counted_once_however_often_it_comes() {
     let (config, database) = database("once").await;
-    database.deliver(&id(), &rows()).await.unwrap();
+    database.deliver(&id(), &rows(), Instant::now()).await.unwrap();
     once(&config).await;
     let by_issuer = "SELECT key, sum(count) FROM rollup WHERE family = 'issuer' GROUP BY key ORDER BY key";
     assert_eq!(query(&config, by_issuer).await, "ccb\t5\nicbc\t5");
     // Who was thought to be dead, and who came after.
-    database.deliver(&id(), &rows()).await.unwrap();
+    database.deliver(&id(), &rows(), Instant::now()).await.unwrap();
     assert_eq!(database.settle(&id(), &rows()).await.unwrap(), Settled::default());
     once(&config).await;
 }
@@ -94,7 +96,7 @@ async fn a_large_batch_is_one_part_of_each_week() {
         kafka_offset: number,
         ..weeks[usize::try_from(number % 2).unwrap()].clone()
     });
-    database.deliver(&BatchId { last: 60_000, ..id() }, &many.collect::<Vec<_>>()).await.unwrap();
+    database.deliver(&BatchId { last: 60_000, ..id() }, &many.collect::<Vec<_>>(), Instant::now()).await.unwrap();
     let parts = "SELECT partition, uniqExact(name), sum(rows) FROM (SELECT _partition_id AS partition, _part AS name, 1 AS rows FROM outcomes) \
                  GROUP BY partition ORDER BY partition";
     let parts = query(&config, parts).await;
@@ -111,10 +113,28 @@ async fn several_that_store_the_same_batch_at_once_store_it_once() {
         query(&config, "TRUNCATE TABLE outcomes").await;
         query(&config, "TRUNCATE TABLE rollup").await;
         let id = id();
-        let (first, second, third) = tokio::join!(database.deliver(&id, &rows), database.settle(&id, &rows), database.settle(&id, &rows));
+        let (first, second, third) =
+            tokio::join!(database.deliver(&id, &rows, Instant::now()), database.settle(&id, &rows), database.settle(&id, &rows));
         assert!(first.is_ok() && second.is_ok() && third.is_ok());
         once(&config).await;
     }
+}
+
+/// Stopped for longer than others wait for it, after it was certain that nobody else stores the batch.
+#[tokio::test]
+async fn who_slept_asks_before_storing() {
+    let (config, database) = database("slept").await;
+    database.settle(&id(), &rows()).await.unwrap();
+    // Its tokens are long forgotten.
+    query(&config, "ALTER TABLE outcomes MODIFY SETTING non_replicated_deduplication_window = 1").await;
+    query(&config, "ALTER TABLE rollup MODIFY SETTING non_replicated_deduplication_window = 1").await;
+    for other in ["other-1", "other-2"] {
+        database.deliver(&BatchId { log: other, ..id() }, &[], Instant::now()).await.unwrap();
+        query(&config, &format!("ALTER TABLE rollup DELETE WHERE key LIKE '{other}%' SETTINGS mutations_sync = 2")).await;
+    }
+    let long_ago = Instant::now() - std::time::Duration::from_secs(60);
+    database.deliver(&id(), &rows(), long_ago).await.unwrap();
+    once(&config).await;
 }
 
 #[tokio::test]
@@ -132,13 +152,13 @@ async fn what_a_killed_server_lost_behind_its_tokens_is_found_missing_and_writte
         ("sums", "rollup", "1", Settled { rows: 0, sums: true }),
     ] {
         let (config, database) = database(name).await;
-        database.deliver(&id(), &rows()).await.unwrap();
+        database.deliver(&id(), &rows(), Instant::now()).await.unwrap();
         lose(&config, table, which).await;
         assert_eq!(database.settle(&id(), &rows()).await.unwrap(), settled, "{name}");
         once(&config).await;
     }
     let (config, database) = database("everything").await;
-    database.deliver(&id(), &rows()).await.unwrap();
+    database.deliver(&id(), &rows(), Instant::now()).await.unwrap();
     // Twice: the second attempt of the first time has left a token too.
     for _ in 0..2 {
         lose(&config, "outcomes", "1").await;
@@ -152,7 +172,7 @@ async fn what_a_killed_server_lost_behind_its_tokens_is_found_missing_and_writte
 #[tokio::test]
 async fn a_repeat_that_judges_otherwise_counts_the_verdicts_that_are_stored() {
     let (config, database) = database("otherwise").await;
-    database.deliver(&id(), &rows()).await.unwrap();
+    database.deliver(&id(), &rows(), Instant::now()).await.unwrap();
     lose(&config, "outcomes", "kafka_offset >= 15").await;
     lose(&config, "rollup", "1").await;
     let otherwise: Vec<_> = rows().into_iter().map(|row| OutcomeRow { cause: BANK, ..row }).collect();
@@ -169,7 +189,7 @@ async fn a_repeat_that_judges_otherwise_counts_the_verdicts_that_are_stored() {
 async fn rows_of_a_batch_that_nobody_knows_are_counted() {
     let (config, database) = database("unknown").await;
     assert_eq!(database.count_uncounted(3).await.unwrap(), 0);
-    database.deliver(&id(), &rows()).await.unwrap();
+    database.deliver(&id(), &rows(), Instant::now()).await.unwrap();
     assert_eq!(database.count_uncounted(3).await.unwrap(), 0);
     lose(&config, "rollup", "1").await;
     assert_eq!(database.count_uncounted(4).await.unwrap(), 0);
@@ -181,8 +201,8 @@ async fn rows_of_a_batch_that_nobody_knows_are_counted() {
     let next: Vec<_> = rows().into_iter().map(|row| OutcomeRow { kafka_offset: row.kafka_offset + 10, ..row }).collect();
     let other: Vec<_> =
         rows().into_iter().map(|row| OutcomeRow { kafka_offset: row.kafka_offset - 10, kafka_log: "life-2", ..row }).collect();
-    database.deliver(&BatchId { first: 20, last: 29, ..id() }, &next).await.unwrap();
-    database.deliver(&BatchId { log: "life-2", first: 0, last: 9, ..id() }, &other).await.unwrap();
+    database.deliver(&BatchId { first: 20, last: 29, ..id() }, &next, Instant::now()).await.unwrap();
+    database.deliver(&BatchId { log: "life-2", first: 0, last: 9, ..id() }, &other, Instant::now()).await.unwrap();
     lose(&config, "rollup", "family = 'ledger' AND key != 'life-1:3:10-19'").await;
     assert_eq!(database.count_uncounted(3).await.unwrap(), 20);
 }
@@ -210,7 +230,7 @@ async fn seen(database: &Database, log: &str, before: u64) -> Vec<(String, u64)>
 async fn what_was_seen_is_what_was_kept_and_what_was_counted_since() {
     let (_, database) = database("seen").await;
     assert_eq!(seen(&database, "life-1", 0).await, []);
-    database.deliver(&id(), &rows()).await.unwrap();
+    database.deliver(&id(), &rows(), Instant::now()).await.unwrap();
     let known = |terminal: &str, sequence| (terminal.to_owned(), sequence);
     // As of a place in the log: a batch that is repeated must not find itself.
     assert_eq!(seen(&database, "life-1", 10).await, []);
@@ -236,7 +256,7 @@ async fn what_was_seen_is_what_was_kept_and_what_was_counted_since() {
 #[tokio::test]
 async fn rows_from_before_what_was_kept_are_not_read_again() {
     let (config, database) = database("kept").await;
-    database.deliver(&id(), &rows()).await.unwrap();
+    database.deliver(&id(), &rows(), Instant::now()).await.unwrap();
     let day_later = *THEN_S + 8 * 24 * 60 * 60;
     database.keep_high_water(3, vec![mark("T-2", 99)], day_later).await.unwrap();
     assert_eq!(seen(&database, "life-1", 20).await, [("T-2".to_owned(), 99)]);

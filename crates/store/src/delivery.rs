@@ -1,14 +1,14 @@
 //! How a batch gets into ClickHouse once, whatever dies on the way.
 //!
 //! ```text
-//! a new batch:    rows ─▶ outcomes (token T) ─▶ their sums and a ledger row ─▶ rollup (token T:roll)
+//! a new batch:    rows ─▶ outcomes (token T) ─▶ their sums and a ledger row ─▶ rollup (token T:roll); where that takes long, as below
 //! one that was    which rows are there? ─▶ the missing (T, then T:r1, ...) ─▶ until none is missing
 //! begun before:     └─▶ is there a ledger row? ─▶ else sums of what is stored (T:roll, then T:roll:r1, ...) ─▶ until there is
 //! ```
 //!
 //! A token alone is not to be trusted: a server that is killed between writing a token and publishing the rows answers "done" to the repeat, and
 //! has none of them. So what is unknown is settled by asking. Two who write the same batch at once, because one of them was thought to be dead, use
-//! the same tokens, so the server takes one of the two.
+//! the same tokens, so the server takes one of the two, as long as it remembers the token (`non_replicated_deduplication_window`).
 //!
 //! Rows of one insert are one block, hence one part of `rollup`, which is not partitioned: the ledger row in it is there exactly when
 //! all of it is. In `outcomes` they are one part for each week of receipt, each there whole or not at all.
@@ -20,6 +20,7 @@ use std::time::Duration;
 use clickhouse::query::Query;
 use clickhouse::{Client, Row, RowWrite};
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use crate::database::{Database, StoreError};
 use crate::families::{Facts, LEDGER, Rollup, RollupRow, bucket};
@@ -34,6 +35,8 @@ const QUESTION_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a search among the rows of a month may take.
 const SEARCH_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long it stays certain that nobody else stores a batch: half of the shortest time after which a silent reader is given up.
+const CERTAIN_FOR: Duration = Duration::from_secs(3);
 /// How often what is missing is written before that is an error. Each attempt leaves at most one token without its rows, and only when the server is
 /// killed meanwhile.
 const ATTEMPTS: u32 = 5;
@@ -69,12 +72,19 @@ pub struct Settled {
 }
 
 impl Database {
-    /// Stores a batch that nobody tried to store before, and counts it.
+    /// Stores a batch that nobody tried to store before, and counts it. `since` is a moment at which it was certain that nobody else does so: a
+    /// process that was stopped meanwhile may have been given up, and asks instead.
     ///
     /// # Errors
     /// When the server did not take all of it, as far as is known. Then it is not known what is stored: [`Database::settle`] it.
-    pub async fn deliver(&self, id: &BatchId<'_>, rows: &[OutcomeRow<'_>]) -> Result<(), StoreError> {
+    pub async fn deliver(&self, id: &BatchId<'_>, rows: &[OutcomeRow<'_>], since: Instant) -> Result<(), StoreError> {
+        if since.elapsed() > CERTAIN_FOR {
+            return self.settle(id, rows).await.map(|_| ());
+        }
         self.insert_rows(&id.to_string(), rows.iter()).await?;
+        if since.elapsed() > CERTAIN_FOR {
+            return self.settle(id, rows).await.map(|_| ());
+        }
         let mut rollup = Rollup::default();
         for row in rows {
             rollup.add(&row.into());

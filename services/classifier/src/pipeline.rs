@@ -76,8 +76,9 @@ pub(crate) async fn work(partition: Partition, shared: &Shared) {
             None if rows.is_empty() => Stored::Empty,
             None => {
                 position = Position { next: batch.first, intent: Some(intent), ..position };
+                let since = Instant::now();
                 gatherer.partition().commit(&position).await;
-                deliver(shared, &standing, &id, &rows).await
+                deliver(shared, &standing, (&id, &rows), since).await
             }
         };
         drop(room);
@@ -132,11 +133,10 @@ fn judge<'a>(reports: &'a [Report], seen: &mut Seen, shared: &'a Shared) -> Vec<
 }
 
 /// Stores and counts the rows of a new batch, however long that takes.
-async fn deliver(shared: &Shared, standing: &Standing<'_>, id: &BatchId<'_>, rows: &[OutcomeRow<'_>]) -> Stored {
-    let begin = Instant::now();
-    match shared.database.deliver(id, rows).await {
+async fn deliver(shared: &Shared, standing: &Standing<'_>, (id, rows): (&BatchId<'_>, &[OutcomeRow<'_>]), since: Instant) -> Stored {
+    match shared.database.deliver(id, rows, since).await {
         Ok(()) => {
-            counts::took(begin.elapsed());
+            counts::took(since.elapsed());
             Stored::AtOnce
         }
         Err(error) => {
