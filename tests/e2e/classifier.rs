@@ -8,6 +8,7 @@ use faultline_proto::ingest::v1::Event;
 use faultline_proto::outcome::v1::{Outcome, Stage};
 use faultline_store::{ClickHouseConfig, families};
 use faultline_stream::{Intent, KafkaConfig, Next, OutcomeProducer, OutcomeRecord, Partition, Position, Source, Topic, read_to_end};
+use nix::sys::signal::Signal;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 use tokio::sync::mpsc;
@@ -61,17 +62,22 @@ async fn counted(clickhouse: &ClickHouseConfig, rows: usize) {
     }
 }
 
+/// Runs one of the clients in Python, and takes what it says.
+async fn python(client: &str, arguments: &[&str]) -> String {
+    let client = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients").join(client);
+    let output = Command::new("python3").arg(client).args(arguments).output().await.unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}\n(`make test` installs what it needs; python3 must be the one that has it)");
+    String::from_utf8(output.stdout).unwrap()
+}
+
 /// A terminal in Python, with stubs made from the contract.
 #[tokio::test]
 async fn a_client_in_another_language_is_answered_twice_and_counted_once() {
     let (gateway, classifier, clickhouse) = road("python").await;
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut client = Command::new("python3");
-    client.arg(root.join("clients/report.py")).arg(root.join("../proto")).args([&gateway.address(), &gateway.token, "T-1"]);
-    let output = client.output().await.unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{stderr}\n(`make test` installs grpcio; python3 must be the one that has it)");
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "3 0 0\n3 0 0\n");
+    let proto = Path::new(env!("CARGO_MANIFEST_DIR")).join("../proto");
+    let answers = python("report.py", &[proto.to_str().unwrap(), &gateway.address(), &gateway.token, "T-1"]).await;
+    assert_eq!(answers, "3 0 0\n3 0 0\n");
 
     eventually("both are done", async || (classifier.counted("faultline_classifier_records_total", &["read"]).await == 2).then_some(()))
         .await;
@@ -243,6 +249,63 @@ async fn a_batch_that_was_begun_is_repeated_by_whoever_comes_next() {
     let ledger = "SELECT splitByChar(':', key)[3] AS records FROM rollup WHERE family = 'ledger' ORDER BY records";
     assert_eq!(query(&clickhouse, ledger).await, "3-3\n4-4");
     classifier.stop().await;
+}
+
+/// Its records begin at offset 0 again, which were done once.
+#[tokio::test]
+async fn a_topic_that_is_made_again_is_read_from_its_beginning() {
+    let (gateway, classifier, clickhouse) = road("made-again").await;
+    let terminal = gateway.terminal();
+    for sequence in 1..=5 {
+        terminal.report(batch(vec![event(sequence)])).await.unwrap();
+    }
+    counted(&clickhouse, 5).await;
+    let topic = gateway.kafka.topic(Topic::Outcomes);
+    python("make_topic_again.py", &[&gateway.kafka.brokers, &topic]).await;
+    // Fewer records than there were, and a repeat among them.
+    for sequence in 5..=8 {
+        eventually("it is acknowledged", async || terminal.report(batch(vec![event(sequence)])).await.ok()).await;
+    }
+    counted(&clickhouse, 8).await;
+    // As many and more, while it is not looked at.
+    classifier.program.signal(Signal::SIGSTOP);
+    python("make_topic_again.py", &[&gateway.kafka.brokers, &topic]).await;
+    for sequence in 9..=16 {
+        eventually("it is acknowledged", async || terminal.report(batch(vec![event(sequence)])).await.ok()).await;
+    }
+    classifier.program.signal(Signal::SIGCONT);
+    counted(&clickhouse, 16).await;
+    let ended = classifier.stop().await;
+    assert!(ended.stderr.contains("the topic was made again"), "{}", ended.stderr);
+}
+
+/// Stopped for longer than the others wait for it, with records that it has read and not stored.
+#[tokio::test]
+async fn who_wakes_up_after_others_took_over_stores_nothing_twice() {
+    let (gateway, first, clickhouse) = road("wakes-up").await;
+    let terminal = gateway.terminal();
+    terminal.report(batch(vec![event(1)])).await.unwrap();
+    counted(&clickhouse, 1).await;
+    let second = Service::start("classifier", first.settings.clone().into_iter().filter(|(key, _)| *key != "MONITORING__LISTEN").collect());
+    second.until_ready().await;
+    let mut sequence = 1;
+    for _ in 0..2 {
+        for sleeper in [&first, &second] {
+            for _ in 0..5 {
+                sequence += 1;
+                terminal.report(batch(vec![event(sequence)])).await.unwrap();
+            }
+            sleeper.program.signal(Signal::SIGSTOP);
+            // Whoever is awake takes over.
+            counted(&clickhouse, usize::try_from(sequence).unwrap()).await;
+            sleeper.program.signal(Signal::SIGCONT);
+        }
+    }
+    first.until_ready().await;
+    terminal.report(batch(vec![event(sequence + 1)])).await.unwrap();
+    counted(&clickhouse, usize::try_from(sequence + 1).unwrap()).await;
+    first.stop().await;
+    second.stop().await;
 }
 
 /// What passes connections on to a server, as long as it lives.
