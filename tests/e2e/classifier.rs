@@ -136,18 +136,22 @@ async fn what_cannot_be_read_is_kept_apart_and_stops_nothing() {
     let producer = OutcomeProducer::new(&gateway.kafka).unwrap();
     producer.send(&poisoned).await.unwrap();
     producer.send(&OutcomeRecord { tenant: CARD.into(), batch: Bytes::from_static(b"\x11"), ..poisoned.clone() }).await.unwrap();
+    python("write_odd_records.py", &[&gateway.kafka.brokers, &gateway.kafka.topic(Topic::Outcomes), "T-1"]).await;
     gateway.terminal().report(batch(vec![event(2)])).await.unwrap();
     counted(&clickhouse, 2).await;
 
-    assert_eq!(classifier.counted("faultline_classifier_dead_letters_total", &["stage=\"batch\""]).await, 2);
-    assert_eq!(classifier.counted("faultline_classifier_records_total", &["dead_letter"]).await, 2);
+    assert_eq!(classifier.counted("faultline_classifier_dead_letters_total", &["stage=\"batch\""]).await, 3);
+    assert_eq!(classifier.counted("faultline_classifier_dead_letters_total", &["stage=\"record\""]).await, 1);
+    assert_eq!(classifier.counted("faultline_classifier_records_total", &["dead_letter"]).await, 4);
     let letters = read_to_end(&gateway.kafka, &gateway.kafka.topic(Topic::DeadLetters)).await.unwrap();
-    assert_eq!(letters.len(), 2);
+    assert_eq!(letters.len(), 4);
     let header = |name| std::str::from_utf8(letters[0].header(name).unwrap()).unwrap();
     assert_eq!(letters[0].value, format!("\u{1}not a batch, of card ****************"));
     assert_eq!((header("tenant"), header("dead-letter-stage"), header("dead-letter-offset")), ("acme", "batch", "1"));
     assert_eq!(header("traceparent"), poisoned.trace_parent.unwrap());
     assert_eq!(letters[1].header("tenant").unwrap().as_ref(), b"****************");
+    assert_eq!((letters[2].value.as_ref(), letters[2].header("dead-letter-stage").unwrap().as_ref()), (&b"value"[..], &b"record"[..]));
+    assert_eq!(letters[3].header("dead-letter-bytes").unwrap().as_ref(), b"12582912");
 
     let ended = classifier.stop().await;
     assert!(ended.stderr.contains("kept as a dead letter") && !ended.stderr.contains(CARD), "{}", ended.stderr);
