@@ -127,9 +127,10 @@ async fn what_is_acknowledged_is_counted_once_whatever_is_killed() {
     audit(&clickhouse).await;
     // What was repeated is among what was dropped, and nothing is left that could be counted still.
     eventually("all is done", async || {
-        let lag = second.ask("/metrics").await?.1;
-        let behind = lag.lines().filter(|line| line.starts_with("faultline_classifier_lag_seconds{"));
-        behind.into_iter().all(|line| line.ends_with(" 0")).then_some(())
+        let metrics = second.ask("/metrics").await?.1;
+        let lags = metrics.lines().filter(|line| line.starts_with("faultline_classifier_lag_seconds{")).collect::<Vec<_>>();
+        let partitions = usize::try_from(local.kafka_partitions).unwrap();
+        (lags.len() == partitions && lags.iter().all(|line| line.ends_with(" 0"))).then_some(())
     })
     .await;
     audit(&clickhouse).await;
