@@ -101,6 +101,8 @@ async fn begin(partition: &Partition, shared: &Shared, standing: &Standing<'_>) 
     let start = partition.start().await;
     if start.is_new_life {
         let number = column(partition.number());
+        // A search among rows, so not for all partitions at once.
+        let _room = shared.room.acquire().await;
         let rows = insist(standing, || shared.database.count_uncounted(number)).await;
         if rows > 0 {
             tracing::warn!(partition = number, rows, "rows of an earlier life of the partition were stored and not counted; now they are");
@@ -191,7 +193,6 @@ async fn keep_dead_letters(shared: &Shared, standing: &Standing<'_>, rejected: &
 /// What was seen in all that comes before a position.
 async fn load_seen(shared: &Shared, standing: &Standing<'_>, position: &Position) -> Seen {
     let (partition, before) = (standing.partition(), position.next.cast_unsigned());
-    // A search among rows, so not for all partitions at once.
     let _room = shared.room.acquire().await;
     let spools = insist(standing, || shared.database.high_water(column(partition), &position.log, before)).await;
     tracing::info!(partition, offset = position.next, spools = spools.len(), repeats = position.intent.is_some(), "reading begins");
