@@ -4,11 +4,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
+use faultline_deploy::LocalConfig;
 use faultline_proto::ingest::v1::Event;
 use faultline_proto::outcome::v1::{Outcome, Stage};
 use faultline_store::{ClickHouseConfig, families};
 use faultline_stream::{Intent, KafkaConfig, Next, OutcomeProducer, OutcomeRecord, Partition, Position, Source, Topic, read_to_end};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 use tokio::sync::mpsc;
@@ -16,8 +18,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::program::{Faultline, eventually};
-use crate::sandbox::{PATIENCE, port, sandbox, scratch};
+use crate::program::{Faultline, eventually, process};
+use crate::sandbox::{PATIENCE, port, ports, sandbox, scratch};
 use crate::services::{Gateway, Service, Settings, query, query_if_up, settings_with};
 use crate::terminal::{batch, event, in_seconds, outcome};
 
@@ -287,29 +289,71 @@ async fn a_topic_that_is_made_again_is_read_from_its_beginning() {
 #[tokio::test]
 async fn who_wakes_up_after_others_took_over_stores_nothing_twice() {
     let (gateway, first, clickhouse) = road("wakes-up").await;
-    let terminal = gateway.terminal();
-    terminal.report(batch(vec![event(1)])).await.unwrap();
-    counted(&clickhouse, 1).await;
-    let second = Service::start("classifier", first.settings.clone().into_iter().filter(|(key, _)| *key != "MONITORING__LISTEN").collect());
-    second.until_ready().await;
-    let mut sequence = 1;
-    for _ in 0..2 {
-        for sleeper in [&first, &second] {
-            for _ in 0..5 {
-                sequence += 1;
-                terminal.report(batch(vec![event(sequence)])).await.unwrap();
-            }
-            sleeper.program.signal(Signal::SIGSTOP);
-            // Whoever is awake takes over.
-            counted(&clickhouse, usize::try_from(sequence).unwrap()).await;
-            sleeper.program.signal(Signal::SIGCONT);
+    let collector = gateway.collector().await;
+    let report = async |sequence| {
+        // Of all partitions.
+        for terminal in 0..30 {
+            let mut batch = batch(vec![event(sequence)]);
+            batch.terminal_id = format!("T-{terminal}");
+            collector.report(batch).await.unwrap();
         }
+    };
+    report(1).await;
+    counted(&clickhouse, 30).await;
+    let second = Service::start("classifier", first.settings.clone().into_iter().filter(|(key, _)| *key != "MONITORING__LISTEN").collect());
+    let half = u64::from(gateway.kafka.partitions / 2);
+    let partitions = async |service: &Service| service.counted("faultline_classifier_partitions", &[]).await;
+    second.until_ready().await;
+    eventually("they share", async || (partitions(&first).await == half && partitions(&second).await == half).then_some(())).await;
+    for (round, sleeper) in [&first, &second].into_iter().enumerate() {
+        let sequence = u64::try_from(round).unwrap() + 2;
+        report(sequence).await;
+        sleeper.program.signal(Signal::SIGSTOP);
+        // Whoever is awake takes over what the other does not do.
+        let all = usize::try_from(sequence).unwrap() * 30;
+        counted(&clickhouse, all).await;
+        let other = if round == 0 { &second } else { &first };
+        eventually("it has all", async || (partitions(other).await == 2 * half).then_some(())).await;
+        sleeper.program.signal(Signal::SIGCONT);
+        eventually("they share again", async || (partitions(other).await == half).then_some(())).await;
+        counted(&clickhouse, all).await;
     }
-    first.until_ready().await;
-    terminal.report(batch(vec![event(sequence + 1)])).await.unwrap();
-    counted(&clickhouse, usize::try_from(sequence + 1).unwrap()).await;
+    report(4).await;
+    counted(&clickhouse, 120).await;
     first.stop().await;
     second.stop().await;
+}
+
+/// A broker that neither answers nor goes away.
+#[tokio::test]
+async fn it_stops_within_its_time_also_when_kafka_is_silent() {
+    let directory = scratch("silent");
+    let local = LocalConfig { data_dir: directory.path().into(), ..ports() };
+    let up = Faultline::up(&local, &[]).until_up().await;
+    let kafka = KafkaConfig {
+        brokers: format!("127.0.0.1:{}", local.kafka_port),
+        topic_prefix: "silent".into(),
+        partitions: local.kafka_partitions,
+        ..sandbox().await.kafka.clone()
+    };
+    let (_, clickhouse) = place("silent").await;
+    let mut settings = settings(&kafka, &clickhouse);
+    settings.push(("CLASSIFIER__DRAIN_WITHIN", "1s".into()));
+    let classifier = Service::start("classifier", settings);
+    let gateway = Gateway::start_on(kafka, &[]).await;
+    tokio::join!(gateway.service.until_ready(), classifier.until_ready());
+    let broker = Pid::from_raw(process(directory.path(), "kafka.Kafka").unwrap());
+    for sequence in 1..=20 {
+        gateway.terminal().report(batch(vec![event(sequence)])).await.unwrap();
+    }
+    kill(broker, Signal::SIGSTOP).unwrap();
+    // So that it is in the middle of asking Kafka something.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    timeout(Duration::from_secs(20), classifier.stop()).await.expect("it does not stop");
+    kill(broker, Signal::SIGCONT).unwrap();
+    gateway.stop().await;
+    up.signal(Signal::SIGTERM);
+    up.end().await;
 }
 
 /// What passes connections on to a server, as long as it lives.

@@ -1,7 +1,8 @@
 -- One row per transaction attempt and revision: what the terminal reported, and the verdict on it. A correction adds two rows of the same
 -- identity (tenant, terminal, spool, sequence): the old verdict with sign -1, the new one with sign 1 and the next revision.
 -- `kafka_log`, `kafka_partition`, `kafka_offset` and `record_index` say which record an event came in, so that what is stored can be asked for. The
--- log is a name drawn for one life of a partition: offsets begin anew when a topic is made again.
+-- log is a name drawn for one life of a partition: offsets begin anew when a topic is made again. `batch_first_offset` and `batch_last_offset` are of the
+-- records that were stored together, and counted together in `rollup`.
 -- Numbers without a meaning of their own here (type, entry_mode, stage, ...) are those of the enumerations in proto/faultline/outcome/v1.
 -- 0, an empty text and an empty array mean that the terminal did not say, or measured less than one unit.
 CREATE TABLE IF NOT EXISTS outcomes (
@@ -92,7 +93,12 @@ CREATE TABLE IF NOT EXISTS outcomes (
     kafka_log LowCardinality(String) CODEC(ZSTD(1)),
     kafka_partition UInt16 CODEC(ZSTD(1)),
     kafka_offset UInt64 CODEC(Delta, ZSTD(1)),
-    record_index UInt16 CODEC(ZSTD(1))
+    record_index UInt16 CODEC(ZSTD(1)),
+    batch_first_offset UInt64 CODEC(ZSTD(1)),
+    batch_last_offset UInt64 CODEC(ZSTD(1)),
+
+    -- What is asked for by its place in Kafka was received lately, and that is how it is found.
+    INDEX received_at received_at TYPE minmax GRANULARITY 1
 )
 ENGINE = MergeTree
 -- By the gateway's clock, so that a terminal whose clock is wrong makes no partitions.

@@ -1,5 +1,6 @@
 -- Counts and amounts by family of slices (issuer, carrier, model and firmware, ...), in buckets of ten seconds of event time. Every row is a
 -- sum over rows of `outcomes` with their signs, so a correction of those is a row here that cancels the old and adds the new.
+-- `amount_minor` sums what was attempted, whatever became of it and in whichever direction it would have gone.
 -- Family `ledger` says which records an insert covered: its key is `log:partition:first-last`, its count is the number of rows of `outcomes`.
 -- Not partitioned, so that one insert makes one part, and the ledger row is there exactly when all rows of its insert are.
 CREATE TABLE IF NOT EXISTS rollup (

@@ -175,8 +175,8 @@ impl Database {
         self.answer("answer", PROBE_TIMEOUT, self.client.clone().with_database("default").query("SELECT 1").execute()).await
     }
 
-    /// Creates the database if it is missing, takes every step of the schema that was not taken yet, and says how long rows are kept. Safe to run from several services at
-    /// the same time.
+    /// Creates the database if it is missing, takes every step of the schema that was not taken yet, and says how long rows are kept. Safe to run
+    /// from several services at the same time.
     ///
     /// # Errors
     /// When the server refuses a statement, or the schema was made by a newer or an unreleased program.

@@ -24,6 +24,7 @@ use tokio::time::Instant;
 
 use crate::database::{Database, StoreError};
 use crate::families::{Facts, LEDGER, Rollup, RollupRow, bucket};
+use crate::high_water::RECEIPT_SLACK_S;
 use crate::outcomes::OutcomeRow;
 
 /// How long the server may take to take a piece of an insert.
@@ -125,41 +126,49 @@ impl Database {
         Ok(settled)
     }
 
-    /// Counts rows of a partition that are stored and not counted, where nobody knows any more which batch they are of. It is the last of a life of the
-    /// partition, since no other can be half done; nobody may be storing anything of the partition. Returns how many rows there were.
+    /// Counts batches of a partition that are stored and not counted, where nobody knows any more what was begun: the last ones before it was
+    /// forgotten. Returns how many there were.
     ///
     /// # Errors
     /// When the server did not answer, or refused something.
-    pub async fn count_uncounted(&self, partition: u16) -> Result<u64, StoreError> {
+    pub async fn count_uncounted(&self, partition: u16) -> Result<usize, StoreError> {
         #[derive(Row, Deserialize)]
         struct Uncounted {
             log: String,
             first: u64,
             last: u64,
             since_ms: i64,
-            rows: u64,
         }
-        // Rows that are older than the shortest time that counts are kept may have outlived their ledger row.
-        let sql = "WITH counted AS ( \
-                     SELECT splitByChar(':', toString(key)) AS parts, parts[1] AS log, toUInt64(splitByChar('-', parts[3])[2]) AS last \
-                     FROM rollup WHERE tenant = '' AND family = ? AND parts[2] = toString(?)), \
-                   ends AS (SELECT log, max(last) + 1 AS next FROM counted GROUP BY log) \
-                   SELECT toString(kafka_log) AS log, min(kafka_offset) AS first, max(kafka_offset) AS last, \
-                          toUnixTimestamp64Milli(min(received_at)) AS since_ms, count() AS rows \
-                   FROM outcomes LEFT JOIN ends ON kafka_log = ends.log \
-                   WHERE kafka_partition = ? AND received_at >= now() - INTERVAL 30 DAY AND kafka_offset >= ends.next GROUP BY kafka_log";
-        let query = self.asking().query(sql).bind(LEDGER).bind(partition).bind(partition);
+        // Counts are kept longer than 30 days. The last that is counted was received when its bucket says; what comes after it in Kafka, at most so
+        // much earlier as receipts may be off.
+        let ledger = "SELECT toString(key) AS key, bucket FROM rollup WHERE tenant = '' AND family = ? \
+                      AND bucket >= now() - INTERVAL 31 DAY AND splitByChar(':', toString(key))[2] = toString(?)";
+        let sql = format!(
+            "WITH ledger AS ({ledger}), (SELECT toInt64(toUnixTimestamp(max(bucket))) FROM ledger) AS reach \
+             SELECT toString(kafka_log) AS log, batch_first_offset AS first, batch_last_offset AS last, \
+                    toUnixTimestamp64Milli(min(received_at)) AS since_ms \
+             FROM outcomes WHERE kafka_partition = ? AND kafka_log != '' \
+                    AND received_at >= fromUnixTimestamp64Milli(1000 * greatest(toUnixTimestamp(now()) - 30 * 86400, reach - ?)) \
+             GROUP BY kafka_log, first, last \
+             HAVING concat(log, ':', toString(?), ':', toString(first), '-', toString(last)) NOT IN (SELECT key FROM ledger)"
+        );
+        let query = self.asking().query(&sql).bind(LEDGER).bind(partition).bind(partition).bind(2 * RECEIPT_SLACK_S).bind(partition);
         let found = self.answer("say which rows are not counted", SEARCH_TIMEOUT, query.fetch_all::<Uncounted>()).await?;
-        let mut rows = 0;
-        for Uncounted { log, first, last, since_ms, rows: uncounted } in &found {
+        for Uncounted { log, first, last, since_ms } in &found {
             self.settle(&BatchId { log, partition, first: *first, last: *last, since_ms: *since_ms }, &[]).await?;
-            rows += uncounted;
         }
-        Ok(rows)
+        Ok(found.len())
     }
 
     fn vanishing(&self, id: &BatchId<'_>, rows: usize) -> StoreError {
         StoreError::Vanishing { url: self.url(), batch: id.to_string(), rows }
+    }
+
+    /// A question about the rows of a batch. The time of receipt spares the server the rest.
+    fn of_batch(&self, id: &BatchId<'_>) -> Query {
+        let sql = "SELECT ?fields FROM outcomes WHERE received_at >= fromUnixTimestamp64Milli(?) \
+                   AND kafka_log = ? AND kafka_partition = ? AND kafka_offset BETWEEN ? AND ?";
+        self.asking().query(sql).bind(id.since_ms).bind(id.log).bind(id.partition).bind(id.first).bind(id.last)
     }
 
     /// Which of the batch's rows are stored, by offset and place in the record.
@@ -169,9 +178,8 @@ impl Database {
             kafka_offset: u64,
             record_index: u16,
         }
-        let sql = format!("SELECT ?fields FROM outcomes WHERE {OF_BATCH}");
-        let query = bind(self.asking().query(&sql), id);
-        let rows = self.answer("say which rows of a batch are stored", QUESTION_TIMEOUT, query.fetch_all::<Stored>()).await?;
+        let rows = self.of_batch(id).fetch_all::<Stored>();
+        let rows = self.answer("say which rows of a batch are stored", QUESTION_TIMEOUT, rows).await?;
         Ok(rows.into_iter().map(|row| (row.kafka_offset, row.record_index)).collect())
     }
 
@@ -185,16 +193,8 @@ impl Database {
 
     /// Counts the rows of the batch as they are stored: a repeat may have judged them otherwise. Returns whether there were any.
     async fn count_stored(&self, id: &BatchId<'_>, attempt: u32) -> Result<bool, StoreError> {
-        let sql = format!("SELECT ?fields FROM outcomes WHERE {OF_BATCH}");
-        let reading = async {
-            let mut cursor = bind(self.asking().query(&sql), id).fetch::<OwnedFacts>()?;
-            let mut facts = Vec::new();
-            while let Some(row) = cursor.next().await? {
-                facts.push(row);
-            }
-            Ok(facts)
-        };
-        let stored = self.answer("give back the rows of a batch", QUESTION_TIMEOUT, reading).await?;
+        let stored = self.of_batch(id).fetch_all::<OwnedFacts>();
+        let stored = self.answer("give back the rows of a batch", QUESTION_TIMEOUT, stored).await?;
         let mut rollup = Rollup::default();
         for row in &stored {
             rollup.add(&row.facts());
@@ -254,14 +254,6 @@ where
 /// The first attempt has the batch's own token, so that it meets one of a writer that was thought to be dead.
 fn token(token: &str, attempt: u32) -> String {
     if attempt == 0 { token.to_owned() } else { format!("{token}:r{attempt}") }
-}
-
-/// The rows of a batch; the time of receipt is there for the weeks that need not be looked at.
-const OF_BATCH: &str = "kafka_log = ? AND kafka_partition = ? AND kafka_offset BETWEEN ? AND ? \
-                        AND received_at >= fromUnixTimestamp64Milli(?)";
-
-fn bind(query: Query, id: &BatchId<'_>) -> Query {
-    query.bind(id.log).bind(id.partition).bind(id.first).bind(id.last).bind(id.since_ms)
 }
 
 /// [`Facts`] that outlive their reading.

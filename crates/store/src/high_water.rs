@@ -65,15 +65,17 @@ impl Database {
             seen_at: u32,
             is_kept: bool,
         }
-        let reach = "SELECT max(seen_at) FROM high_water WHERE kafka_partition = ? AND tenant = '' AND terminal = '' AND spool = 0";
+        let reach =
+            "SELECT least(max(seen_at), now()) FROM high_water WHERE kafka_partition = ? AND tenant = '' AND terminal = '' AND spool = 0";
         let reach = self.asking().query(reach).bind(partition).fetch_one::<u32>();
         let reach = self.answer("say what was seen of spools", LOAD_TIMEOUT, reach).await?;
         let kept = "SELECT kafka_partition, toString(tenant) AS tenant, terminal, spool, sequence, seen_at, true AS is_kept FROM high_water \
                     WHERE kafka_partition = ? AND terminal != ''";
-        // Corrections are of no partition, so they are not among these.
+        // Corrections are of no log, so they are not among these.
         let since = "SELECT kafka_partition, toString(tenant) AS tenant, terminal, spool, sequence, toDateTime(received_at) AS seen_at, \
                      false AS is_kept FROM outcomes \
-                     WHERE kafka_partition = ? AND received_at >= fromUnixTimestamp(?) AND NOT (kafka_log = ? AND kafka_offset >= ?)";
+                     WHERE kafka_partition = ? AND received_at >= fromUnixTimestamp(?) AND kafka_log != '' \
+                     AND NOT (kafka_log = ? AND kafka_offset >= ?)";
         let all = format!(
             "SELECT kafka_partition, tenant, terminal, spool, max(sequence) AS sequence, max(seen_at) AS seen_at, min(is_kept) AS is_kept \
              FROM (SELECT * FROM ({kept}) UNION ALL {since}) GROUP BY kafka_partition, tenant, terminal, spool"

@@ -90,4 +90,6 @@ pub struct OutcomeRow<'a> {
     pub kafka_partition: u16,
     pub kafka_offset: u64,
     pub record_index: u16,
+    pub batch_first_offset: u64,
+    pub batch_last_offset: u64,
 }

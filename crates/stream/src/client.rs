@@ -67,6 +67,12 @@ impl KafkaConfig {
             let reason = format!("`{}` cannot begin the name of a topic: 1 to 100 of a-z, A-Z, 0-9, `.`, `_` and `-`", self.topic_prefix);
             return Err(StreamError::Setting { key: "topic_prefix", reason });
         }
+        if self.brokers.trim().is_empty() {
+            return Err(StreamError::Setting { key: "brokers", reason: "names no server".into() });
+        }
+        if self.partitions == 0 {
+            return Err(StreamError::Setting { key: "partitions", reason: "0 is not a number of partitions".into() });
+        }
         for (key, value, limits) in
             [("delivery_timeout", self.delivery_timeout, DELIVERY_TIMEOUTS), ("session_timeout", self.session_timeout, SESSION_TIMEOUTS)]
         {
@@ -274,6 +280,10 @@ mod tests {
             let config = KafkaConfig { delivery_timeout: Duration::from_secs(seconds), ..KafkaConfig::default() };
             assert!(config.check().unwrap_err().to_string().contains("`kafka.delivery_timeout`: "), "{seconds}");
         }
+        let config = KafkaConfig { brokers: " ".into(), ..KafkaConfig::default() };
+        assert!(config.check().unwrap_err().to_string().contains("`kafka.brokers`: names no server"));
+        let config = KafkaConfig { partitions: 0, ..KafkaConfig::default() };
+        assert!(config.check().unwrap_err().to_string().contains("`kafka.partitions`: 0"));
         let config = KafkaConfig { session_timeout: Duration::from_secs(5), ..KafkaConfig::default() };
         assert!(config.check().unwrap_err().to_string().contains("`kafka.session_timeout`: 5 s is not within 6 s to 300 s"));
         KafkaConfig::default().check().unwrap();

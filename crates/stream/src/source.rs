@@ -12,6 +12,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -43,6 +44,8 @@ const PAUSING: &str = "pausing a partition";
 const RESUMING: &str = "resuming a partition";
 const ASKING: &str = "asking how far the group came";
 const COMMITTING: &str = "committing how far it came";
+/// Least time that an answer is waited for.
+const LEAST_SOCKET_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a broker may wait for records before it answers that there are none.
 const FETCH_WAIT: Duration = Duration::from_millis(100);
 /// What librdkafka holds for all partitions before it is routed, in KiB.
@@ -71,6 +74,7 @@ struct Assignments {
     /// Partitions that have no worker yet.
     new: Mutex<Vec<Arc<Held>>>,
     news: Notify,
+    has_joined: AtomicBool,
 }
 
 /// A partition for as long as it is ours. If it goes and comes back, that is another.
@@ -107,9 +111,9 @@ type Committed = (i64, String);
 pub struct Start {
     /// How far the group came.
     pub position: Position,
-    /// Whether nothing is known of what was begun before: at the very first, when the topic was made again or has lost records, and when an
-    /// offset was set by hand.
-    pub is_new_life: bool,
+    /// Whether a new log begins here, and nothing is known of what was begun in an earlier one: at the very first, when the topic was made again or
+    /// has lost records, and when an offset was set by hand.
+    pub is_new_log: bool,
 }
 
 impl Source {
@@ -125,6 +129,8 @@ impl Source {
         // Who joins or leaves takes only what it must from the others.
         client.set("partition.assignment.strategy", "cooperative-sticky");
         client.set("session.timeout.ms", config.session_timeout.as_millis().to_string());
+        // A broker that is silent for so long has given us up, or is gone: nobody waits for its answers any longer.
+        client.set("socket.timeout.ms", config.session_timeout.max(LEAST_SOCKET_TIMEOUT).as_millis().to_string());
         client.set("heartbeat.interval.ms", (config.session_timeout.as_millis() / 3).to_string());
         client.set("queued.max.messages.kbytes", PREFETCHED_KIB.to_string());
         // A partition that was paused is fetched again only when the question that leaves it out is answered.
@@ -136,6 +142,7 @@ impl Source {
             held: RwLock::default(),
             new: Mutex::default(),
             news: Notify::new(),
+            has_joined: AtomicBool::new(false),
         };
         let brokers = config.brokers.clone();
         let consumer = StreamConsumer::from_config_and_context(&client, assignments)
@@ -151,6 +158,12 @@ impl Source {
         recent.max_by_key(|(_, (when, _))| *when).map(|(doing, (_, what))| format!("{doing} failed: {what}"))
     }
 
+    /// Whether the group has given this process its partitions, be they none.
+    #[must_use]
+    pub fn has_joined(&self) -> bool {
+        self.reader.assignments().has_joined.load(Ordering::Relaxed)
+    }
+
     /// Gives each partition to a worker, for as long as it is ours, until `stop`. Then workers get no more records, and have until `drain_within` to
     /// end.
     ///
@@ -163,11 +176,20 @@ impl Source {
         let reader = &self.reader;
         let unusable = |source| StreamError::Request { brokers: reader.brokers.clone(), what: "let its topic be read", source };
         reader.consumer.subscribe(&[reader.topic()]).map_err(unusable)?;
+        // A task of its own: while something is committed, it has to wait before it hears that partitions go.
+        let mut polling = JoinSet::new();
+        polling.spawn(Arc::clone(reader).poll(self.queued_bytes));
         let mut workers = JoinSet::new();
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
+                Some(failed) = polling.join_next() => {
+                    return Err(failed.map_or_else(|error| StreamError::Worker(error.to_string()), unusable));
+                }
+                Some(ended) = workers.join_next() => {
+                    ended.map_err(|error| StreamError::Worker(error.to_string()))?;
+                }
                 () = reader.assignments().news.notified() => {
                     for held in reader.assignments().take_new() {
                         let lost = held.lost.clone();
@@ -175,17 +197,6 @@ impl Source {
                         workers.spawn(async move { lost.run_until_cancelled(worker).await.unwrap_or_default() });
                     }
                 }
-                Some(ended) = workers.join_next() => {
-                    ended.map_err(|error| StreamError::Worker(error.to_string()))?;
-                }
-                message = reader.consumer.recv() => match message {
-                    Ok(message) => reader.route(Record::from(&message), self.queued_bytes),
-                    Err(error) => reader.note(READING, &error),
-                },
-            }
-            if let Some((code, reason)) = reader.consumer.client().fatal_error() {
-                tracing::error!(reason, "reading failed for good");
-                return Err(unusable(KafkaError::Global(code)));
             }
         }
         for held in reader.assignments().all() {
@@ -225,10 +236,27 @@ impl Reader {
         self.assignments().problems.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a record into the queue of its partition. A partition that is not ours any more has none.
+    /// Takes what Kafka sends, partitions and records, for as long as it can. Returns why it cannot any more.
+    async fn poll(self: Arc<Self>, queued_bytes: usize) -> KafkaError {
+        loop {
+            match self.consumer.recv().await {
+                Ok(message) => self.route(Record::from(&message), queued_bytes),
+                Err(error) => self.note(READING, &error),
+            }
+            if let Some((code, reason)) = self.consumer.client().fatal_error() {
+                tracing::error!(reason, "reading failed for good");
+                return KafkaError::Global(code);
+            }
+        }
+    }
+
+    /// Puts a record into the queue of its partition. A partition that is not ours any more has none, and one that is closed takes none.
     fn route(&self, record: Record, queued_bytes: usize) {
         let Some(held) = self.assignments().of(record.partition) else { return };
         let mut queue = held.queue();
+        if queue.is_closed {
+            return;
+        }
         queue.bytes += record.size();
         queue.records.push_back(record);
         if queue.bytes > queued_bytes && !queue.is_paused {
@@ -247,7 +275,13 @@ impl Reader {
             error.rdkafka_error_code(),
             Some(RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::OperationTimedOut)
         );
-        if !is_silence {
+        // What a member is told while the group shares out its partitions anew, and a worker whose partition is gone.
+        let is_rebalance = *error == KafkaError::Canceled
+            || matches!(
+                error.rdkafka_error_code(),
+                Some(RDKafkaErrorCode::RebalanceInProgress | RDKafkaErrorCode::IllegalGeneration | RDKafkaErrorCode::UnknownMemberId)
+            );
+        if !is_silence && !is_rebalance {
             self.problems().insert(doing, (Instant::now(), error.to_string()));
         }
     }
@@ -288,17 +322,17 @@ impl Reader {
 
 /// Where reading begins, given what was committed and which records there are.
 fn start(partition: i32, committed: Option<&Committed>, records: Range<i64>) -> Start {
-    let new_life = |next| Start { position: Position::fresh(next), is_new_life: true };
-    let Some((offset, words)) = committed else { return new_life(records.start) };
+    let new_log = |next| Start { position: Position::fresh(next), is_new_log: true };
+    let Some((offset, words)) = committed else { return new_log(records.start) };
     let (offset, end) = (*offset, records.end);
     if offset > end {
         tracing::warn!(partition, committed = offset, end, "the log ends before what was read of it: it is read from its beginning");
-        return new_life(records.start);
+        return new_log(records.start);
     }
     match Position::read(offset, words) {
         None => {
             tracing::warn!(partition, committed = offset, "the committed offset was set by someone else; reading begins there");
-            new_life(offset)
+            new_log(offset)
         }
         Some(Position { intent: Some(intent), .. }) if intent.last >= end => {
             tracing::warn!(
@@ -307,9 +341,9 @@ fn start(partition: i32, committed: Option<&Committed>, records: Range<i64>) -> 
                 end,
                 "the log ends before the batch that was begun: other records will come in its place"
             );
-            new_life(offset)
+            new_log(offset)
         }
-        Some(position) => Start { position, is_new_life: false },
+        Some(position) => Start { position, is_new_log: false },
     }
 }
 
@@ -488,7 +522,10 @@ impl ConsumerContext for Assignments {
         match rebalance {
             Rebalance::Assign(partitions) => {
                 let numbers = numbers(partitions);
-                tracing::info!(partitions = ?numbers, "partitions were given to this process");
+                self.has_joined.store(true, Ordering::Relaxed);
+                if !numbers.is_empty() {
+                    tracing::info!(partitions = ?numbers, "partitions were given to this process");
+                }
                 for number in numbers {
                     let new = Arc::new(Held::new(number));
                     self.new.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&new));
@@ -500,7 +537,9 @@ impl ConsumerContext for Assignments {
             }
             Rebalance::Revoke(partitions) => {
                 let numbers = numbers(partitions);
-                tracing::info!(partitions = ?numbers, "partitions were taken from this process");
+                if !numbers.is_empty() {
+                    tracing::info!(partitions = ?numbers, "partitions were taken from this process");
+                }
                 for number in numbers {
                     if let Some(lost) = held.remove(&number) {
                         lose(&lost);
@@ -598,7 +637,7 @@ mod tests {
             |next, intended: Option<i64>| Position { intent: intended.map(|last| Intent { last, since_ms: 0 }), ..Position::fresh(next) };
         let committed = |position: &Position| (position.next, position.words());
         for position in [known(5, None), known(10, None), known(5, Some(9)), known(1, Some(2))] {
-            assert_eq!(start(0, Some(&committed(&position)), 3..10), Start { position, is_new_life: false });
+            assert_eq!(start(0, Some(&committed(&position)), 3..10), Start { position, is_new_log: false });
         }
         for (committed, next) in [
             (None, 3),
@@ -607,7 +646,7 @@ mod tests {
             (Some((7, "by hand".to_owned())), 7),
         ] {
             let start = start(0, committed.as_ref(), 3..10);
-            assert_eq!((start.position.next, start.position.intent, start.is_new_life), (next, None, true));
+            assert_eq!((start.position.next, start.position.intent, start.is_new_log), (next, None, true));
         }
     }
 
@@ -616,10 +655,11 @@ mod tests {
         let (_cluster, config) = cluster(1).await;
         let noticed = read(&config, 1 << 20, async |partition: Partition, sender| {
             let start = partition.start().await;
-            assert!(start.is_new_life && partition.is_undisturbed().await);
+            assert!(start.is_new_log && partition.is_undisturbed().await);
             partition.commit(&start.position).await;
             assert!(partition.is_undisturbed().await);
-            *partition.committed() = None;
+            let (reader, held) = (Arc::clone(&partition.reader), Arc::clone(&partition.held));
+            spawn_blocking(move || reader.commit(&held, &Position::fresh(0)).unwrap()).await.unwrap();
             sender.send(!partition.is_undisturbed().await).await.unwrap();
         });
         assert!(noticed.await);

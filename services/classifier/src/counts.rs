@@ -112,8 +112,8 @@ pub(crate) fn done(reports: &[Report], judged: &[Judged<'_>], stored: Stored) {
             DropReason::Expired => "expired",
             DropReason::Refused => "refused",
         });
-        let dropped = range.last_sequence.saturating_sub(range.first_sequence).saturating_add(1);
-        counter!("faultline_classifier_dropped_events_total", "reason" => reason).increment(dropped);
+        let dropped = range.last_sequence.saturating_sub(range.first_sequence);
+        counter!("faultline_classifier_dropped_events_total", "reason" => reason).increment(dropped.min(u64::from(u32::MAX)) + 1);
     }
 }
 

@@ -131,6 +131,8 @@ impl<'a> Judged<'a> {
             kafka_partition: batch.partition,
             kafka_offset: report.offset.cast_unsigned(),
             record_index: self.index,
+            batch_first_offset: batch.first,
+            batch_last_offset: batch.last,
             ..OutcomeRow::default()
         };
         if let Some(original) = &outcome.original {

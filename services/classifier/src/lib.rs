@@ -33,6 +33,8 @@ const GROUP: &str = "classifier";
 const CONSUMER: &str = "Kafka consumer";
 const CLICKHOUSE: &str = "ClickHouse";
 const BATCHES: &str = "storing batches";
+/// Searches among rows at one moment, as are made when partitions come.
+const SEARCHES: usize = 2;
 /// Pause between two looks at each.
 const CHECK_PAUSE: Duration = Duration::from_secs(2);
 
@@ -91,6 +93,7 @@ impl Classifier {
                 rules: RuleSet::built_in()?,
                 issuers: Issuers::load(&config.issuers_file)?,
                 room: Semaphore::new(usize::try_from(config.concurrent_batches).unwrap_or(1)),
+                searches: Semaphore::new(SEARCHES),
                 standings: Standings::default(),
                 config: config.clone(),
             }),
@@ -160,6 +163,9 @@ impl Classifier {
     async fn watch_batches(&self) -> ! {
         let check = async || {
             self.shared.standings.count_lag();
+            if !self.source.has_joined() {
+                return Err(Obstacle("no partitions were given to this process yet".into()));
+            }
             self.shared.standings.trouble().map_or(Ok(()), |trouble| Err(Obstacle(trouble)))
         };
         self.readiness.watch(BATCHES, CHECK_PAUSE, check).await

@@ -32,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) issuers: Issuers,
     /// Room for batches that are judged and stored.
     pub(crate) room: Semaphore,
+    /// Room for searches among rows.
+    pub(crate) searches: Semaphore,
     pub(crate) standings: Standings,
 }
 
@@ -47,6 +49,7 @@ pub(crate) struct Shared {
 pub(crate) async fn work(partition: Partition, shared: &Shared) {
     let number = partition.number();
     let standing = shared.standings.of(number);
+    standing.is_in_trouble("what was seen and what was begun is asked for".into());
     let mut position = begin(&partition, shared, &standing).await;
     let mut seen = load_seen(shared, &standing, &position).await;
     let mut kept = Instant::now();
@@ -60,10 +63,10 @@ pub(crate) async fn work(partition: Partition, shared: &Shared) {
             Gathered::End => break,
         };
         standing.works_since(batch.records.first().and_then(|record| record.timestamp_ms));
-        let Ok(room) = shared.room.acquire().await else { break };
         if !gatherer.partition().is_undisturbed().await {
             gatherer.partition().rejoin().await;
         }
+        let Ok(room) = shared.room.acquire().await else { break };
         let (reports, rejected) = read(&batch.records);
         let judged = judge(&reports, &mut seen, shared);
 
@@ -96,16 +99,15 @@ pub(crate) async fn work(partition: Partition, shared: &Shared) {
     keep_seen(shared, number, &mut seen, appended_ms).await;
 }
 
-/// Where reading begins. Where a new life of the partition begins, rows of the last batch of an earlier one may be stored and not counted.
+/// Where reading begins. Where that is a new log, the last batch of an earlier one may be stored and not counted.
 async fn begin(partition: &Partition, shared: &Shared, standing: &Standing<'_>) -> Position {
     let start = partition.start().await;
-    if start.is_new_life {
+    if start.is_new_log {
         let number = column(partition.number());
-        // A search among rows, so not for all partitions at once.
-        let _room = shared.room.acquire().await;
-        let rows = insist(standing, || shared.database.count_uncounted(number)).await;
-        if rows > 0 {
-            tracing::warn!(partition = number, rows, "rows of an earlier life of the partition were stored and not counted; now they are");
+        let _room = shared.searches.acquire().await;
+        let batches = insist(standing, || shared.database.count_uncounted(number)).await;
+        if batches > 0 {
+            tracing::warn!(partition = number, batches, "batches of an earlier log were stored and not counted; now they are");
         }
     }
     start.position
@@ -193,10 +195,11 @@ async fn keep_dead_letters(shared: &Shared, standing: &Standing<'_>, rejected: &
 /// What was seen in all that comes before a position.
 async fn load_seen(shared: &Shared, standing: &Standing<'_>, position: &Position) -> Seen {
     let (partition, before) = (standing.partition(), position.next.cast_unsigned());
-    let _room = shared.room.acquire().await;
+    let _room = shared.searches.acquire().await;
     let spools = insist(standing, || shared.database.high_water(column(partition), &position.log, before)).await;
     tracing::info!(partition, offset = position.next, spools = spools.len(), repeats = position.intent.is_some(), "reading begins");
     counts::spools(partition, spools.len());
+    standing.is_well();
     Seen::load(spools)
 }
 

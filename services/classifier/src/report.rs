@@ -1,5 +1,7 @@
 //! From a record to what a terminal reported, or to why that cannot be read.
 
+use std::ops::RangeInclusive;
+
 use faultline_proto::ingest::v1::{Event, OutcomeBatch};
 use faultline_proto::outcome::v1::Outcome;
 use faultline_proto::terminal::v1::TerminalProfile;
@@ -9,6 +11,10 @@ use prost::Message;
 
 /// Greatest sequence: that of the contract.
 const MAX_SEQUENCE: u64 = i64::MAX.cast_unsigned();
+/// Most events of one record: far more than the gateway takes.
+const MOST_EVENTS: usize = 10_000;
+/// Amounts: as the contract says. What is far beyond would not add up.
+const AMOUNTS: RangeInclusive<i64> = 0..=999_999_999_999;
 /// Most leading digits of a card number: as the contract says.
 const LONGEST_BIN: usize = 8;
 
@@ -37,6 +43,9 @@ impl Report {
         if batch.spool_id == 0 {
             return Err(reject("batch", "`spool_id` is 0".into()));
         }
+        if batch.events.len() > MOST_EVENTS {
+            return Err(reject("batch", format!("`events` are {}, at most {MOST_EVENTS} are read", batch.events.len())));
+        }
         for (index, event) in batch.events.iter_mut().enumerate() {
             if !(1..=MAX_SEQUENCE).contains(&event.sequence) {
                 return Err(reject("event", format!("`events[{index}].sequence` is {}, not 1 to {MAX_SEQUENCE}", event.sequence)));
@@ -44,6 +53,9 @@ impl Report {
             let Some(outcome) = &mut event.outcome else {
                 return Err(reject("event", format!("`events[{index}].outcome` is missing")));
             };
+            if !AMOUNTS.contains(&outcome.amount_minor) {
+                return Err(reject("event", format!("`events[{index}].outcome.amount_minor` is {}", outcome.amount_minor)));
+            }
             // The gateway has seen to both. Whoever else writes into the topic brings no card numbers into rows either.
             if outcome.bin.len() > LONGEST_BIN || !outcome.bin.bytes().all(|byte| byte.is_ascii_digit()) {
                 return Err(reject("event", format!("`events[{index}].outcome.bin` (not shown) is not up to {LONGEST_BIN} digits")));
@@ -125,12 +137,15 @@ mod tests {
         profile.headers.push(("profile".into(), Bytes::from_static(b"\xFF")));
         assert!(rejected(profile).reason.contains("header `profile`"));
 
+        let many = OutcomeBatch { events: vec![batch().events[0].clone(); MOST_EVENTS + 1], ..batch() };
+        assert!(rejected(record(&many)).reason.contains("`events` are 10001"));
         assert_eq!(rejected(record(&OutcomeBatch { spool_id: 0, ..batch() })).reason, "`spool_id` is 0");
         for (event, said) in [
             (Event { sequence: 0, ..batch().events[0].clone() }, "`events[1].sequence` is 0"),
             (Event { sequence: u64::MAX, ..batch().events[0].clone() }, "`events[1].sequence` is 18446744073709551615"),
             (Event { sequence: 2, outcome: None, ..Event::default() }, "`events[1].outcome` is missing"),
             (event(Outcome { bin: "6212345678901232".into(), ..Outcome::default() }), "`events[1].outcome.bin` (not shown) is not up to 8"),
+            (event(Outcome { amount_minor: i64::MAX, ..Outcome::default() }), "`events[1].outcome.amount_minor` is 9223372036854775807"),
             (event(Outcome { bin: "62x".into(), ..Outcome::default() }), "`events[1].outcome.bin` (not shown)"),
         ] {
             let mut batch = batch();

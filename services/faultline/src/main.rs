@@ -60,7 +60,7 @@ fn main() -> ExitCode {
     // Before there are other threads: the launcher blocks signals, and threads inherit that.
     let result = match &cli.command {
         Command::ClickhouseServer { library, directory } => faultline_launcher::serve(library, directory).map_err(Into::into),
-        _ => run(cli),
+        _ => start(cli),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -72,7 +72,14 @@ fn main() -> ExitCode {
     }
 }
 
-#[tokio::main]
+/// Runs a command to its end. What still waits for a server on a thread of its own then is not waited for.
+fn start(cli: Cli) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    let result = runtime.block_on(run(cli));
+    runtime.shutdown_background();
+    result
+}
+
 async fn run(cli: Cli) -> anyhow::Result<()> {
     let mut config: Config = faultline_runtime::config::load(cli.config.as_deref())?;
     telemetry::init(&config.log)?;
