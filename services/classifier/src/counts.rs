@@ -119,8 +119,8 @@ pub(crate) fn done(reports: &[Report], judged: &[Judged<'_>], stored: Stored) {
 
 /// A record is kept as a dead letter.
 pub(crate) fn dead_letter(stage: &'static str) {
-    counter!("faultline_classifier_records_total", "fate" => DEAD_LETTER).increment(1);
     counter!("faultline_classifier_dead_letters_total", "stage" => stage).increment(1);
+    counter!("faultline_classifier_records_total", "fate" => DEAD_LETTER).increment(1);
 }
 
 /// Records were gone before they were read.
