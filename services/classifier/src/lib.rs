@@ -19,6 +19,7 @@ use faultline_store::{ClickHouseConfig, Database, StoreError};
 use faultline_stream::{Cluster, DeadLetters, KafkaConfig, Source, StreamError};
 use faultline_verdict::{RuleSet, RulesError};
 use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 pub use crate::config::ClassifierConfig;
@@ -33,6 +34,8 @@ const GROUP: &str = "classifier";
 const CONSUMER: &str = "Kafka consumer";
 const CLICKHOUSE: &str = "ClickHouse";
 const BATCHES: &str = "storing batches";
+/// How long the first partitions may take before it is said that they do.
+const FIRST_PARTITIONS: Duration = Duration::from_secs(5);
 /// Searches among rows at one moment, as are made when partitions come.
 const SEARCHES: usize = 2;
 /// Pause between two looks at each.
@@ -168,6 +171,13 @@ impl Classifier {
             }
             self.shared.standings.trouble().map_or(Ok(()), |trouble| Err(Obstacle(trouble)))
         };
+        // At first, partitions are on their way.
+        let first = async {
+            while check().await.is_err() {
+                sleep(CHECK_PAUSE / 20).await;
+            }
+        };
+        let _ = timeout(FIRST_PARTITIONS, first).await;
         self.readiness.watch(BATCHES, CHECK_PAUSE, check).await
     }
 }

@@ -197,7 +197,10 @@ async fn load_seen(shared: &Shared, standing: &Standing<'_>, position: &Position
     let (partition, before) = (standing.partition(), position.next.cast_unsigned());
     let _room = shared.searches.acquire().await;
     let spools = insist(standing, || shared.database.high_water(column(partition), &position.log, before)).await;
-    tracing::info!(partition, offset = position.next, spools = spools.len(), repeats = position.intent.is_some(), "reading begins");
+    tracing::debug!(partition, offset = position.next, spools = spools.len(), "reading begins");
+    if let Some(Intent { last, .. }) = position.intent {
+        tracing::info!(partition, first = position.next, last, "a batch that was begun before is repeated");
+    }
     counts::spools(partition, spools.len());
     standing.is_well();
     Seen::load(spools)
