@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::program::{Faultline, eventually, process};
-use crate::sandbox::{PATIENCE, port, ports, sandbox, scratch};
+use crate::sandbox::{PATIENCE, port, ports, sandbox, scratch, start_parts};
 use crate::services::{Gateway, Service, Settings, query, query_if_up, settings_with};
 use crate::terminal::{batch, event, in_seconds, outcome};
 
@@ -335,14 +335,7 @@ async fn who_wakes_up_after_others_took_over_stores_nothing_twice() {
 async fn it_stops_within_its_time_also_when_kafka_is_silent() {
     let directory = scratch("silent");
     let local = LocalConfig { data_dir: directory.path().into(), ..ports() };
-    let up = Faultline::up(&local, &[]).until_up().await;
-    let kafka = KafkaConfig {
-        brokers: format!("127.0.0.1:{}", local.kafka_port),
-        topic_prefix: "silent".into(),
-        partitions: local.kafka_partitions,
-        ..sandbox().await.kafka.clone()
-    };
-    let (_, clickhouse) = place("silent").await;
+    let (parts, kafka, clickhouse) = start_parts(&local).await;
     let mut settings = settings(&kafka, &clickhouse);
     settings.push(("CLASSIFIER__DRAIN_WITHIN", "1s".into()));
     let classifier = Service::start("classifier", settings);
@@ -358,8 +351,7 @@ async fn it_stops_within_its_time_also_when_kafka_is_silent() {
     timeout(Duration::from_secs(20), classifier.stop()).await.expect("it does not stop");
     kill(broker, Signal::SIGCONT).unwrap();
     gateway.stop().await;
-    up.signal(Signal::SIGTERM);
-    up.end().await;
+    parts.stop().await;
 }
 
 /// What passes connections on to a server, as long as it lives.

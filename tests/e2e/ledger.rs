@@ -4,18 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use faultline_deploy::{LocalConfig, LocalParts, Parts, Wanted};
+use faultline_deploy::LocalConfig;
 use faultline_proto::ingest::v1::{Event, OutcomeBatch};
 use faultline_proto::outcome::v1::Outcome;
 use faultline_store::{ClickHouseConfig, families};
-use faultline_stream::KafkaConfig;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use crate::program::{eventually, process};
-use crate::sandbox::{ports, program, scratch};
+use crate::sandbox::{ports, scratch, start_parts};
 use crate::services::{Gateway, Service, query, query_if_up, settings_with};
 use crate::terminal::{Terminal, in_seconds, outcome, profile};
 
@@ -72,23 +71,7 @@ async fn report_all(terminal: Terminal, number: u64, acknowledged: Arc<AtomicU64
 async fn what_is_acknowledged_is_counted_once_whatever_is_killed() {
     let directory = scratch("ledger");
     let local = LocalConfig { data_dir: directory.path().into(), ..ports() };
-    let parts = Parts::find(&local.parts_directory().unwrap(), Wanted { kafka: true, clickhouse: true }).await.unwrap();
-    let parts = LocalParts::start(&local, &parts, &program()).await.unwrap();
-    let kafka = KafkaConfig {
-        brokers: parts.kafka_brokers().unwrap().into(),
-        partitions: local.kafka_partitions,
-        replication_factor: 1,
-        min_insync_replicas: 1,
-        allow_weak_durability: true,
-        ..KafkaConfig::default()
-    };
-    let access = parts.clickhouse().unwrap();
-    let clickhouse = ClickHouseConfig {
-        url: access.url.parse().unwrap(),
-        user: access.user.clone(),
-        password: access.password.clone().into(),
-        ..ClickHouseConfig::default()
-    };
+    let (parts, kafka, clickhouse) = start_parts(&local).await;
     let mut settings = settings_with(&kafka, &clickhouse);
     settings.push(("CLASSIFIER__MAX_BATCH_DELAY", "200ms".into()));
     settings.push(("CLASSIFIER__HIGH_WATER_INTERVAL", "2s".into()));

@@ -32,8 +32,18 @@ pub(crate) async fn sandbox() -> &'static Sandbox {
 
 async fn start() -> Sandbox {
     let local = LocalConfig { data_dir: scratch("sandbox").keep(), ..ports() };
+    let (parts, kafka, clickhouse) = start_parts(&local).await;
+    let cluster = Cluster::new(&kafka).unwrap();
+    let database = Database::new(&clickhouse).unwrap();
+    wait_until_ready("Kafka", PATIENCE, async || cluster.probe().await).await.unwrap();
+    wait_until_ready("ClickHouse", PATIENCE, async || database.probe().await).await.unwrap();
+    Sandbox { kafka, clickhouse, _parts: parts }
+}
+
+/// Starts parts, and says how to reach them.
+pub(crate) async fn start_parts(local: &LocalConfig) -> (LocalParts, KafkaConfig, ClickHouseConfig) {
     let parts = Parts::find(&local.parts_directory().unwrap(), Wanted { kafka: true, clickhouse: true }).await.unwrap();
-    let parts = LocalParts::start(&local, &parts, &program()).await.unwrap();
+    let parts = LocalParts::start(local, &parts, &program()).await.unwrap();
     // One broker cannot have more replicas; what is weak about that is not what most tests are about.
     let kafka = KafkaConfig {
         brokers: parts.kafka_brokers().unwrap().into(),
@@ -50,11 +60,7 @@ async fn start() -> Sandbox {
         password: access.password.clone().into(),
         ..ClickHouseConfig::default()
     };
-    let cluster = Cluster::new(&kafka).unwrap();
-    let database = Database::new(&clickhouse).unwrap();
-    wait_until_ready("Kafka", PATIENCE, async || cluster.probe().await).await.unwrap();
-    wait_until_ready("ClickHouse", PATIENCE, async || database.probe().await).await.unwrap();
-    Sandbox { kafka, clickhouse, _parts: parts }
+    (parts, kafka, clickhouse)
 }
 
 /// The `faultline` program of this build.
