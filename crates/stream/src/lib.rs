@@ -1,5 +1,6 @@
 //! Faultline's Kafka: which topics there are and what is promised of them, the records of outcomes, their way in and their way through.
 
+mod assignments;
 pub mod card_numbers;
 mod client;
 mod cluster;

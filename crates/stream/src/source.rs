@@ -10,24 +10,22 @@
 //! each commit is made while nothing can be taken away, and only if the partition is still held. (That the group has not moved on
 //! without this member is checked by the broker: it refuses the commit of an earlier generation.)
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
-use rdkafka::client::ClientContext;
-use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance, StreamConsumer};
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::{CommitMode, Consumer, StreamConsumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::Offset;
-use tokio::sync::Notify;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::client::{KafkaConfig, Listener, RECENT, StreamError, client_config};
+use crate::assignments::{Assignments, Held, place};
+use crate::client::{KafkaConfig, RECENT, StreamError, client_config};
 use crate::intents::Position;
 use crate::reader::Record;
 use crate::topics::Topic;
@@ -61,37 +59,8 @@ pub struct Source {
 struct Reader {
     consumer: StreamConsumer<Assignments>,
     brokers: String,
-}
-
-/// The partitions that are ours, as librdkafka tells.
-struct Assignments {
-    topic: String,
-    listener: Listener,
     /// By what was done, what went wrong with it last, and when.
     problems: Mutex<BTreeMap<&'static str, (Instant, String)>>,
-    /// Written while partitions come and go; read while something is committed.
-    held: RwLock<HashMap<i32, Arc<Held>>>,
-    /// Partitions that have no worker yet.
-    new: Mutex<Vec<Arc<Held>>>,
-    news: Notify,
-    has_joined: AtomicBool,
-}
-
-/// A partition for as long as it is ours. If it goes and comes back, that is another.
-struct Held {
-    number: i32,
-    queue: Mutex<Queue>,
-    filled: Notify,
-    lost: CancellationToken,
-}
-
-#[derive(Default)]
-struct Queue {
-    records: VecDeque<Record>,
-    bytes: usize,
-    is_paused: bool,
-    /// No more records are wanted.
-    is_closed: bool,
 }
 
 /// A partition, in the hands of its worker.
@@ -135,19 +104,11 @@ impl Source {
         client.set("queued.max.messages.kbytes", PREFETCHED_KIB.to_string());
         // A partition that was paused is fetched again only when the question that leaves it out is answered.
         client.set("fetch.wait.max.ms", FETCH_WAIT.as_millis().to_string());
-        let assignments = Assignments {
-            topic: config.topic(Topic::Outcomes),
-            listener: Listener::default(),
-            problems: Mutex::default(),
-            held: RwLock::default(),
-            new: Mutex::default(),
-            news: Notify::new(),
-            has_joined: AtomicBool::new(false),
-        };
+        let assignments = Assignments::new(config.topic(Topic::Outcomes));
         let brokers = config.brokers.clone();
         let consumer = StreamConsumer::from_config_and_context(&client, assignments)
             .map_err(|source| StreamError::Config { brokers: brokers.clone(), source })?;
-        Ok(Source { reader: Arc::new(Reader { consumer, brokers }), queued_bytes })
+        Ok(Source { reader: Arc::new(Reader { consumer, brokers, problems: Mutex::default() }), queued_bytes })
     }
 
     /// What went wrong last with reading or committing, unless that is long ago.
@@ -161,7 +122,7 @@ impl Source {
     /// Whether the group has given this process its partitions, be they none.
     #[must_use]
     pub fn has_joined(&self) -> bool {
-        self.reader.assignments().has_joined.load(Ordering::Relaxed)
+        self.reader.assignments().has_joined()
     }
 
     /// Gives each partition to a worker, for as long as it is ours, until `stop`. Then workers get no more records, and have until `drain_within` to
@@ -229,11 +190,11 @@ impl Reader {
     }
 
     fn topic(&self) -> &str {
-        &self.assignments().topic
+        self.assignments().topic()
     }
 
     fn problems(&self) -> MutexGuard<'_, BTreeMap<&'static str, (Instant, String)>> {
-        self.assignments().problems.lock().unwrap_or_else(PoisonError::into_inner)
+        self.problems.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes what Kafka sends, partitions and records, for as long as it can. Returns why it cannot any more.
@@ -288,7 +249,7 @@ impl Reader {
 
     /// Commits a position, if the partition is still held.
     fn commit(&self, held: &Held, position: &Position) -> Result<(), KafkaError> {
-        let _nothing_is_taken_away = self.assignments().held.read().unwrap_or_else(PoisonError::into_inner);
+        let _nothing_is_taken_away = self.assignments().hold();
         if held.lost.is_cancelled() {
             return Err(KafkaError::Canceled);
         }
@@ -449,12 +410,6 @@ impl Partition {
     }
 }
 
-fn place(topic: &str, partition: i32) -> TopicPartitionList {
-    let mut place = TopicPartitionList::with_capacity(1);
-    place.add_partition(topic, partition);
-    place
-}
-
 /// What came next.
 #[derive(Debug)]
 pub enum Next {
@@ -464,96 +419,6 @@ pub enum Next {
     Nothing,
     /// No more records are wanted.
     End,
-}
-
-impl Held {
-    fn new(number: i32) -> Held {
-        Held { number, queue: Mutex::default(), filled: Notify::new(), lost: CancellationToken::new() }
-    }
-
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn close(&self) {
-        self.queue().is_closed = true;
-        self.filled.notify_one();
-    }
-}
-
-impl Assignments {
-    fn of(&self, partition: i32) -> Option<Arc<Held>> {
-        self.held.read().unwrap_or_else(PoisonError::into_inner).get(&partition).cloned()
-    }
-
-    fn all(&self) -> Vec<Arc<Held>> {
-        self.held.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
-    }
-
-    fn take_new(&self) -> Vec<Arc<Held>> {
-        std::mem::take(&mut *self.new.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-impl ClientContext for Assignments {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        self.listener.log(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.listener.error(error, reason);
-    }
-}
-
-/// Called while the consumer is polled, before the partitions are really ours, or not ours any more.
-impl ConsumerContext for Assignments {
-    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
-        let numbers = |partitions: &TopicPartitionList| partitions.elements().iter().map(|element| element.partition()).collect::<Vec<_>>();
-        let lose = |lost: &Held| {
-            lost.lost.cancel();
-            // librdkafka would remember the pause, and never fetch the partition again if it came back.
-            if lost.queue().is_paused
-                && let Err(error) = consumer.resume(&place(&self.topic, lost.number))
-            {
-                tracing::debug!(%error, "{RESUMING} failed");
-            }
-        };
-        match rebalance {
-            Rebalance::Assign(partitions) => {
-                let numbers = numbers(partitions);
-                self.has_joined.store(true, Ordering::Relaxed);
-                if !numbers.is_empty() {
-                    tracing::info!(partitions = ?numbers, "partitions were given to this process");
-                }
-                for number in numbers {
-                    let new = Arc::new(Held::new(number));
-                    self.new.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&new));
-                    if let Some(before) = held.insert(number, new) {
-                        lose(&before);
-                    }
-                }
-                self.news.notify_one();
-            }
-            Rebalance::Revoke(partitions) => {
-                let numbers = numbers(partitions);
-                if !numbers.is_empty() {
-                    tracing::info!(partitions = ?numbers, "partitions were taken from this process");
-                }
-                for number in numbers {
-                    if let Some(lost) = held.remove(&number) {
-                        lose(&lost);
-                    }
-                }
-            }
-            Rebalance::Error(error) => {
-                tracing::warn!(%error, "the group could not share out its partitions; this process has none");
-                for (_, lost) in held.drain() {
-                    lose(&lost);
-                }
-            }
-        }
-    }
 }
 
 #[cfg(test)]
