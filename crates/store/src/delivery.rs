@@ -45,7 +45,7 @@ const ATTEMPTS: u32 = 5;
 /// Where in Kafka a batch of rows comes from: what identifies it, to the server too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchId<'a> {
-    /// The life of the partition.
+    /// The log: one life of the partition.
     pub log: &'a str,
     /// The partition.
     pub partition: u16,

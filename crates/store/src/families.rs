@@ -15,7 +15,7 @@ use crate::delivery::BatchId;
 use crate::outcomes::OutcomeRow;
 
 /// Length of a bucket of event time, in seconds.
-pub const BUCKET_S: u32 = 10;
+const BUCKET_S: u32 = 10;
 
 /// The family whose rows say which records an insert covered.
 pub(crate) const LEDGER: &str = "ledger";

@@ -49,8 +49,8 @@ pub struct SeenSpool {
 }
 
 impl Database {
-    /// What was seen of every spool of a partition in all records that come before offset `before` of its present life `log`, and in its
-    /// earlier lives.
+    /// What was seen of every spool of a partition in all records that come before offset `before` of its present log, and in its
+    /// earlier ones.
     ///
     /// # Errors
     /// When the server does not answer.

@@ -11,7 +11,7 @@ mod outcomes;
 pub use address::{AddressError, HttpUrl};
 pub use database::{ClickHouseConfig, Database, StoreError};
 pub use delivery::{BatchId, Settled};
-pub use families::{BUCKET_S, families};
+pub use families::families;
 pub use high_water::{RECEIPT_SLACK_S, SeenSpool, SpoolMark};
 pub use migrations::{HistoryError, Migrated};
 pub use outcomes::OutcomeRow;

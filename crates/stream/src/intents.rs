@@ -10,7 +10,7 @@ use uuid::Uuid;
 /// How far a group came in a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Position {
-    /// The life of the partition, drawn when the group began to read it: offsets begin anew when a topic is made again.
+    /// The log: one life of the partition, named when the group began to read it. Offsets begin anew when a topic is made again.
     pub log: String,
     /// Offset of the first record that is not done.
     pub next: i64,
@@ -36,7 +36,7 @@ struct Words {
 }
 
 impl Position {
-    /// Where reading begins: at `next`, in a life of the partition that is not known yet.
+    /// Where reading begins: at `next`, in a log that is not known yet.
     #[must_use]
     pub fn fresh(next: i64) -> Position {
         Position { log: Uuid::new_v4().simple().to_string().chars().take(16).collect(), next, intent: None }

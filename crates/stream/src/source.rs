@@ -129,7 +129,7 @@ impl Source {
     /// end.
     ///
     /// # Errors
-    /// When the group cannot be joined at all.
+    /// When reading fails for good, or a worker does.
     pub async fn run<W>(&self, stop: CancellationToken, drain_within: Duration, work: impl Fn(Partition) -> W) -> Result<(), StreamError>
     where
         W: Future<Output = ()> + Send + 'static,

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::counts;
 
-/// How often a partition from which nothing comes says so.
+/// How long a record is waited for at a time where there is no hurry.
 const IDLE: Duration = Duration::from_secs(1);
 
 /// Records that are stored together.
@@ -46,8 +46,6 @@ pub(crate) struct Gatherer<R = Partition> {
 #[derive(Debug)]
 pub(crate) enum Gathered {
     Batch(Batch),
-    /// Nothing came for a while.
-    Nothing,
     /// A record came again, or one that was done before: the log is not the one that it was.
     Disorder,
     /// No more is wanted.
@@ -72,9 +70,8 @@ impl<R: Records> Gatherer<R> {
                 Some(record) => record,
                 None => match self.partition.next(until.unwrap_or_else(|| Instant::now() + IDLE)).await {
                     Next::Record(record) => record,
-                    Next::Nothing if batch.records.is_empty() => return Gathered::Nothing,
-                    // The rest of a batch that was begun is on its way.
-                    Next::Nothing if batch.begun.is_some() => continue,
+                    // The first record may take any time, and the rest of a batch that was begun is on its way.
+                    Next::Nothing if batch.records.is_empty() || batch.begun.is_some() => continue,
                     Next::Nothing => return Gathered::Batch(batch),
                     Next::End => return Gathered::End,
                 },
@@ -160,7 +157,6 @@ mod tests {
                 *position = Position { next: batch.last + 1, intent: None, ..position.clone() };
                 Some((batch.first, batch.last, offsets, batch.begun.is_some()))
             }
-            Gathered::Nothing => Some((-1, -1, Vec::new(), false)),
             Gathered::Disorder | Gathered::End => None,
         }
     }
@@ -170,9 +166,8 @@ mod tests {
         let mut gatherer = gatherer_of(&[None, Some(5), Some(6), Some(7), Some(8), None, Some(9)]);
         let mut position = at(5, None);
         let begin = Instant::now();
-        assert_eq!(next(&mut gatherer, &mut position).await, Some((-1, -1, vec![], false)));
-        assert_eq!(begin.elapsed(), IDLE);
         assert_eq!(next(&mut gatherer, &mut position).await, Some((5, 7, vec![5, 6, 7], false)));
+        assert_eq!(begin.elapsed(), IDLE);
         assert_eq!(next(&mut gatherer, &mut position).await, Some((8, 8, vec![8], false)));
         assert_eq!(begin.elapsed(), IDLE + Duration::from_millis(200));
         assert_eq!(next(&mut gatherer, &mut position).await, None);

@@ -58,7 +58,6 @@ pub(crate) async fn work(partition: Partition, shared: &Shared) {
     loop {
         let batch = match gatherer.next(&position).await {
             Gathered::Batch(batch) => batch,
-            Gathered::Nothing => continue,
             Gathered::Disorder => gatherer.partition().rejoin().await,
             Gathered::End => break,
         };
