@@ -1,0 +1,370 @@
+//! From the spool to the gateway: one batch at a time, again until it is acknowledged.
+//!
+//! ```text
+//! connect ─▶ profile ─▶ batch (what was on its way before, first) ─▶ acknowledgement ─▶ settle ─▶ the next batch
+//!    ▲                                       │
+//!    └── after a pause, with jitter ◀── lost, or sent away
+//! ```
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use faultline_proto::ingest::v1::stream_outcomes_request::Message as Request;
+use faultline_proto::ingest::v1::stream_outcomes_response::Message as Response;
+use faultline_proto::ingest::v1::{BatchAcknowledgement, DropReason, Event, OutcomeBatch, StreamOutcomesRequest, StreamOutcomesResponse};
+use faultline_proto::outcome::v1::Outcome;
+use faultline_proto::terminal::v1::{TerminalProfile, TerminalSettings};
+use prost::Message;
+use prost_types::Timestamp;
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tonic::{Code, Status, Streaming};
+use tonic_types::StatusExt;
+
+use crate::clock::BootTime;
+use crate::connection::Connection;
+use crate::spool::{Entry, Limits};
+use crate::terminal::Shared;
+
+/// How long an answer may take: longer than a gateway waits for Kafka before it says that it is unavailable.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(45);
+/// Pauses between two attempts to connect: doubled each time, and up to twice as long by chance.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Requests that wait for the connection: a profile and a batch, twice.
+const WAITING_REQUESTS: usize = 4;
+/// Limits of the contract: ranges of one batch, events of one batch, bytes of their outcomes with room for what is around them.
+const MAX_RANGES: usize = 16;
+const MAX_EVENTS: u32 = 500;
+const MAX_BYTES: u32 = 900 * 1024;
+const MAX_DELAY: Duration = Duration::from_secs(10);
+
+/// How a gateway wants to be reported to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Manner {
+    limits: Limits,
+    /// How long an event may wait for others.
+    delay: Duration,
+}
+
+impl Default for Manner {
+    fn default() -> Self {
+        Manner { limits: Limits { events: 100, bytes: 256 * 1024 }, delay: Duration::from_secs(2) }
+    }
+}
+
+impl From<&TerminalSettings> for Manner {
+    fn from(settings: &TerminalSettings) -> Manner {
+        let within = |value: u32, most: u32| usize::try_from(value.clamp(1, most)).unwrap_or(usize::MAX);
+        let delay = settings.max_batch_delay.and_then(|delay| Duration::try_from(delay).ok()).unwrap_or_default();
+        Manner {
+            limits: Limits { events: within(settings.max_batch_events, MAX_EVENTS), bytes: within(settings.max_batch_bytes, MAX_BYTES) },
+            delay: delay.min(MAX_DELAY),
+        }
+    }
+}
+
+/// A batch that was sent and not acknowledged yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct InFlight {
+    /// How many of the oldest events are in it: the same when it is sent again.
+    events: usize,
+    /// Sequence of the last of them; 0 without events.
+    last: u64,
+    /// How many dropped ranges are in it, and how many events those are.
+    ranges: usize,
+    dropped: u64,
+    /// Until when it has to be answered.
+    deadline: Instant,
+}
+
+/// Why a stream ended.
+#[derive(Debug)]
+enum Interruption {
+    /// There is no way to the gateway, or not at the moment. It may have said when to come back.
+    Lost { problem: String, retry_after: Option<Duration> },
+    /// The batch cannot be taken as it is.
+    Invalid { problem: String },
+}
+
+impl From<Status> for Interruption {
+    fn from(status: Status) -> Interruption {
+        let problem = format!("{}: {}", status.code(), status.message());
+        if status.code() == Code::InvalidArgument {
+            return Interruption::Invalid { problem };
+        }
+        let retry_after = status.get_details_retry_info().and_then(|info| info.retry_delay);
+        Interruption::Lost { problem, retry_after }
+    }
+}
+
+impl Interruption {
+    fn lost(problem: impl Into<String>) -> Interruption {
+        Interruption::Lost { problem: problem.into(), retry_after: None }
+    }
+}
+
+/// An open stream.
+struct Stream {
+    requests: mpsc::Sender<StreamOutcomesRequest>,
+    responses: Streaming<StreamOutcomesResponse>,
+    /// The profile that was sent last.
+    profile: Arc<TerminalProfile>,
+}
+
+impl Stream {
+    fn send(&self, message: Request) -> Result<(), Interruption> {
+        match self.requests.try_send(StreamOutcomesRequest { message: Some(message) }) {
+            Err(TrySendError::Full(_)) => Err(Interruption::lost("the connection takes nothing")),
+            // What ended the stream is in its answers.
+            Ok(()) | Err(TrySendError::Closed(_)) => Ok(()),
+        }
+    }
+}
+
+/// What sends a terminal's events.
+pub(crate) struct Reporter {
+    shared: Arc<Shared>,
+    connection: Connection,
+    terminal_id: String,
+    manner: Manner,
+    in_flight: Option<InFlight>,
+    pauses: ExponentialBackoff,
+}
+
+impl Reporter {
+    pub(crate) fn new(shared: Arc<Shared>, connection: Connection, terminal_id: String) -> Reporter {
+        Reporter { shared, connection, terminal_id, manner: Manner::default(), in_flight: None, pauses: pauses() }
+    }
+
+    /// Reports until the terminal closes and nothing waits.
+    pub(crate) async fn run(mut self) {
+        while !self.is_done() {
+            let Err(interruption) = self.session().await else { break };
+            let (problem, retry_after) = match interruption {
+                Interruption::Lost { problem, retry_after } => (problem, retry_after),
+                Interruption::Invalid { problem } => {
+                    self.halve(&problem);
+                    (problem, None)
+                }
+            };
+            let pause = self.pauses.next().unwrap_or(LONGEST_PAUSE).max(retry_after.unwrap_or_default());
+            tracing::debug!(terminal = self.terminal_id, problem, "reporting goes on in {:.1} s", pause.as_secs_f32());
+            self.shared.status.send_modify(|status| {
+                status.connected = false;
+                status.problem = problem;
+            });
+            let closing = self.shared.closing.is_cancelled();
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = self.shared.closing.cancelled(), if !closing => {}
+            }
+        }
+        self.shared.status.send_modify(|status| status.connected = false);
+    }
+
+    fn is_done(&self) -> bool {
+        let spool = self.shared.spool();
+        self.shared.closing.is_cancelled() && spool.depth().events == 0 && spool.dropped(1).is_empty()
+    }
+
+    /// One stream, for as long as it lasts.
+    async fn session(&mut self) -> Result<(), Interruption> {
+        let mut stream = self.open().await?;
+        if let Some(batch) = self.in_flight.take() {
+            self.send(&stream, batch.events)?;
+        }
+        loop {
+            let profile = self.shared.profile();
+            if profile != stream.profile {
+                stream.send(Request::Profile((*profile).clone()))?;
+                stream.profile = profile;
+            }
+            let closing = self.shared.closing.is_cancelled();
+            if self.is_done() {
+                return Ok(());
+            }
+            if self.in_flight.is_none() && self.is_due(closing) {
+                self.send(&stream, self.manner.limits.events)?;
+            }
+            tokio::select! {
+                response = stream.responses.message() => self.take(response?)?,
+                () = self.shared.changed.notified() => {}
+                () = self.shared.closing.cancelled(), if !closing => {}
+                overdue = self.until_due() => if overdue {
+                    return Err(Interruption::lost(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs())));
+                },
+            }
+        }
+    }
+
+    async fn open(&self) -> Result<Stream, Interruption> {
+        let opening = timeout(ANSWER_TIMEOUT, self.connection.open(WAITING_REQUESTS)).await;
+        let (requests, responses) = opening.map_err(|_| Interruption::lost("no stream could be opened in time"))??;
+        let stream = Stream { requests, responses, profile: self.shared.profile() };
+        stream.send(Request::Profile((*stream.profile).clone()))?;
+        self.shared.status.send_modify(|status| {
+            status.connected = true;
+            status.problem.clear();
+        });
+        Ok(stream)
+    }
+
+    /// Whether there is a batch to be sent now.
+    fn is_due(&self, closing: bool) -> bool {
+        let spool = self.shared.spool();
+        let depth = spool.depth();
+        if !spool.dropped(1).is_empty() {
+            return true;
+        }
+        let full = depth.events >= self.manner.limits.events || depth.bytes >= self.manner.limits.bytes;
+        depth.events > 0 && (full || closing || self.left(depth.oldest).is_zero())
+    }
+
+    /// How long the oldest event may still wait for others.
+    fn left(&self, oldest: Option<BootTime>) -> Duration {
+        oldest.map_or(Duration::ZERO, |completed| self.manner.delay.saturating_sub((self.shared.now)().since(completed)))
+    }
+
+    /// Waits until the batch that is on its way is overdue (true), or until there is one to be sent (false).
+    async fn until_due(&self) -> bool {
+        if let Some(batch) = self.in_flight {
+            sleep_until(batch.deadline).await;
+            return true;
+        }
+        let depth = self.shared.spool().depth();
+        if depth.events == 0 {
+            std::future::pending::<()>().await;
+        }
+        sleep(self.left(depth.oldest)).await;
+        false
+    }
+
+    /// Sends the oldest events, so many at most, and what is to be declared.
+    fn send(&mut self, stream: &Stream, events: usize) -> Result<(), Interruption> {
+        let mut spool = self.shared.spool();
+        let entries = if spool.depth().events == 0 { Vec::new() } else { spool.lend(Limits { events, ..self.manner.limits }) };
+        let ranges = spool.dropped(MAX_RANGES);
+        let last = entries.last().map_or(0, |entry| entry.sequence);
+        let batch = OutcomeBatch {
+            terminal_id: self.terminal_id.clone(),
+            spool_id: spool.id(),
+            profile: entries.first().filter(|entry| entry.profile != stream.profile).map(|entry| (*entry.profile).clone()),
+            events: entries.iter().map(|entry| event(entry, (self.shared.now)())).collect(),
+            dropped_ranges: ranges.clone(),
+            health_samples: Vec::new(),
+            send_time: Some(Timestamp::from(SystemTime::now())),
+        };
+        drop(spool);
+        let dropped = ranges.iter().map(|range| range.last_sequence - range.first_sequence + 1).sum();
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
+        self.in_flight = Some(InFlight { events: entries.len(), last, ranges: ranges.len(), dropped, deadline });
+        stream.send(Request::Batch(batch))
+    }
+
+    fn take(&mut self, response: Option<StreamOutcomesResponse>) -> Result<(), Interruption> {
+        match response.map(|response| response.message) {
+            Some(Some(Response::Acknowledgement(acknowledgement))) => self.acknowledged(&acknowledgement),
+            Some(Some(Response::Settings(settings))) => {
+                self.manner = Manner::from(&settings);
+                Ok(())
+            }
+            // Advisories, and what a newer gateway says.
+            Some(_) => Ok(()),
+            None => Err(Interruption::lost("the gateway ended the stream")),
+        }
+    }
+
+    fn acknowledged(&mut self, acknowledgement: &BatchAcknowledgement) -> Result<(), Interruption> {
+        let mut spool = self.shared.spool();
+        let Some(batch) = self.in_flight.filter(|_| acknowledgement.spool_id == spool.id()) else {
+            return Err(Interruption::lost("the gateway acknowledged what was not sent"));
+        };
+        let through = acknowledgement.acknowledged_through.min(batch.last);
+        spool.settle(through);
+        let refused = acknowledgement.refusals.len();
+        // An event that nobody could read, not even its sequence, is refused by its place.
+        if through < batch.last {
+            if refused == 0 {
+                return Err(Interruption::lost("the gateway acknowledged less than was sent"));
+            }
+            spool.give_up(batch.last, DropReason::Refused);
+        }
+        spool.declared(batch.ranges);
+        let settled_through = spool.depth().next - 1;
+        drop(spool);
+        self.in_flight = None;
+        self.pauses = pauses();
+        for refusal in &acknowledgement.refusals {
+            let (field, reason) = (&refusal.field, &refusal.description);
+            tracing::warn!(terminal = self.terminal_id, sequence = refusal.sequence, field, reason, "an event was refused");
+        }
+        for part in &acknowledgement.ignored_parts {
+            tracing::warn!(terminal = self.terminal_id, field = part.field, reason = part.description, "a part was left out");
+        }
+        if !acknowledgement.redacted_sequences.is_empty() {
+            let sequences = &acknowledgement.redacted_sequences;
+            tracing::warn!(terminal = self.terminal_id, ?sequences, "card numbers in free text had to be overwritten");
+        }
+        self.shared.status.send_modify(|status| {
+            status.settled_through = settled_through;
+            status.acknowledged += count(batch.events.saturating_sub(refused));
+            status.refused += count(refused);
+            status.dropped += batch.dropped;
+            status.redacted += count(acknowledgement.redacted_sequences.len());
+            if let Some(refusal) = acknowledgement.refusals.last() {
+                status.last_refusal = Some(refusal.clone());
+            }
+        });
+        Ok(())
+    }
+
+    /// The gateway cannot take the batch as it is: the next is half of it, until it is one event that cannot be taken. That one is lost.
+    fn halve(&mut self, problem: &str) {
+        let Some(batch) = self.in_flight.take() else { return };
+        // It answered, and there is progress.
+        self.pauses = pauses();
+        if batch.events > 1 {
+            self.in_flight = Some(InFlight { events: batch.events / 2, ..batch });
+            return;
+        }
+        tracing::error!(terminal = self.terminal_id, sequence = batch.last, problem, "the gateway cannot take what was sent; it is lost");
+        let mut spool = self.shared.spool();
+        if batch.events == 0 {
+            spool.declared(batch.ranges);
+        } else {
+            spool.give_up(batch.last, DropReason::Refused);
+        }
+        let settled_through = spool.depth().next - 1;
+        drop(spool);
+        self.shared.status.send_modify(|status| status.settled_through = settled_through);
+    }
+}
+
+/// An event as it is sent now. An outcome that is none any more is sent without content, and refused by name.
+fn event(entry: &Entry, now: BootTime) -> Event {
+    Event {
+        sequence: entry.sequence,
+        age_ms: entry.completed.map(|completed| u64::try_from(now.since(completed).as_millis()).unwrap_or(u64::MAX)),
+        outcome: Outcome::decode(entry.outcome.clone()).ok(),
+    }
+}
+
+fn pauses() -> ExponentialBackoff {
+    ExponentialBuilder::new()
+        .with_min_delay(FIRST_PAUSE)
+        .with_max_delay(LONGEST_PAUSE)
+        .with_factor(2.0)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
+fn count(events: usize) -> u64 {
+    u64::try_from(events).unwrap_or(u64::MAX)
+}
