@@ -6,7 +6,7 @@ use faultline_proto::ingest::v1::ingest_service_server::{IngestService, IngestSe
 use faultline_proto::ingest::v1::{DroppedRange, EventRefusal, RefusalReason, ReportOutcomesRequest, ReportOutcomesResponse};
 use tokio::io::DuplexStream;
 use tokio_stream::StreamExt;
-use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::Response as Answer;
 use tonic::transport::{Endpoint, Server};
 use tonic_types::ErrorDetails;
@@ -19,7 +19,7 @@ type Answers = mpsc::Sender<Result<StreamOutcomesResponse, Status>>;
 
 /// A gateway that hands every stream to the test.
 #[derive(Clone)]
-struct Scripted(mpsc::UnboundedSender<Call>);
+struct Scripted(mpsc::Sender<Call>);
 
 /// A stream, from the gateway's side.
 struct Call {
@@ -39,8 +39,8 @@ impl IngestService for Scripted {
         let authorization = request.metadata().get("authorization").unwrap().to_str().unwrap().to_owned();
         let (answers, receiver) = mpsc::channel(4);
         self.0
-            .send(Call { requests: request.into_inner(), answers, authorization })
-            .map_err(|_| Status::unavailable("the test is over"))?;
+            .try_send(Call { requests: request.into_inner(), answers, authorization })
+            .map_err(|_| Status::unavailable("nobody listens"))?;
         Ok(Answer::new(ReceiverStream::new(receiver)))
     }
 
@@ -51,19 +51,19 @@ impl IngestService for Scripted {
 
 /// The calls that a gateway gets, and a connection to it.
 struct World {
-    calls: mpsc::UnboundedReceiver<Call>,
+    calls: mpsc::Receiver<Call>,
     connection: Connection,
 }
 
 /// In memory, so that a paused clock goes on only when everybody waits.
 fn world() -> World {
-    let (calls, receiver) = mpsc::unbounded_channel();
-    let (connections, incoming) = mpsc::unbounded_channel::<std::io::Result<DuplexStream>>();
+    let (calls, receiver) = mpsc::channel(8);
+    let (connections, incoming) = mpsc::channel::<std::io::Result<DuplexStream>>(8);
     let server = Server::builder().add_service(IngestServiceServer::new(Scripted(calls)));
-    tokio::spawn(server.serve_with_incoming(UnboundedReceiverStream::new(incoming)));
+    tokio::spawn(server.serve_with_incoming(ReceiverStream::new(incoming)));
     let connector = tower::service_fn(move |_| {
         let (ours, theirs) = tokio::io::duplex(64 * 1024);
-        let connected = connections.send(Ok(theirs)).map(|()| hyper_util::rt::TokioIo::new(ours));
+        let connected = connections.try_send(Ok(theirs)).map(|()| hyper_util::rt::TokioIo::new(ours));
         async { connected.map_err(std::io::Error::other) }
     });
     let channel = Endpoint::from_static("http://gateway").connect_with_connector_lazy(connector);
