@@ -11,6 +11,7 @@ use faultline_proto::ingest::v1::stream_outcomes_response::Message as Response;
 use faultline_proto::ingest::v1::{OutcomeBatch, RefusalReason, ReportOutcomesRequest};
 use faultline_proto::outcome::v1::Outcome;
 use faultline_proto::terminal::v1::TerminalProfile;
+use faultline_sdk::Connection;
 use faultline_stream::{BatchClock, Clock, KafkaConfig, unix_ms};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -559,6 +560,13 @@ async fn with_a_certificate_it_speaks_tls_and_nothing_else() {
     let terminal = Terminal::new(endpoint.connect_lazy(), &gateway.token);
     assert_eq!(terminal.report(batch(vec![event(1)])).await.unwrap().acknowledged_through, 1);
     gateway.terminal().report(batch(vec![event(2)])).await.unwrap_err();
+
+    let address = format!("https://localhost:{}", gateway.port);
+    let connection = Connection::builder(address, gateway.token.as_str()).ca_certificate(made.cert.pem()).build().unwrap();
+    let terminal = faultline_sdk::Terminal::builder(&connection, "T-1").start().unwrap();
+    let reported = terminal.report(outcome()).unwrap();
+    tokio::time::timeout(PATIENCE, terminal.until_settled(reported.sequence)).await.unwrap();
+    assert_eq!(terminal.status().acknowledged, 1);
 
     let mut half = gateway.service.settings.clone();
     half.retain(|(key, _)| *key != "GATEWAY__TLS_KEY_FILE");

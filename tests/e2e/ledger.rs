@@ -146,10 +146,11 @@ async fn audit(clickhouse: &ClickHouseConfig) {
     let stored = query(clickhouse, by_cause).await;
     assert_eq!(stored.lines().count(), 6, "{stored}");
     for family in families() {
-        let sums = format!("SELECT sum(count), sum(amount_minor) FROM rollup WHERE family = '{family}'");
+        let sums = format!("SELECT sum(count), sum(amount_minor) FROM rollup WHERE family = '{family}' AND NOT simulated");
         assert_eq!(query(clickhouse, &sums).await, format!("{EVENTS}\t{amounts}"), "{family}");
         let by_cause = format!(
-            "SELECT cause, tag, sum(count), sum(amount_minor) FROM rollup WHERE family = '{family}' GROUP BY cause, tag ORDER BY cause, tag"
+            "SELECT cause, tag, sum(count), sum(amount_minor) FROM rollup WHERE family = '{family}' AND NOT simulated \
+             GROUP BY cause, tag ORDER BY cause, tag"
         );
         assert_eq!(query(clickhouse, &by_cause).await, stored, "{family}");
     }

@@ -12,6 +12,7 @@ mod terminal;
 mod classifier;
 mod delivery;
 mod documents;
+mod fleet;
 mod gateway;
 mod ledger;
 mod store;

@@ -72,21 +72,27 @@ impl Faultline {
 
     /// Waits until `up` says that it is up.
     pub(crate) async fn until_up(mut self) -> Faultline {
+        self.until_it_says("Faultline is up.").await;
+        self
+    }
+
+    /// Waits for a line of its standard output that has this in it, and returns the line.
+    pub(crate) async fn until_it_says(&mut self, what: &str) -> String {
         let said = timeout(PATIENCE, async {
             let mut line = String::new();
             let stdout = self.stdout.as_mut().unwrap();
             while stdout.read_line(&mut line).await.unwrap() > 0 {
-                if line.contains("Faultline is up.") {
-                    return true;
+                if line.contains(what) {
+                    return Some(line);
                 }
                 line.clear();
             }
-            false
+            None
         });
         match said.await {
-            Ok(true) => self,
-            Ok(false) => panic!("it ended instead of coming up: {:?}", self.end().await),
-            Err(_) => panic!("it did not come up within {PATIENCE:?}"),
+            Ok(Some(line)) => line,
+            Ok(None) => panic!("it ended before it said `{what}`: {:?}, {:?}", self.child.wait().await, (&mut self.stderr).await),
+            Err(_) => panic!("it did not say `{what}` within {PATIENCE:?}"),
         }
     }
 

@@ -23,7 +23,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::database::{Database, StoreError};
-use crate::families::{Facts, LEDGER, Rollup, RollupRow, bucket};
+use crate::families::{Dimensions, Facts, LEDGER, Rollup, RollupRow, bucket};
 use crate::high_water::RECEIPT_SLACK_S;
 use crate::outcomes::OutcomeRow;
 
@@ -282,15 +282,17 @@ impl OwnedFacts {
         Facts {
             tenant: &self.tenant,
             completed_at: self.completed_at,
-            issuer: &self.issuer,
-            entry_mode: self.entry_mode,
-            carrier: &self.carrier,
-            region: &self.region,
-            acquirer: &self.acquirer,
-            host: &self.host,
-            model: &self.model,
-            firmware: &self.firmware,
-            merchant_group: &self.merchant_group,
+            dimensions: Dimensions {
+                issuer: &self.issuer,
+                entry_mode: self.entry_mode,
+                carrier: &self.carrier,
+                region: &self.region,
+                acquirer: &self.acquirer,
+                host: &self.host,
+                model: &self.model,
+                firmware: &self.firmware,
+                merchant_group: &self.merchant_group,
+            },
             tag: &self.tag,
             cause: self.cause,
             currency: &self.currency,

@@ -26,20 +26,49 @@ const JOINT: char = '|';
 /// One way to cut the fleet.
 struct Family {
     name: &'static str,
-    key: for<'a> fn(&Facts<'a>) -> (&'a str, Option<&'a str>),
+    key: for<'a> fn(&Dimensions<'a>) -> Key<'a>,
 }
+
+/// The one value or the two that name a slice.
+type Key<'a> = (&'a str, Option<&'a str>);
 
 const FAMILIES: [Family; 9] = [
     Family { name: "fleet", key: |_| ("", None) },
-    Family { name: "issuer", key: |row| (row.issuer, None) },
-    Family { name: "issuer_entry", key: |row| (row.issuer, Some(entry_mode(row.entry_mode))) },
-    Family { name: "carrier", key: |row| (row.carrier, None) },
-    Family { name: "carrier_region", key: |row| (row.carrier, Some(row.region)) },
-    Family { name: "host", key: |row| (row.acquirer, Some(row.host)) },
-    Family { name: "model_firmware", key: |row| (row.model, Some(row.firmware)) },
-    Family { name: "region", key: |row| (row.region, None) },
-    Family { name: "merchant_group", key: |row| (row.merchant_group, None) },
+    Family { name: "issuer", key: |of| (of.issuer, None) },
+    Family { name: "issuer_entry", key: |of| (of.issuer, Some(entry_mode(of.entry_mode))) },
+    Family { name: "carrier", key: |of| (of.carrier, None) },
+    Family { name: "carrier_region", key: |of| (of.carrier, Some(of.region)) },
+    Family { name: "host", key: |of| (of.acquirer, Some(of.host)) },
+    Family { name: "model_firmware", key: |of| (of.model, Some(of.firmware)) },
+    Family { name: "region", key: |of| (of.region, None) },
+    Family { name: "merchant_group", key: |of| (of.merchant_group, None) },
 ];
+
+/// What the fleet is cut by. The values are those of the columns of `outcomes`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the schema documents its columns")]
+pub struct Dimensions<'a> {
+    pub issuer: &'a str,
+    pub entry_mode: u16,
+    pub carrier: &'a str,
+    pub region: &'a str,
+    pub acquirer: &'a str,
+    pub host: &'a str,
+    pub model: &'a str,
+    pub firmware: &'a str,
+    pub merchant_group: &'a str,
+}
+
+impl Dimensions<'_> {
+    /// The slices that they are in, one of each family: its name and the slice's key.
+    pub fn slices(&self) -> impl Iterator<Item = (&'static str, String)> {
+        FAMILIES.iter().map(|family| (family.name, joined((family.key)(self))))
+    }
+}
+
+fn joined((first, second): Key<'_>) -> String {
+    second.map_or_else(|| first.into(), |second| format!("{first}{JOINT}{second}"))
+}
 
 /// The names of all families.
 #[must_use]
@@ -64,15 +93,7 @@ fn entry_mode(number: u16) -> &'static str {
 pub(crate) struct Facts<'a> {
     pub(crate) tenant: &'a str,
     pub(crate) completed_at: i64,
-    pub(crate) issuer: &'a str,
-    pub(crate) entry_mode: u16,
-    pub(crate) carrier: &'a str,
-    pub(crate) region: &'a str,
-    pub(crate) acquirer: &'a str,
-    pub(crate) host: &'a str,
-    pub(crate) model: &'a str,
-    pub(crate) firmware: &'a str,
-    pub(crate) merchant_group: &'a str,
+    pub(crate) dimensions: Dimensions<'a>,
     pub(crate) tag: &'a str,
     pub(crate) cause: i8,
     pub(crate) currency: &'a str,
@@ -85,15 +106,17 @@ impl<'a> From<&OutcomeRow<'a>> for Facts<'a> {
         Facts {
             tenant: row.tenant,
             completed_at: row.completed_at,
-            issuer: row.issuer,
-            entry_mode: row.entry_mode,
-            carrier: row.carrier,
-            region: row.region,
-            acquirer: row.acquirer,
-            host: row.host,
-            model: row.model,
-            firmware: row.firmware,
-            merchant_group: row.merchant_group,
+            dimensions: Dimensions {
+                issuer: row.issuer,
+                entry_mode: row.entry_mode,
+                carrier: row.carrier,
+                region: row.region,
+                acquirer: row.acquirer,
+                host: row.host,
+                model: row.model,
+                firmware: row.firmware,
+                merchant_group: row.merchant_group,
+            },
             tag: row.tag,
             cause: row.cause,
             currency: row.currency,
@@ -115,6 +138,7 @@ pub(crate) struct RollupRow {
     pub(crate) currency: String,
     pub(crate) count: i64,
     pub(crate) amount_minor: i64,
+    pub(crate) simulated: bool,
 }
 
 /// Sums of rows, by family and slice, and how many rows they are of.
@@ -127,7 +151,7 @@ pub(crate) struct Rollup<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Cell<'a> {
     family: usize,
-    key: (&'a str, Option<&'a str>),
+    key: Key<'a>,
     tenant: &'a str,
     bucket: u32,
     tag: &'a str,
@@ -148,7 +172,7 @@ impl<'a> Rollup<'a> {
         for (place, family) in FAMILIES.iter().enumerate() {
             let cell = Cell {
                 family: place,
-                key: (family.key)(row),
+                key: (family.key)(&row.dimensions),
                 tenant: row.tenant,
                 bucket: bucket(row.completed_at),
                 tag: row.tag,
@@ -173,19 +197,20 @@ impl<'a> Rollup<'a> {
             currency: String::new(),
             count: self.rows,
             amount_minor: 0,
+            simulated: false,
         };
         let sums = self.sums.into_iter().filter_map(|(cell, sum)| {
-            let (first, second) = cell.key;
             Some(RollupRow {
                 tenant: cell.tenant.into(),
                 family: FAMILIES.get(cell.family)?.name.into(),
-                key: second.map_or_else(|| first.into(), |second| format!("{first}{JOINT}{second}")),
+                key: joined(cell.key),
                 bucket: cell.bucket,
                 tag: cell.tag.into(),
                 cause: cell.cause,
                 currency: cell.currency.into(),
                 count: sum.count,
                 amount_minor: sum.amount_minor,
+                simulated: false,
             })
         });
         let mut rows: Vec<RollupRow> = sums.chain([ledger]).collect();
@@ -208,15 +233,17 @@ mod tests {
     const FACTS: Facts<'static> = Facts {
         tenant: "acme",
         completed_at: 1_790_000_009_999,
-        issuer: "icbc",
-        entry_mode: 1,
-        carrier: "46000",
-        region: "440300",
-        acquirer: "48020000",
-        host: "h1",
-        model: "PAX A920",
-        firmware: "7.1",
-        merchant_group: "",
+        dimensions: Dimensions {
+            issuer: "icbc",
+            entry_mode: 1,
+            carrier: "46000",
+            region: "440300",
+            acquirer: "48020000",
+            host: "h1",
+            model: "PAX A920",
+            firmware: "7.1",
+            merchant_group: "",
+        },
         tag: "funds/host_decision",
         cause: 5,
         currency: "CNY",
@@ -227,7 +254,7 @@ mod tests {
     #[test]
     fn every_row_counts_once_in_every_family() {
         let mut rollup = Rollup::default();
-        let other = Facts { issuer: "ccb", amount_minor: 66, ..FACTS };
+        let other = Facts { dimensions: Dimensions { issuer: "ccb", ..FACTS.dimensions }, amount_minor: 66, ..FACTS };
         for facts in [&FACTS, &other, &FACTS] {
             rollup.add(facts);
         }

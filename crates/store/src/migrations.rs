@@ -21,6 +21,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "outcomes", sql: include_str!("../migrations/0001_outcomes.sql") },
     Migration { version: 2, name: "rollup", sql: include_str!("../migrations/0002_rollup.sql") },
     Migration { version: 3, name: "high_water", sql: include_str!("../migrations/0003_high_water.sql") },
+    Migration { version: 4, name: "simulated", sql: include_str!("../migrations/0004_simulated.sql") },
 ];
 
 /// Where the record of the steps taken is kept.

@@ -2,6 +2,7 @@
 
 mod config;
 mod service;
+mod simulate;
 mod token;
 mod up;
 
@@ -36,6 +37,8 @@ enum Command {
     Gateway,
     /// Run the classifier: batches from Kafka, judged event by event, into ClickHouse.
     Classifier,
+    /// Play a scenario: a simulated fleet reports to a gateway, through the SDK, until Ctrl-C.
+    Simulate(Box<simulate::Options>),
     /// Make a bearer token for a terminal, and print it: the only time that it is shown.
     Token(token::Options),
     /// Fetch and verify the programs of Kafka and ClickHouse that `up` runs. Does nothing when they are there.
@@ -87,6 +90,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Up(options) => up::run(config, options).await,
         Command::Gateway => service::gateway(config).await,
         Command::Classifier => service::classifier(config).await,
+        Command::Simulate(options) => Box::pin(simulate::run(&config, *options)).await,
         Command::Token(options) => answer(&format!("{}\n", token::add(&options)?)),
         Command::Parts { parts_dir } => {
             if let Some(directory) = parts_dir {

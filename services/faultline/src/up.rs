@@ -1,6 +1,7 @@
 //! `faultline up`: everything on this machine, as long as it is wanted.
 
 use std::fs::DirBuilder;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -11,12 +12,15 @@ use faultline_deploy::{LocalParts, Parts, Wanted};
 use faultline_gateway::Gateway;
 use faultline_runtime::readiness::wait_until_ready;
 use faultline_runtime::shutdown::StopSignals;
+use faultline_simulator::Simulation;
 use faultline_store::{ClickHouseConfig, Database};
 use faultline_stream::{Cluster, KafkaConfig, TopicState};
 use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::service::{Process, bind};
+use crate::simulate::Show;
 use crate::{answer, token};
 
 /// The tenant of the token that is made where none is configured.
@@ -37,6 +41,9 @@ pub(crate) struct Options {
     /// Use this ClickHouse (http://host:port) instead of starting one; user and password are `clickhouse.user` and `clickhouse.password`
     #[arg(long, value_name = "URL")]
     clickhouse: Option<String>,
+    /// Let a simulated fleet play this scenario (TOML); services/simulator/scenarios has some
+    #[arg(long, value_name = "FILE")]
+    simulate: Option<PathBuf>,
     /// Accept a Kafka of others with which the loss of one machine loses acknowledged events
     #[arg(long)]
     allow_weak_durability: bool,
@@ -70,9 +77,13 @@ impl Options {
 /// stopped, the services first.
 pub(crate) async fn run(mut config: Config, options: Options) -> anyhow::Result<()> {
     let mut signals = StopSignals::catch().context("cannot catch signals")?;
+    let simulation = options.simulate.as_deref().map(|path| Simulation::load(path, |_| ())).transpose()?;
+    if simulation.is_some() {
+        can_simulate(&config)?;
+    }
     let wanted = options.apply(&mut config)?;
     if wanted == (Wanted { kafka: false, clickhouse: false }) {
-        return serve(config, None, &mut signals).await;
+        return Box::pin(serve(config, simulation, None, &mut signals)).await;
     }
     let local = tokio::select! {
         local = start(&config, wanted) => local?,
@@ -94,7 +105,7 @@ pub(crate) async fn run(mut config: Config, options: Options) -> anyhow::Result<
         config.clickhouse.user.clone_from(&access.user);
         config.clickhouse.password = access.password.clone().into();
     }
-    let outcome = serve(config, Some(&local), &mut signals).await;
+    let outcome = Box::pin(serve(config, simulation, Some(&local), &mut signals)).await;
     tracing::info!("stopping Kafka and ClickHouse; a second Ctrl-C ends everything at once");
     tokio::select! {
         () = local.stop() => outcome,
@@ -109,7 +120,12 @@ async fn start(config: &Config, wanted: Wanted) -> anyhow::Result<LocalParts> {
 }
 
 /// Brings everything up and lets it run until a signal, or until a local part cannot be kept running.
-async fn serve(mut config: Config, local: Option<&LocalParts>, signals: &mut StopSignals) -> anyhow::Result<()> {
+async fn serve(
+    mut config: Config,
+    simulation: Option<Simulation>,
+    local: Option<&LocalParts>,
+    signals: &mut StopSignals,
+) -> anyhow::Result<()> {
     let token = provide_token(&mut config)?;
     let process = Process::bind(&config).await?;
     let gateway = Gateway::new(&config.gateway, &config.kafka, &process.readiness)?;
@@ -117,6 +133,8 @@ async fn serve(mut config: Config, local: Option<&LocalParts>, signals: &mut Sto
     let listener = bind(config.gateway.listen, "gateway.listen").await?;
 
     let (readiness, stop) = (process.readiness.clone(), process.stop.clone());
+    // The fleet stops first, while there is still somebody to report to.
+    let services_stop = CancellationToken::new();
     let begin = Instant::now();
     let coming_up = async {
         tokio::select! {
@@ -136,14 +154,27 @@ async fn serve(mut config: Config, local: Option<&LocalParts>, signals: &mut Sto
             if let Err(error) = answer(&summary(&config, local, token.as_deref())?) {
                 tracing::warn!("{error:#}");
             }
+            anyhow::Ok(())
+        };
+        let conducting = async {
+            tokio::select! {
+                announced = announcing => announced?,
+                () = stop.cancelled() => {}
+            }
+            match (&simulation, &token) {
+                (Some(simulation), Some(token)) if !stop.is_cancelled() => play(simulation, &config, token, &stop).await?,
+                _ => {}
+            }
+            stop.cancelled().await;
+            services_stop.cancel();
             std::future::pending().await
         };
-        let serving = async { Ok(Box::pin(gateway.serve(listener, stop.clone())).await?) };
-        let classifying = async { Ok(Box::pin(classifier.serve(stop.clone())).await?) };
+        let serving = async { Ok(Box::pin(gateway.serve(listener, services_stop.clone())).await?) };
+        let classifying = async { Ok(Box::pin(classifier.serve(services_stop.clone())).await?) };
         tokio::select! {
             // Both end when they are asked to; one that fails ends the other.
             ended = async { tokio::try_join!(serving, classifying) } => ended.map(|((), ())| ()),
-            failed = announcing => failed,
+            failed = Box::pin(conducting) => failed,
         }
     };
     let gave_up = async {
@@ -159,6 +190,31 @@ async fn serve(mut config: Config, local: Option<&LocalParts>, signals: &mut Sto
         }
     });
     process.run_until_stopped(running, signals).await
+}
+
+/// A fleet needs the token that is made here, and a gateway without TLS.
+fn can_simulate(config: &Config) -> anyhow::Result<()> {
+    for (key, path) in
+        [("gateway.token_file", &config.gateway.token_file), ("gateway.tls_certificate_file", &config.gateway.tls_certificate_file)]
+    {
+        if !path.as_os_str().is_empty() {
+            bail!("--simulate does not go with `{key}`, which is set; run `faultline up` without it, and `faultline simulate` beside it");
+        }
+    }
+    Ok(())
+}
+
+/// Lets a simulated fleet report to the gateway of this process.
+async fn play(simulation: &Simulation, config: &Config, token: &Path, stop: &CancellationToken) -> anyhow::Result<()> {
+    let token = std::fs::read_to_string(token).with_context(|| format!("cannot read the token in {}", token.display()))?;
+    let listen = config.gateway.listen;
+    // Everywhere includes here.
+    let host = if listen.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { listen.ip() };
+    let address = format!("http://{}", SocketAddr::new(host, listen.port()));
+    let gateway = faultline_simulator::Gateway { address, token: token.trim().into(), ca_certificate: None };
+    let database = Database::new(&config.clickhouse)?;
+    let show = Show { simulation, gateway: &gateway, database: &database, tenant: Some(TRIAL_TENANT) };
+    show.play(stop).await.map(|_| ())
 }
 
 /// Waits for Kafka and ClickHouse, and gives them topics and schema.

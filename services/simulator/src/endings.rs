@@ -1,0 +1,200 @@
+//! How attempts end while nothing is wrong with banks, hosts and carriers: about one in twenty fails all the same.
+
+use std::time::Duration;
+
+use faultline_proto::outcome::v1::EntryMode::{Chip, Contactless, MagneticStripe, Qr};
+use faultline_proto::outcome::v1::{EntryMode, MoneyOutcome, Outcome, Stage, TerminalCondition, TerminalResult};
+
+/// The specification of the response codes.
+const SPEC: &str = "unionpay-pos";
+/// The share of failures, other than given up ones, after which the cashier tries again with the same card.
+pub(crate) const TRIED_AGAIN: f64 = 0.2;
+/// Most attempts at one sale.
+pub(crate) const MAX_ATTEMPTS: u32 = 3;
+
+/// One way for an attempt to end.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Ending {
+    pub(crate) stage: Stage,
+    /// What the host said; empty where it said nothing.
+    code: &'static str,
+    condition: TerminalCondition,
+    result: TerminalResult,
+    money: MoneyOutcome,
+    /// How long it takes until the terminal gives up, where it waits in vain.
+    pub(crate) in_vain: Duration,
+}
+
+const NO_TIME: Duration = Duration::ZERO;
+
+/// An answer of the host that is no approval.
+const fn declined(code: &'static str) -> Ending {
+    Ending {
+        stage: Stage::HostDecision,
+        code,
+        condition: TerminalCondition::Unspecified,
+        result: TerminalResult::Declined,
+        money: MoneyOutcome::NotMoved,
+        in_vain: NO_TIME,
+    }
+}
+
+/// An end before anybody decided.
+const fn failed(stage: Stage, condition: TerminalCondition, in_vain: Duration) -> Ending {
+    Ending { stage, code: "", condition, result: TerminalResult::Failed, money: MoneyOutcome::NotMoved, in_vain }
+}
+
+const fn cancelled(stage: Stage, condition: TerminalCondition) -> Ending {
+    Ending { result: TerminalResult::Cancelled, ..failed(stage, condition, NO_TIME) }
+}
+
+/// No answer within the time allowed: it is not known whether money moved.
+pub(crate) const fn unanswered(timeout: Duration) -> Ending {
+    Ending { money: MoneyOutcome::Unknown, ..failed(Stage::Wait, TerminalCondition::ResponseTimeout, timeout) }
+}
+
+/// No connection to the host.
+pub(crate) const UNREACHABLE: Ending = failed(Stage::Connect, TerminalCondition::ConnectTimeout, Duration::from_secs(10));
+/// What a switch says of an issuer that does not work.
+pub(crate) const ISSUER_DOWN: Ending = declined("91");
+/// The same, of the system as a whole.
+pub(crate) const SYSTEM_DOWN: Ending = declined("96");
+
+/// The host approved.
+pub(crate) const APPROVED: Ending = Ending { result: TerminalResult::Approved, money: MoneyOutcome::Moved, ..declined("00") };
+
+const ALL: &[EntryMode] = &[];
+const WITH_PIN: &[EntryMode] = &[Chip, Contactless, MagneticStripe];
+
+/// Ends other than approval, the share of attempts that have them, and the ways of reading that they happen to. Orders of magnitude, not measured.
+static FAILURES: [(Ending, f64, &[EntryMode]); 27] = [
+    (declined("51"), 0.0150, ALL),
+    (declined("55"), 0.0060, WITH_PIN),
+    (declined("61"), 0.0015, ALL),
+    (declined("62"), 0.0008, ALL),
+    (declined("54"), 0.0006, ALL),
+    (declined("14"), 0.0004, ALL),
+    (declined("75"), 0.0004, WITH_PIN),
+    (declined("05"), 0.0045, ALL),
+    (declined("57"), 0.0010, ALL),
+    (declined("91"), 0.0006, ALL),
+    (declined("96"), 0.0004, ALL),
+    (declined("98"), 0.0004, ALL),
+    (declined("68"), 0.0003, ALL),
+    (declined("03"), 0.0002, ALL),
+    (declined("A0"), 0.0001, ALL),
+    (unanswered(Duration::from_secs(60)), 0.0010, ALL),
+    (UNREACHABLE, 0.0010, ALL),
+    (failed(Stage::Dns, TerminalCondition::NoNetwork, NO_TIME), 0.0016, ALL),
+    (failed(Stage::Dns, TerminalCondition::NameResolution, Duration::from_secs(5)), 0.0006, ALL),
+    (failed(Stage::CardRead, TerminalCondition::ChipRead, NO_TIME), 0.0100, &[Chip]),
+    (failed(Stage::CardRead, TerminalCondition::ContactlessRead, NO_TIME), 0.0060, &[Contactless]),
+    (failed(Stage::CardRead, TerminalCondition::MagneticRead, NO_TIME), 0.0300, &[MagneticStripe]),
+    (failed(Stage::CardRead, TerminalCondition::QrRead, NO_TIME), 0.0040, &[Qr]),
+    (failed(Stage::PinEntry, TerminalCondition::PinPad, NO_TIME), 0.0002, WITH_PIN),
+    (failed(Stage::HostDecision, TerminalCondition::MacMismatch, NO_TIME), 0.0002, ALL),
+    (cancelled(Stage::PinEntry, TerminalCondition::CancelledByCustomer), 0.0030, WITH_PIN),
+    (cancelled(Stage::CardRead, TerminalCondition::CancelledByCashier), 0.0010, ALL),
+];
+
+/// Every way for an attempt with this entry mode to end, with its probability.
+pub(crate) fn endings(mode: EntryMode) -> Vec<(Ending, f64)> {
+    let possible = FAILURES.iter().filter(|(_, _, modes)| modes.is_empty() || modes.contains(&mode));
+    let mut endings: Vec<_> = possible.map(|(ending, share, _)| (*ending, *share)).collect();
+    let failures: f64 = endings.iter().map(|(_, share)| share).sum();
+    endings.push((APPROVED, 1.0 - failures));
+    endings
+}
+
+impl Ending {
+    /// Whether the card was read before it.
+    pub(crate) fn knows_card(&self) -> bool {
+        self.stage > Stage::CardRead
+    }
+
+    /// Whether the host decided.
+    pub(crate) fn is_answer(&self) -> bool {
+        !self.code.is_empty()
+    }
+
+    /// Whether somebody might try again at once.
+    pub(crate) fn is_tried_again(&self) -> bool {
+        !matches!(self.result, TerminalResult::Approved | TerminalResult::Cancelled)
+    }
+
+    /// Whether a reversal follows.
+    pub(crate) fn is_reversed(&self) -> bool {
+        self.money == MoneyOutcome::Unknown
+    }
+
+    /// Whether the attempt came so far that the terminal needed the network.
+    pub(crate) fn needs_connection(&self) -> bool {
+        self.stage >= Stage::Connect
+    }
+
+    /// Whether the attempt came so far that the issuer was asked.
+    pub(crate) fn asks_issuer(&self) -> bool {
+        self.stage >= Stage::Wait
+    }
+
+    /// Writes what the terminal saw.
+    pub(crate) fn describe(&self, outcome: &mut Outcome) {
+        outcome.stage = self.stage.into();
+        outcome.response_code = self.code.into();
+        outcome.response_spec = if self.code.is_empty() { String::new() } else { SPEC.into() };
+        outcome.terminal_condition = self.condition.into();
+        outcome.result = self.result.into();
+        outcome.money_outcome = self.money.into();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use faultline_verdict::RuleSet;
+
+    use super::*;
+    use crate::fleet::ENTRY_MODES;
+
+    #[test]
+    fn about_one_in_twenty_attempts_fails() {
+        let failing: f64 = ENTRY_MODES
+            .iter()
+            .map(|(mode, share)| {
+                let endings = endings(*mode);
+                assert!((endings.iter().map(|(_, share)| share).sum::<f64>() - 1.0).abs() < 1e-12);
+                share * endings.iter().filter(|(ending, _)| *ending != APPROVED).map(|(_, share)| share).sum::<f64>()
+            })
+            .sum();
+        assert!((0.04..0.06).contains(&failing), "{failing}");
+    }
+
+    /// What nothing is made of cannot be practised on.
+    #[test]
+    fn the_rules_know_every_ending() {
+        let rules = RuleSet::built_in().unwrap();
+        let mut classes = BTreeSet::new();
+        for (ending, _, _) in &FAILURES {
+            let mut outcome = Outcome::default();
+            ending.describe(&mut outcome);
+            classes.insert(rules.verdict(&outcome).reason.class.clone());
+        }
+        let expected = [
+            "acquirer",
+            "cardholder",
+            "device_fault",
+            "device_read",
+            "funds",
+            "host_unreachable",
+            "issuer_down",
+            "issuer_refusal",
+            "issuer_timeout",
+            "local_network",
+            "no_answer",
+            "operator",
+            "security",
+        ];
+        assert_eq!(classes.iter().map(String::as_str).collect::<Vec<_>>(), expected);
+    }
+}

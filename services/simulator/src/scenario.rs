@@ -1,0 +1,399 @@
+//! What happens to a fleet: a file in TOML.
+//!
+//! ```toml
+//! title = "The largest bank fails for three minutes"
+//! seed = 1                             # The same seed makes the same fleet and the same transactions.
+//!
+//! [fleet]
+//! terminals = 1000                     # 1 to 100,000
+//! transactions_per_minute = 1200.0     # Sales that customers begin, on average over a week: 1 to 600,000
+//! rhythm = 0.3                         # 0: the same rate day and night; 1: that of shops in China
+//!
+//! [history]
+//! weeks = 4                            # Counts of the weeks before the fleet was switched on: 0 to 8
+//!
+//! [[fault]]                            # At most 100
+//! kind = "bank_outage"
+//! issuer = "icbc"
+//! share = 1.0                          # Of the transactions that it would concern: above 0, up to 1. Missing: all
+//! start = "2m"                         # From when the fleet was switched on
+//! duration = "3m"                      # Missing: until the end
+//! ```
+//!
+//! | kind | what it needs | what the terminals see |
+//! |---|---|---|
+//! | `bank_outage` | `issuer` | the host answers at once that the issuer does not work: `91`, and `96` for one in five |
+//! | `silent_bank` | `issuer`, `timeout` (missing: 60s) | no answer, `timeout` later; then a reversal, which is answered |
+//! | `host_down` | `host` | no connection to this host of the acquirer, ten seconds later |
+//! | `flash_sale` | `factor`, `merchant_group` (missing: all) | that many times the usual number of sales: no fault, a detector has to stay silent |
+//!
+//! Every key is optional but `kind`, `start`, and what a kind needs. Lengths of time are written `90s`, `2m`, `1h 30m`.
+
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::fleet::{self, Tables};
+
+/// Most faults of a scenario.
+const MAX_FAULTS: usize = 100;
+
+/// A scenario that cannot be played.
+#[derive(Debug, thiserror::Error)]
+pub enum ScenarioError {
+    /// The file cannot be read.
+    #[error("cannot read the scenario {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is not a scenario.
+    #[error("scenario {}: {reason}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with the place.
+        reason: String,
+    },
+    /// A value makes no sense.
+    #[error("scenario {}: `{key}`: {reason}", path.display())]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// What is wrong with its value, with the value.
+        reason: String,
+    },
+}
+
+/// A scenario. Its form is in the documentation of this module.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Scenario {
+    /// What happens, in a few words.
+    pub title: String,
+    /// Decides everything that is left to chance.
+    pub seed: u64,
+    /// The fleet.
+    pub fleet: FleetSize,
+    /// What was before.
+    pub history: History,
+    /// What goes wrong.
+    #[serde(rename = "fault")]
+    pub faults: Vec<Fault>,
+}
+
+/// How large a fleet is, and how busy.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FleetSize {
+    /// Terminals.
+    pub terminals: u32,
+    /// Sales that customers begin in a minute, on average over a week. Repeated attempts and reversals come on top.
+    pub transactions_per_minute: f64,
+    /// How much day and week show: 0 not at all, 1 as in shops in China.
+    pub rhythm: f64,
+}
+
+impl Default for FleetSize {
+    fn default() -> Self {
+        FleetSize { terminals: 1000, transactions_per_minute: 1200.0, rhythm: 0.3 }
+    }
+}
+
+/// Counts of the time before the fleet was switched on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct History {
+    /// Weeks.
+    pub weeks: u32,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        History { weeks: 4 }
+    }
+}
+
+/// Something that goes wrong, or only looks like it.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(try_from = "Entry")]
+pub struct Fault {
+    /// What.
+    pub kind: Kind,
+    /// The share of the transactions that it would concern.
+    pub share: f64,
+    /// When it begins, from when the fleet was switched on.
+    pub start: Duration,
+    /// How long it lasts; nothing: until the end.
+    pub duration: Option<Duration>,
+}
+
+/// What goes wrong.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kind {
+    /// An issuer does not work, and its switch says so.
+    BankOutage {
+        /// The issuer.
+        issuer: String,
+    },
+    /// An issuer does not answer.
+    SilentBank {
+        /// The issuer.
+        issuer: String,
+        /// How long terminals wait.
+        timeout: Duration,
+    },
+    /// A host of the acquirer cannot be reached.
+    HostDown {
+        /// The host.
+        host: String,
+    },
+    /// More sales than usual.
+    FlashSale {
+        /// How many times the usual number.
+        factor: f64,
+        /// Where; nothing: everywhere.
+        merchant_group: Option<String>,
+    },
+}
+
+/// A fault as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    kind: KindName,
+    issuer: Option<String>,
+    host: Option<String>,
+    merchant_group: Option<String>,
+    factor: Option<f64>,
+    #[serde(default, with = "humantime_serde::option")]
+    timeout: Option<Duration>,
+    share: Option<f64>,
+    #[serde(with = "humantime_serde")]
+    start: Duration,
+    #[serde(default, with = "humantime_serde::option")]
+    duration: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum KindName {
+    BankOutage,
+    SilentBank,
+    HostDown,
+    FlashSale,
+}
+
+impl TryFrom<Entry> for Fault {
+    type Error = String;
+
+    fn try_from(mut entry: Entry) -> Result<Fault, String> {
+        let needed = |key: &str| format!("`{key}` is missing in a fault of this kind");
+        let kind = match entry.kind {
+            KindName::BankOutage => Kind::BankOutage { issuer: entry.issuer.take().ok_or_else(|| needed("issuer"))? },
+            KindName::SilentBank => Kind::SilentBank {
+                issuer: entry.issuer.take().ok_or_else(|| needed("issuer"))?,
+                timeout: entry.timeout.take().unwrap_or(Duration::from_secs(60)),
+            },
+            KindName::HostDown => Kind::HostDown { host: entry.host.take().ok_or_else(|| needed("host"))? },
+            KindName::FlashSale => Kind::FlashSale {
+                factor: entry.factor.take().ok_or_else(|| needed("factor"))?,
+                merchant_group: entry.merchant_group.take(),
+            },
+        };
+        let share = if matches!(kind, Kind::FlashSale { .. }) { None } else { entry.share.take() };
+        let left = [
+            ("issuer", entry.issuer.is_some()),
+            ("host", entry.host.is_some()),
+            ("merchant_group", entry.merchant_group.is_some()),
+            ("factor", entry.factor.is_some()),
+            ("timeout", entry.timeout.is_some()),
+            ("share", entry.share.is_some()),
+        ];
+        if let Some((key, _)) = left.into_iter().find(|(_, is_left)| *is_left) {
+            return Err(format!("`{key}` means nothing in a fault of this kind"));
+        }
+        Ok(Fault { kind, share: share.unwrap_or(1.0), start: entry.start, duration: entry.duration })
+    }
+}
+
+impl Scenario {
+    /// Reads a scenario and makes sure of it.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is not a scenario, or a value makes no sense.
+    pub fn load(path: &Path) -> Result<Scenario, ScenarioError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ScenarioError::Read { path: path.into(), source })?;
+        let scenario: Scenario = toml::from_str(&text)
+            .map_err(|error| ScenarioError::Format { path: path.into(), reason: error.to_string().trim_end().to_owned() })?;
+        scenario.check().map_err(|(key, reason)| ScenarioError::Value { path: path.into(), key, reason })?;
+        Ok(scenario)
+    }
+
+    /// What makes no sense, by key.
+    ///
+    /// # Errors
+    /// With the key and what is wrong with its value.
+    pub fn check(&self) -> Result<(), (String, String)> {
+        let tables = Tables::built_in();
+        number("fleet.terminals", self.fleet.terminals.into(), 1.0..=100_000.0)?;
+        number("fleet.transactions_per_minute", self.fleet.transactions_per_minute, 1.0..=600_000.0)?;
+        number("fleet.rhythm", self.fleet.rhythm, 0.0..=1.0)?;
+        number("history.weeks", self.history.weeks.into(), 0.0..=8.0)?;
+        if self.faults.len() > MAX_FAULTS {
+            return Err(("fault".into(), format!("are {}, at most {MAX_FAULTS} are played", self.faults.len())));
+        }
+        for (place, fault) in self.faults.iter().enumerate() {
+            let key = |name: &str| format!("fault[{place}].{name}");
+            if !(fault.share > 0.0 && fault.share <= 1.0) {
+                return Err((key("share"), format!("{} is not above 0 and up to 1", fault.share)));
+            }
+            if fault.duration.is_some_and(|duration| duration.is_zero()) {
+                return Err((key("duration"), "0s is no time at all".into()));
+            }
+            match &fault.kind {
+                Kind::BankOutage { issuer } => known(&key("issuer"), issuer, tables.issuers())?,
+                Kind::SilentBank { issuer, timeout } => {
+                    known(&key("issuer"), issuer, tables.issuers())?;
+                    number(&key("timeout"), timeout.as_secs_f64(), 1.0..=600.0)?;
+                }
+                Kind::HostDown { host } => known(&key("host"), host, fleet::hosts().into_iter())?,
+                Kind::FlashSale { factor, merchant_group } => {
+                    number(&key("factor"), *factor, 1.0..=100.0)?;
+                    if let Some(group) = merchant_group {
+                        known(&key("merchant_group"), group, fleet::merchant_groups().into_iter())?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn number(key: &str, value: f64, limits: RangeInclusive<f64>) -> Result<(), (String, String)> {
+    if limits.contains(&value) {
+        return Ok(());
+    }
+    Err((key.into(), format!("{value} is not within {} to {}", limits.start(), limits.end())))
+}
+
+fn known<'a>(key: &str, value: &str, all: impl Iterator<Item = &'a str>) -> Result<(), (String, String)> {
+    let all: BTreeSet<&str> = all.collect();
+    if all.contains(value) {
+        return Ok(());
+    }
+    let all: Vec<&str> = all.into_iter().collect();
+    Err((key.into(), format!("`{value}` is not one of the fleet's: {}", all.join(", "))))
+}
+
+impl Fault {
+    /// Whether it holds at this moment.
+    pub(crate) fn holds_at(&self, moment: Duration) -> bool {
+        self.start <= moment && self.end().is_none_or(|end| moment < end)
+    }
+
+    /// When it is over; nothing where it lasts until the end.
+    pub(crate) fn end(&self) -> Option<Duration> {
+        Some(self.start + self.duration?)
+    }
+
+    /// What begins, in plain words.
+    pub(crate) fn described(&self) -> String {
+        let share = if self.share < 1.0 { format!("{:.0} % of", self.share * 100.0) } else { "all".into() };
+        match &self.kind {
+            Kind::BankOutage { issuer } => {
+                format!("{} ({issuer}) fails: {share} its transactions are answered with 91 or 96", fleet::issuer_name(issuer))
+            }
+            Kind::SilentBank { issuer, timeout } => format!(
+                "{} ({issuer}) falls silent: {share} its transactions get no answer, which terminals see after {} s",
+                fleet::issuer_name(issuer),
+                timeout.as_secs()
+            ),
+            Kind::HostDown { host } => format!("host {host} of the acquirer is down: {share} connections to it fail"),
+            Kind::FlashSale { factor, merchant_group } => {
+                let place = merchant_group.as_ref().map_or("everywhere".into(), |group| format!("at {group}"));
+                format!("a flash sale {place}: {factor} times the usual number of sales, which is not a fault")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Scenario, String> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("scenario.toml");
+        std::fs::write(&path, text).unwrap();
+        Scenario::load(&path).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_not_said_has_a_default() {
+        let scenario = load("[[fault]]\nkind = 'silent_bank'\nissuer = 'icbc'\nstart = '1m 30s'").unwrap();
+        assert_eq!(scenario.fleet, FleetSize::default());
+        let fault = &scenario.faults[0];
+        let timeout = Duration::from_secs(60);
+        assert_eq!(fault.kind, Kind::SilentBank { issuer: "icbc".into(), timeout });
+        assert_eq!((fault.share, fault.start.as_secs(), fault.duration), (1.0, 90, None));
+        assert!(!fault.holds_at(Duration::from_secs(89)) && fault.holds_at(Duration::from_secs(90_000)));
+        assert_eq!(load("").unwrap(), Scenario::default());
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_named_with_its_value() {
+        let fault = |rest: &str| format!("[[fault]]\nstart = '0s'\n{rest}");
+        for (text, said) in [
+            ("[fleet]\nterminal = 3".into(), "unknown field `terminal`"),
+            ("[fleet]\nterminals = 0".into(), "`fleet.terminals`: 0 is not within 1 to 100000"),
+            ("[fleet]\ntransactions_per_minute = nan".into(), "`fleet.transactions_per_minute`: NaN is not within"),
+            ("[fleet]\nrhythm = 1.5".into(), "`fleet.rhythm`: 1.5 is not within 0 to 1"),
+            ("[history]\nweeks = 9".into(), "`history.weeks`: 9 is not within 0 to 8"),
+            (fault("kind = 'bank_holiday'"), "unknown variant `bank_holiday`"),
+            (fault("kind = 'bank_outage'"), "`issuer` is missing in a fault of this kind"),
+            (fault("kind = 'bank_outage'\nissuer = 'icbc'\nhost = 'pos-1'"), "`host` means nothing in a fault of this kind"),
+            (fault("kind = 'flash_sale'\nfactor = 2.0\nshare = 0.5"), "`share` means nothing"),
+            (fault("kind = 'bank_outage'\nissuer = 'icbk'"), "`fault[0].issuer`: `icbk` is not one of the fleet's: abc, "),
+            (fault("kind = 'bank_outage'\nissuer = 'icbc'\nshare = 0"), "`fault[0].share`: 0 is not above 0"),
+            (fault("kind = 'bank_outage'\nissuer = 'icbc'\nduration = '0s'"), "`fault[0].duration`: 0s"),
+            (fault("kind = 'silent_bank'\nissuer = 'icbc'\ntimeout = '1h'"), "`fault[0].timeout`: 3600 is not within 1 to 600"),
+            (fault("kind = 'host_down'\nhost = 'nowhere'"), "`fault[0].host`: `nowhere` is not one of the fleet's: "),
+            (fault("kind = 'flash_sale'\nfactor = 0.5"), "`fault[0].factor`: 0.5 is not within 1 to 100"),
+            ("[[fault]]\nkind = 'host_down'\nhost = 'pos-1'\nstart = 'soon'".into(), "line 4"),
+            (String::from("title = "), "line 1"),
+        ] {
+            let message = load(&text).unwrap_err();
+            assert!(message.contains(said) && message.contains("scenario.toml"), "{text}\n{message}");
+        }
+        let missing = Scenario::load(Path::new("nowhere.toml")).unwrap_err();
+        assert_eq!(missing.to_string(), "cannot read the scenario nowhere.toml");
+    }
+
+    #[test]
+    fn the_scenarios_that_come_with_it_can_be_played() {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+        let mut kinds = BTreeSet::new();
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let scenario = Scenario::load(&entry.unwrap().path()).unwrap();
+            assert!(!scenario.title.is_empty());
+            kinds.extend(scenario.faults.iter().map(|fault| format!("{:?}", std::mem::discriminant(&fault.kind))));
+        }
+        assert_eq!(kinds.len(), 4, "every kind has a scenario");
+    }
+
+    #[test]
+    fn the_example_in_the_documentation_can_be_played() {
+        let documented = include_str!("scenario.rs").lines().skip_while(|line| !line.contains("```toml")).skip(1);
+        let documented: Vec<&str> =
+            documented.take_while(|line| !line.contains("```")).map(|line| line.trim_start_matches("//!")).collect();
+        assert_eq!(load(&documented.join("\n")).unwrap().faults.len(), 1);
+    }
+}
