@@ -8,6 +8,7 @@ TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/faultline/tools
 export PATH := $(TOOLS)/bin:$(PATH)
 
 BUF := proto/node_modules/.bin/buf
+SCENARIO := services/simulator/scenarios/largest-bank-fails.toml
 
 help: ## Show this.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
@@ -19,8 +20,8 @@ setup: ## Install what this machine lacks, and say so. Everything else does this
 build: setup ## Build the program: target/debug/faultline.
 	cargo build --workspace --locked --offline
 
-run: build ## Run Kafka, ClickHouse and all of Faultline on this machine until Ctrl-C.
-	@target/debug/faultline up
+run: build ## Run everything on this machine, with a simulated fleet, until Ctrl-C. SCENARIO=file plays another scenario.
+	@target/debug/faultline up --simulate $(SCENARIO)
 
 test: build ## Run every test. Kafka and ClickHouse are real.
 	@target/debug/faultline parts

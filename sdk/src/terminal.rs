@@ -83,7 +83,7 @@ pub struct Status {
 #[derive(Debug)]
 pub struct Terminal {
     shared: Arc<Shared>,
-    reporting: Option<JoinHandle<()>>,
+    reporting: JoinHandle<()>,
 }
 
 /// What a [`Terminal`] is made of.
@@ -183,20 +183,15 @@ impl Terminal {
     /// Sends what waits, at once and at most for `within`, and stops. What the status says is waiting then is lost, unless the spool survives.
     pub async fn close(mut self, within: Duration) -> Status {
         self.shared.closing.cancel();
-        if let Some(mut reporting) = self.reporting.take()
-            && timeout(within, &mut reporting).await.is_err()
-        {
-            reporting.abort();
-        }
+        // What is not done by then ends with `self`.
+        let _ = timeout(within, &mut self.reporting).await;
         self.status()
     }
 }
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        if let Some(reporting) = &self.reporting {
-            reporting.abort();
-        }
+        self.reporting.abort();
     }
 }
 
@@ -234,7 +229,7 @@ impl TerminalBuilder {
             status: watch::Sender::default(),
         });
         let reporter = Reporter::new(Arc::clone(&shared), self.connection, self.terminal_id);
-        Ok(Terminal { shared, reporting: Some(tokio::spawn(reporter.run())) })
+        Ok(Terminal { shared, reporting: tokio::spawn(reporter.run()) })
     }
 }
 

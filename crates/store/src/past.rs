@@ -1,6 +1,7 @@
 //! Counts of a time of which there are no outcomes, and what came of the time since.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use clickhouse::Row;
 use faultline_proto::verdict::v1::Cause;
@@ -9,6 +10,9 @@ use serde::Deserialize;
 use crate::database::{Database, StoreError};
 use crate::delivery::{insert_all, one_block};
 use crate::families::RollupRow;
+
+/// How long a question may take.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A count of a time of which there are no outcomes: a row of `rollup` that is marked as simulated.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +59,8 @@ impl Database {
         let sql = "SELECT toUnixTimestamp(minIf(seen, NOT simulated)) AS first_counted, \
                           toUnixTimestamp(maxIf(bucket, simulated)) AS last_simulated \
                    FROM rollup WHERE tenant = ? AND family = 'fleet'";
-        let found = self.client().query(sql).bind(tenant).fetch_one::<Found>().await.map_err(self.failed("say what was counted"))?;
+        let query = self.asking().query(sql).bind(tenant);
+        let found = self.answer("say what was counted", QUESTION_TIMEOUT, query.fetch_one::<Found>()).await?;
         let known = |moment: u32| (moment > 0).then_some(moment);
         Ok(Past { first_counted: known(found.first_counted), last_simulated: known(found.last_simulated) })
     }
@@ -94,8 +99,8 @@ impl Database {
         }
         let sql = "SELECT cause, sum(count) AS attempts FROM rollup \
                    WHERE tenant = ? AND family = 'fleet' AND bucket >= ? AND bucket < ? AND NOT simulated GROUP BY cause ORDER BY cause";
-        let query = self.client().query(sql).bind(tenant).bind(buckets.start).bind(buckets.end);
-        let found = query.fetch_all::<Found>().await.map_err(self.failed("say how attempts ended"))?;
+        let query = self.asking().query(sql).bind(tenant).bind(buckets.start).bind(buckets.end);
+        let found = self.answer("say how attempts ended", QUESTION_TIMEOUT, query.fetch_all::<Found>()).await?;
         Ok(found.into_iter().map(|row| (Cause::try_from(i32::from(row.cause)).unwrap_or(Cause::Unknown), row.attempts)).collect())
     }
 }

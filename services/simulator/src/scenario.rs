@@ -40,6 +40,8 @@ use crate::fleet::{self, Tables};
 
 /// Most faults of a scenario.
 const MAX_FAULTS: usize = 100;
+/// The latest start and the longest duration, in seconds: a year.
+const LONGEST_S: f64 = 366.0 * 86_400.0;
 
 /// A scenario that cannot be played.
 #[derive(Debug, thiserror::Error)]
@@ -255,8 +257,9 @@ impl Scenario {
             if !(fault.share > 0.0 && fault.share <= 1.0) {
                 return Err((key("share"), format!("{} is not above 0 and up to 1", fault.share)));
             }
-            if fault.duration.is_some_and(|duration| duration.is_zero()) {
-                return Err((key("duration"), "0s is no time at all".into()));
+            number(&key("start"), fault.start.as_secs_f64(), 0.0..=LONGEST_S)?;
+            if let Some(duration) = fault.duration {
+                number(&key("duration"), duration.as_secs_f64(), 1.0..=LONGEST_S)?;
             }
             match &fault.kind {
                 Kind::BankOutage { issuer } => known(&key("issuer"), issuer, tables.issuers())?,
@@ -301,7 +304,7 @@ impl Fault {
 
     /// When it is over; nothing where it lasts until the end.
     pub(crate) fn end(&self) -> Option<Duration> {
-        Some(self.start + self.duration?)
+        Some(self.start.saturating_add(self.duration?))
     }
 
     /// What begins, in plain words.
@@ -363,7 +366,9 @@ mod tests {
             (fault("kind = 'flash_sale'\nfactor = 2.0\nshare = 0.5"), "`share` means nothing"),
             (fault("kind = 'bank_outage'\nissuer = 'icbk'"), "`fault[0].issuer`: `icbk` is not one of the fleet's: abc, "),
             (fault("kind = 'bank_outage'\nissuer = 'icbc'\nshare = 0"), "`fault[0].share`: 0 is not above 0"),
-            (fault("kind = 'bank_outage'\nissuer = 'icbc'\nduration = '0s'"), "`fault[0].duration`: 0s"),
+            (fault("kind = 'bank_outage'\nissuer = 'icbc'\nduration = '0s'"), "`fault[0].duration`: 0 is not within 1 to "),
+            ("[[fault]]\nkind = 'flash_sale'\nfactor = 2.0\nstart = '500000000000y'".into(), "start"),
+            ("[[fault]]\nkind = 'flash_sale'\nfactor = 2.0\nstart = '30y'".into(), "`fault[0].start`: 946728000 is not within 0 to "),
             (fault("kind = 'silent_bank'\nissuer = 'icbc'\ntimeout = '1h'"), "`fault[0].timeout`: 3600 is not within 1 to 600"),
             (fault("kind = 'host_down'\nhost = 'nowhere'"), "`fault[0].host`: `nowhere` is not one of the fleet's: "),
             (fault("kind = 'flash_sale'\nfactor = 0.5"), "`fault[0].factor`: 0.5 is not within 1 to 100"),
