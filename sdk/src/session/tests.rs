@@ -441,3 +441,18 @@ async fn what_cannot_be_reported_is_refused_at_once() {
     assert_eq!((terminal.status().waiting, terminal.report(outcome(1)).unwrap().sequence), (0, 1));
     assert!(!format!("{terminal:?}").contains("secret"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn nobody_reports_for_a_terminal_that_is_gone() {
+    let mut world = world();
+    let terminal = world.terminal().start().unwrap();
+    terminal.report(outcome(1)).unwrap();
+    let (mut call, _) = world.call().await;
+    let closing = tokio::spawn(terminal.close(Duration::from_secs(3600)));
+    call.batch().await;
+    // Whoever waited for the end gives up.
+    closing.abort();
+    assert_eq!(call.next().await, None);
+    let again = timeout(Duration::from_secs(600), world.calls.recv()).await;
+    assert!(again.is_err(), "it goes on");
+}
