@@ -117,7 +117,7 @@ const BANK_FAILS: &str = "
 title = 'A bank fails'
 [fleet]
 terminals = 60
-transactions_per_minute = 1800.0
+transactions_per_minute = 6000.0
 rhythm = 0.0
 [history]
 weeks = 1
@@ -154,7 +154,7 @@ async fn a_fleet_is_counted_as_it_reports_and_its_past_is_apart() {
         assert!(past.is_empty() || past == now, "{past} {now}");
         past = now;
     }
-    assert!(all > 200, "{all}");
+    assert!(all > 300, "{all}");
     let hours = 7 * 24;
     assert!(past.ends_with(&format!("\t{hours}\t1\t{}", (hours - 1) * 3600)), "{past}");
     for family in families() {

@@ -47,7 +47,7 @@ pub(crate) struct Options {
     /// Another rate, in sales a minute on average over a week
     #[arg(long, value_name = "RATE")]
     transactions_per_minute: Option<f64>,
-    /// Stop after this time, such as 90s or 10m, instead of at Ctrl-C
+    /// Switch the fleet off after this time, such as 90s or 10m, instead of at Ctrl-C
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     run_for: Option<Duration>,
     /// First write the counts of the weeks before into ClickHouse (settings `clickhouse`), as those of this tenant: the one of the token
@@ -70,13 +70,12 @@ pub(crate) async fn run(config: &Config, options: Options) -> anyhow::Result<()>
     };
     let gateway = Gateway { address: options.gateway, token: token.trim().into(), ca_certificate };
     let database = Database::new(&config.clickhouse)?;
-    let show = Show { simulation: &simulation, gateway: &gateway, database: &database, tenant: options.history_of.as_deref() };
+    let (tenant, run_for) = (options.history_of.as_deref(), options.run_for);
+    let show = Show { simulation: &simulation, gateway: &gateway, database: &database, tenant, run_for };
     let stop = CancellationToken::new();
     let stopping = async {
-        tokio::select! {
-            signal = signals.next() => tracing::info!(signal, "asked to stop; a second signal ends everything at once"),
-            () = until(options.run_for) => {}
-        }
+        let signal = signals.next().await;
+        tracing::info!(signal, "asked to stop; a second signal ends everything at once");
         stop.cancel();
         signals.next().await
     };
@@ -109,10 +108,12 @@ pub(crate) struct Show<'a> {
     pub(crate) database: &'a Database,
     /// The tenant that is counted; nothing: neither is a past written, nor asked what was counted.
     pub(crate) tenant: Option<&'a str>,
+    /// How long the fleet is switched on; nothing: until it is stopped.
+    pub(crate) run_for: Option<Duration>,
 }
 
 impl Show<'_> {
-    /// Writes the past where there is none, then plays until `stop`.
+    /// Writes the past where there is none, then plays as long as it is to, or until `stop`.
     pub(crate) async fn play(&self, stop: &CancellationToken) -> anyhow::Result<Progress> {
         say(&self.simulation.described());
         tokio::select! {
@@ -121,9 +122,16 @@ impl Show<'_> {
         }
         let begin = Instant::now();
         let progress = watch::Sender::default();
+        let off = stop.child_token();
+        let switching_off = async {
+            until(self.run_for).await;
+            off.cancel();
+            std::future::pending().await
+        };
         let announce = |text: String| say(&format!("{} {text}", clock(begin.elapsed())));
         let last = tokio::select! {
-            last = self.simulation.run(self.gateway, stop.clone(), (announce, &progress)) => last?,
+            last = self.simulation.run(self.gateway, off.clone(), (announce, &progress)) => last?,
+            never = switching_off => never,
             never = self.tell(begin, progress.subscribe()) => never,
         };
         let unacknowledged = match last.waiting() + last.lost {

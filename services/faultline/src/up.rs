@@ -213,7 +213,7 @@ async fn play(simulation: &Simulation, config: &Config, token: &Path, stop: &Can
     let address = format!("http://{}", SocketAddr::new(host, listen.port()));
     let gateway = faultline_simulator::Gateway { address, token: token.trim().into(), ca_certificate: None };
     let database = Database::new(&config.clickhouse)?;
-    let show = Show { simulation, gateway: &gateway, database: &database, tenant: Some(TRIAL_TENANT) };
+    let show = Show { simulation, gateway: &gateway, database: &database, tenant: Some(TRIAL_TENANT), run_for: None };
     show.play(stop).await.map(|_| ())
 }
 
