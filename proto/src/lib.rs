@@ -18,6 +18,10 @@ macro_rules! area {
 }
 
 area! {
+    /// A fault of a part of the fleet.
+    incident
+}
+area! {
     /// The service between terminals and Faultline: batches of events, and their acknowledgement.
     ingest
 }

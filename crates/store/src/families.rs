@@ -26,6 +26,8 @@ const JOINT: char = '|';
 /// One way to cut the fleet.
 struct Family {
     name: &'static str,
+    /// The columns of `outcomes` whose values its keys are made of.
+    dimensions: &'static [&'static str],
     key: for<'a> fn(&Dimensions<'a>) -> Key<'a>,
 }
 
@@ -33,15 +35,15 @@ struct Family {
 type Key<'a> = (&'a str, Option<&'a str>);
 
 const FAMILIES: [Family; 9] = [
-    Family { name: "fleet", key: |_| ("", None) },
-    Family { name: "issuer", key: |of| (of.issuer, None) },
-    Family { name: "issuer_entry", key: |of| (of.issuer, Some(entry_mode(of.entry_mode))) },
-    Family { name: "carrier", key: |of| (of.carrier, None) },
-    Family { name: "carrier_region", key: |of| (of.carrier, Some(of.region)) },
-    Family { name: "host", key: |of| (of.acquirer, Some(of.host)) },
-    Family { name: "model_firmware", key: |of| (of.model, Some(of.firmware)) },
-    Family { name: "region", key: |of| (of.region, None) },
-    Family { name: "merchant_group", key: |of| (of.merchant_group, None) },
+    Family { name: "fleet", dimensions: &[], key: |_| ("", None) },
+    Family { name: "issuer", dimensions: &["issuer"], key: |of| (of.issuer, None) },
+    Family { name: "issuer_entry", dimensions: &["issuer", "entry_mode"], key: |of| (of.issuer, Some(entry_mode(of.entry_mode))) },
+    Family { name: "carrier", dimensions: &["carrier"], key: |of| (of.carrier, None) },
+    Family { name: "carrier_region", dimensions: &["carrier", "region"], key: |of| (of.carrier, Some(of.region)) },
+    Family { name: "host", dimensions: &["acquirer", "host"], key: |of| (of.acquirer, Some(of.host)) },
+    Family { name: "model_firmware", dimensions: &["model", "firmware"], key: |of| (of.model, Some(of.firmware)) },
+    Family { name: "region", dimensions: &["region"], key: |of| (of.region, None) },
+    Family { name: "merchant_group", dimensions: &["merchant_group"], key: |of| (of.merchant_group, None) },
 ];
 
 /// What the fleet is cut by. The values are those of the columns of `outcomes`.
@@ -76,7 +78,15 @@ pub fn families() -> [&'static str; FAMILIES.len()] {
     FAMILIES.map(|family| family.name)
 }
 
-fn entry_mode(number: u16) -> &'static str {
+/// What a slice of a family has in common, by name of the column: the values of its key. Nothing where there is no such family.
+#[must_use]
+pub fn values<'a>(family: &str, key: &'a str) -> Option<Vec<(&'static str, &'a str)>> {
+    let dimensions = FAMILIES.iter().find(|known| known.name == family)?.dimensions;
+    let values = key.splitn(dimensions.len().max(1), JOINT);
+    Some(dimensions.iter().copied().zip(values).collect())
+}
+
+pub(crate) fn entry_mode(number: u16) -> &'static str {
     match EntryMode::try_from(i32::from(number)) {
         Ok(EntryMode::Unspecified) => "",
         Ok(EntryMode::Chip) => "chip",
@@ -272,6 +282,18 @@ mod tests {
 
         let ledger: Vec<_> = rows.iter().filter(|row| row.family == LEDGER).collect();
         assert_eq!((ledger.len(), ledger[0].key.as_str(), ledger[0].count, ledger[0].bucket), (1, "log:0:5-7", 3, 1_790_000_010));
+    }
+
+    #[test]
+    fn a_key_says_which_values_it_is_of() {
+        for family in &FAMILIES {
+            let key = joined((family.key)(&FACTS.dimensions));
+            let values = values(family.name, &key).unwrap();
+            assert_eq!(values.iter().map(|(dimension, _)| *dimension).collect::<Vec<_>>(), family.dimensions, "{key}");
+        }
+        assert_eq!(values("host", "48020000|h1").unwrap(), [("acquirer", "48020000"), ("host", "h1")]);
+        assert_eq!((values("fleet", "").unwrap(), values("issuer", "").unwrap()), (vec![], vec![("issuer", "")]));
+        assert_eq!(values("weather", ""), None);
     }
 
     #[test]

@@ -1,19 +1,23 @@
-//! Faultline's ClickHouse: the schema and how it changes, how batches get into it once, and what is asked of it.
+//! Faultline's ClickHouse: the schema and how it changes, how batches get into it once, and what is asked of it: by those who store, and by those who watch.
 
 mod address;
 mod database;
 mod delivery;
 mod families;
 mod high_water;
+mod incidents;
 mod migrations;
 mod outcomes;
 mod past;
+mod rates;
 
 pub use address::{AddressError, HttpUrl};
 pub use database::{ClickHouseConfig, Database, StoreError};
 pub use delivery::{BatchId, Settled};
-pub use families::{Dimensions, families};
+pub use families::{Dimensions, families, values};
 pub use high_water::{RECEIPT_SLACK_S, SeenSpool, SpoolMark};
+pub use incidents::{Delivered, IncidentRow};
 pub use migrations::{HistoryError, Migrated};
 pub use outcomes::OutcomeRow;
 pub use past::{Past, PastCount};
+pub use rates::{Count, FailingLeaf, Usual, UsualApprovals, UsualCount};

@@ -30,6 +30,9 @@ use crate::intents::Position;
 use crate::reader::Record;
 use crate::topics::Topic;
 
+/// The group of classifiers, after the prefix of topics: how far it came, counts reach.
+pub const CLASSIFIERS: &str = "classifier";
+
 /// How long one question about committed offsets may take.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause before something that Kafka did not do is tried again.

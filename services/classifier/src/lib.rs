@@ -16,7 +16,7 @@ use std::time::Duration;
 use faultline_runtime::error::with_causes;
 use faultline_runtime::readiness::Readiness;
 use faultline_store::{ClickHouseConfig, Database, StoreError};
-use faultline_stream::{Cluster, DeadLetters, KafkaConfig, Source, StreamError};
+use faultline_stream::{CLASSIFIERS, Cluster, DeadLetters, KafkaConfig, Source, StreamError};
 use faultline_verdict::{RuleSet, RulesError};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
@@ -28,8 +28,6 @@ pub use crate::issuers::IssuersError;
 use crate::pipeline::Shared;
 use crate::standing::Standings;
 
-/// The group of all classifiers, after the prefix of topics.
-const GROUP: &str = "classifier";
 /// What the classifier calls what it depends on, where it says what is in its way.
 const CONSUMER: &str = "Kafka consumer";
 const CLICKHOUSE: &str = "ClickHouse";
@@ -89,7 +87,7 @@ impl Classifier {
         let queued_bytes = usize::try_from(config.queue_bytes.as_u64()).unwrap_or(usize::MAX);
         let classifier = Classifier {
             cluster: Cluster::new(kafka)?,
-            source: Source::new(kafka, GROUP, queued_bytes)?,
+            source: Source::new(kafka, CLASSIFIERS, queued_bytes)?,
             shared: Arc::new(Shared {
                 database: Database::new(clickhouse)?,
                 dead_letters: DeadLetters::new(kafka)?,

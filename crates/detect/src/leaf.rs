@@ -1,0 +1,78 @@
+//! Failing attempts with all their values: what a fault is named by.
+
+use std::collections::BTreeMap;
+use std::ops::{AddAssign, RangeInclusive};
+
+use crate::class::Class;
+use crate::series::TICK_S;
+use crate::slice::Slice;
+
+/// Failures of one class, in one tick, that have all their values in common.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Leaf {
+    /// All their values.
+    pub at: Slice,
+    /// First second of the tick, since 1970-01-01 UTC.
+    pub bucket: u32,
+    /// How they failed.
+    pub class: Class,
+    /// How many.
+    pub failures: u32,
+    /// How many of them count as evidence. A terminal that tries a hundred times is no better a witness than one that tries three times, so that in the
+    /// answer to one question no terminal counts for more.
+    pub witnessed: f64,
+}
+
+impl Leaf {
+    pub(crate) fn tick(&self) -> u32 {
+        self.bucket / TICK_S
+    }
+}
+
+/// Failures of a slice: all of them, and those that count as evidence.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Failing {
+    pub(crate) failures: u64,
+    pub(crate) witnessed: f64,
+}
+
+impl AddAssign for Failing {
+    fn add_assign(&mut self, other: Failing) {
+        self.failures += other.failures;
+        self.witnessed += other.witnessed;
+    }
+}
+
+/// What is looked at: a class in some ticks, and the leaves that are known.
+#[derive(Clone, Debug)]
+pub(crate) struct View<'a> {
+    pub(crate) class: Class,
+    pub(crate) ticks: RangeInclusive<u32>,
+    pub(crate) leaves: &'a [Leaf],
+}
+
+impl<'a> View<'a> {
+    /// The leaves of the class in these ticks.
+    pub(crate) fn seen(&self) -> impl Iterator<Item = &'a Leaf> {
+        let (class, ticks) = (self.class, self.ticks.clone());
+        self.leaves.iter().filter(move |leaf| leaf.class == class && ticks.contains(&leaf.tick()))
+    }
+}
+
+/// What failed where, all ticks together.
+pub(crate) fn failing<'a>(leaves: impl Iterator<Item = &'a Leaf>) -> Vec<(&'a Slice, Failing)> {
+    let mut sums: BTreeMap<&Slice, Failing> = BTreeMap::new();
+    for leaf in leaves {
+        *sums.entry(&leaf.at).or_default() += Failing { failures: leaf.failures.into(), witnessed: leaf.witnessed };
+    }
+    sums.into_iter().collect()
+}
+
+/// What of it failed in a slice.
+pub(crate) fn sum_in(slice: &Slice, failing: &[(&Slice, Failing)]) -> Failing {
+    let mut sum = Failing::default();
+    for (_, some) in failing.iter().filter(|(at, _)| slice.holds(at)) {
+        sum += *some;
+    }
+    sum
+}

@@ -1,0 +1,46 @@
+//! When a part of the fleet fails more than it should, and which part it is. Pure: no clock, no file, no network; the same ticks give the same
+//! incidents.
+//!
+//! # Model
+//!
+//! Attempts are counted in ticks of ten seconds of event time, by [`Slice`] (of each family that the fleet is cut into) and by [`Class`] of how they
+//! ended. For each slice and class there is a usual rate at this hour of the week (`baseline`). What stands out is found in two steps:
+//!
+//! 1. **Suspicion.** Over windows of one tick to half an hour, the failures of each class are compared with the usual rate, and approvals with the
+//!    expected number, by a likelihood ratio that a drift of some ten percent does not move (`evidence`). Several windows at once are a generalised
+//!    likelihood-ratio scan over the moment of change (Lorden, 1971; Lai, 1995). Each class is tested alone: a fifth of a bank's transactions
+//!    failing is a hundred times its usual rate of "issuer down", and three times its usual failures.
+//! 2. **Name.** A fault shows in every slice that overlaps it. The failing attempts of the window, with all their values (*leaves*), are summed in all
+//!    slices; the one whose excess is most evident, less the price of its narrowness (Bayesian information, roughly), is the fault. Its failures are
+//!    then taken out of all slices, and what still stands out is another fault. One terminal that tries a hundred times is one witness.
+//!
+//! Missing approvals are compared with the slice's share of what the fleet usually has at this hour, no more than at the slice's level before,
+//! and no more than the rest of the fleet has now.
+//!
+//! An incident closes when approvals at the usual rate make that likelier than the fault by `e^8`, for at least half a minute: a cumulative sum
+//! (Page, 1954). Without traffic it is unobserved.
+//!
+//! # Limits
+//!
+//! A slice is one of the counted families, not any combination of values. The usual rate does not follow a drift of hours; the dead band covers
+//! it. Hours of the week are those of UTC, and holidays are not known. Terminals that fall silent altogether are only seen as approvals that are
+//! missing in their slices. Times are seconds since 1970-01-01 UTC; evidence is in nats.
+
+mod baseline;
+mod class;
+mod detector;
+mod evidence;
+mod fleet;
+mod incident;
+mod leaf;
+mod series;
+mod slice;
+
+pub use faultline_proto::verdict::v1::Cause;
+
+pub use crate::baseline::{Counts, Observed, Past, PastCounts};
+pub use crate::class::{Class, Signal};
+pub use crate::detector::{Change, Detector, Question, Tick, What};
+pub use crate::incident::{Incident, State, Watch};
+pub use crate::leaf::Leaf;
+pub use crate::slice::{Dimension, Slice};

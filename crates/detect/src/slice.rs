@@ -1,0 +1,183 @@
+//! Parts of the fleet.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// What attempts are told apart by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "the contract documents them")]
+pub enum Dimension {
+    Acquirer,
+    Carrier,
+    EntryMode,
+    Firmware,
+    Host,
+    Issuer,
+    MerchantGroup,
+    Model,
+    Region,
+}
+
+impl Dimension {
+    const ALL: [Dimension; 9] = [
+        Dimension::Acquirer,
+        Dimension::Carrier,
+        Dimension::EntryMode,
+        Dimension::Firmware,
+        Dimension::Host,
+        Dimension::Issuer,
+        Dimension::MerchantGroup,
+        Dimension::Model,
+        Dimension::Region,
+    ];
+
+    /// Its name, everywhere: `issuer`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Dimension::Acquirer => "acquirer",
+            Dimension::Carrier => "carrier",
+            Dimension::EntryMode => "entry_mode",
+            Dimension::Firmware => "firmware",
+            Dimension::Host => "host",
+            Dimension::Issuer => "issuer",
+            Dimension::MerchantGroup => "merchant_group",
+            Dimension::Model => "model",
+            Dimension::Region => "region",
+        }
+    }
+
+    /// The dimension of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Dimension> {
+        Dimension::ALL.into_iter().find(|dimension| dimension.name() == name)
+    }
+}
+
+/// The attempts that have these values, one a dimension; without any, all of them. Ordered by dimension.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slice(Vec<(Dimension, Arc<str>)>);
+
+impl Slice {
+    /// All attempts.
+    #[must_use]
+    pub fn fleet() -> Slice {
+        Slice::default()
+    }
+
+    /// Those with these values. Of several values of one dimension, the first counts.
+    pub fn new<V: Into<Arc<str>>>(values: impl IntoIterator<Item = (Dimension, V)>) -> Slice {
+        let mut values: Vec<_> = values.into_iter().map(|(dimension, value)| (dimension, value.into())).collect();
+        values.sort_by_key(|(dimension, _)| *dimension);
+        values.dedup_by_key(|(dimension, _)| *dimension);
+        Slice(values)
+    }
+
+    /// Its values, by dimension.
+    pub fn values(&self) -> impl Iterator<Item = (Dimension, &str)> {
+        self.0.iter().map(|(dimension, value)| (*dimension, value.as_ref()))
+    }
+
+    /// Its value of one dimension.
+    #[must_use]
+    pub fn value(&self, dimension: Dimension) -> Option<&str> {
+        self.values().find(|(own, _)| *own == dimension).map(|(_, value)| value)
+    }
+
+    /// Whether every attempt of `other` is one of its.
+    #[must_use]
+    pub fn holds(&self, other: &Slice) -> bool {
+        self.values().all(|(dimension, value)| other.value(dimension) == Some(value))
+    }
+
+    /// Whether no attempt can be in both.
+    pub(crate) fn is_apart_from(&self, other: &Slice) -> bool {
+        self.values().any(|(dimension, value)| other.value(dimension).is_some_and(|others| others != value))
+    }
+
+    /// The smallest slice that holds both, as far as it can be said in values.
+    pub(crate) fn common(&self, other: &Slice) -> Slice {
+        Slice(self.0.iter().filter(|(dimension, value)| other.value(*dimension) == Some(value)).cloned().collect())
+    }
+
+    /// The slice of these dimensions that it is in.
+    pub(crate) fn at(&self, kind: &Kind) -> Slice {
+        Slice(self.0.iter().filter(|(dimension, _)| kind.0.contains(dimension)).cloned().collect())
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        Kind(self.0.iter().map(|(dimension, _)| *dimension).collect())
+    }
+
+    /// In how many independent ways it is narrowed: a host says which acquirer, and a firmware which model.
+    pub(crate) fn attributes(&self) -> u8 {
+        let has = |dimension| u8::from(self.value(dimension).is_some());
+        let said_by = |dimension, by| has(dimension) & has(by);
+        let all = u8::try_from(self.0.len()).unwrap_or(u8::MAX);
+        all - said_by(Dimension::Acquirer, Dimension::Host) - said_by(Dimension::Model, Dimension::Firmware)
+    }
+}
+
+impl fmt::Display for Slice {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return formatter.write_str("fleet");
+        }
+        for (place, (dimension, value)) in self.values().enumerate() {
+            let joint = if place == 0 { "" } else { "&" };
+            write!(formatter, "{joint}{}={value}", dimension.name())?;
+        }
+        Ok(())
+    }
+}
+
+/// The dimensions that slices of one kind have values of.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Kind(Vec<Dimension>);
+
+impl Kind {
+    pub(crate) fn has(&self, dimension: Dimension) -> bool {
+        self.0.contains(&dimension)
+    }
+
+    pub(crate) fn is_fleet(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slice(values: &[(Dimension, &str)]) -> Slice {
+        Slice::new(values.iter().copied())
+    }
+
+    #[test]
+    fn slices_hold_each_other_or_are_apart() {
+        let icbc = slice(&[(Dimension::Issuer, "icbc")]);
+        let chip = slice(&[(Dimension::EntryMode, "chip"), (Dimension::Issuer, "icbc")]);
+        let swiped = slice(&[(Dimension::Issuer, "icbc"), (Dimension::EntryMode, "magnetic_stripe")]);
+        let region = slice(&[(Dimension::Region, "440000")]);
+        assert!(Slice::fleet().holds(&icbc) && icbc.holds(&chip) && icbc.holds(&icbc) && !chip.holds(&icbc));
+        assert!(chip.is_apart_from(&swiped) && !icbc.is_apart_from(&region) && !icbc.is_apart_from(&chip));
+        assert_eq!((chip.common(&swiped), chip.common(&region)), (icbc.clone(), Slice::fleet()));
+        assert_eq!(chip.at(&icbc.kind()), icbc);
+        assert_eq!((chip.to_string().as_str(), Slice::fleet().to_string().as_str()), ("entry_mode=chip&issuer=icbc", "fleet"));
+    }
+
+    #[test]
+    fn what_follows_narrows_no_further() {
+        let firmware = slice(&[(Dimension::Model, "PAX A920"), (Dimension::Firmware, "7.1")]);
+        let carrier = slice(&[(Dimension::Carrier, "46000"), (Dimension::Region, "440000")]);
+        assert_eq!((firmware.attributes(), carrier.attributes(), Slice::fleet().attributes()), (1, 2, 0));
+    }
+
+    #[test]
+    fn every_dimension_has_a_name() {
+        for dimension in Dimension::ALL {
+            assert_eq!(Dimension::named(dimension.name()), Some(dimension));
+        }
+        assert_eq!(Dimension::named("weather"), None);
+    }
+}

@@ -1,0 +1,191 @@
+//! What detection asks: what was counted lately, what is usual at an hour of the week, and what exactly failed.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use clickhouse::Row;
+use serde::Deserialize;
+
+use crate::database::{Database, StoreError};
+use crate::families::{LEDGER, entry_mode};
+
+/// How long the question of what was counted lately may take.
+const COUNTS_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long the question of what is usual may take.
+const USUAL_TIMEOUT: Duration = Duration::from_secs(300);
+const HOUR_S: u32 = 3600;
+/// Seconds of four weeks: how long ago something may be to say what is usual.
+const LOOK_BACK_S: u32 = 28 * 24 * HOUR_S;
+
+/// Attempts of a slice that ended in one class, in one bucket.
+#[derive(Clone, Debug, PartialEq, Eq, Row, Deserialize)]
+pub struct Count {
+    /// Whose fleet it is.
+    pub tenant: String,
+    /// The family.
+    pub family: String,
+    /// The slice, by its key.
+    pub key: String,
+    /// First second of the bucket, since 1970-01-01 UTC.
+    pub bucket: u32,
+    /// First half of the tag.
+    pub class: String,
+    /// How many.
+    pub attempts: u64,
+}
+
+/// What is usual at an hour of the week, by what was counted in the four weeks before.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Usual {
+    /// By slice and class.
+    pub counts: Vec<UsualCount>,
+    /// What is known of the fleet's approvals.
+    pub observed: Vec<UsualApprovals>,
+}
+
+/// Attempts of a slice that ended in one class.
+#[derive(Clone, Debug, PartialEq, Eq, Row, Deserialize)]
+pub struct UsualCount {
+    /// The family.
+    pub family: String,
+    /// The slice, by its key.
+    pub key: String,
+    /// First half of the tag.
+    pub class: String,
+    /// How many at this hour, on the same day of the week.
+    pub at_hour: u64,
+    /// How many from an hour before to an hour after, on all days.
+    pub around: u64,
+}
+
+/// Approvals of the fleet at an hour.
+#[derive(Clone, Debug, PartialEq, Eq, Row, Deserialize)]
+pub struct UsualApprovals {
+    /// 0: the hour before; 1: the hour; 2: the hour after.
+    pub hour: u8,
+    /// Whether it was on the same day of the week.
+    pub same_day: bool,
+    /// How many.
+    pub approved: u64,
+    /// In how many seconds; a time of five minutes in which nothing was counted is left out.
+    pub seconds: u64,
+}
+
+/// Failures that have all their values in common.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FailingLeaf {
+    /// By name of the column, the value; in families, the values are the same.
+    pub values: [(&'static str, String); 9],
+    /// First second of the bucket, since 1970-01-01 UTC.
+    pub bucket: u32,
+    /// First half of the tag.
+    pub class: String,
+    /// How many.
+    pub failures: u64,
+    /// How many, where those of one terminal that are the same in all values count as three at most, in all buckets together.
+    pub witnessed: f64,
+}
+
+impl Database {
+    /// What was counted in the buckets from one to another, by their first seconds since 1970-01-01 UTC, in order of time. Simulated counts are left out.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn counts(&self, buckets: RangeInclusive<u32>) -> Result<Vec<Count>, StoreError> {
+        let sql = "SELECT toString(tenant) AS tenant, toString(family) AS family, toString(key) AS key, toUnixTimestamp(bucket) AS bucket, \
+                   splitByChar('/', tag)[1] AS class, toUInt64(sum(count)) AS attempts FROM rollup \
+                   WHERE bucket >= fromUnixTimestamp(?) AND bucket <= fromUnixTimestamp(?) AND family != ? AND NOT simulated \
+                   GROUP BY tenant, family, key, rollup.bucket AS bucket, class HAVING sum(count) > 0 ORDER BY bucket, tenant";
+        let query = self.asking().query(sql).bind(buckets.start()).bind(buckets.end()).bind(LEDGER);
+        self.answer("say what was counted", COUNTS_TIMEOUT, query.fetch_all::<Count>()).await
+    }
+
+    /// What is usual for a tenant at the hour that begins at this second since 1970-01-01 UTC. Times of incidents are left out; what was simulated
+    /// counts.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn usual(&self, tenant: &str, hour: u32) -> Result<Usual, StoreError> {
+        // Which of three hours of the day it is, and whether it is on the same day of the week.
+        let hours = "WITH ? AS this, toInt64(toUnixTimestamp(toStartOfHour(bucket))) - this AS away, \
+                     toUInt8(intDiv(positiveModulo(away + 3600, 86400), 3600)) AS hour, \
+                     positiveModulo(away - (toInt64(hour) - 1) * 3600, 604800) = 0 AS same_day, \
+                     (SELECT groupArray((began, if(closed > began, closed, updated))) FROM \
+                        (SELECT began, closed, updated FROM incidents WHERE tenant = ? ORDER BY revision DESC LIMIT 1 BY incident)) AS faults";
+        let of_these = "tenant = ? AND bucket >= fromUnixTimestamp(?) AND bucket < fromUnixTimestamp(?) AND hour <= 2 \
+                        AND (simulated OR NOT arrayExists(fault -> bucket >= fault.1 AND bucket < fault.2, faults))";
+        let ask = |sql: &str| {
+            let query = self.asking().query(sql).bind(i64::from(hour)).bind(tenant).bind(tenant);
+            query.bind(hour.saturating_sub(LOOK_BACK_S)).bind(hour)
+        };
+        let counts = format!(
+            "{hours} SELECT toString(family) AS family, toString(key) AS key, splitByChar('/', tag)[1] AS class, \
+             toUInt64(greatest(sumIf(count, hour = 1 AND same_day), 0)) AS at_hour, toUInt64(greatest(sum(count), 0)) AS around \
+             FROM rollup WHERE {of_these} AND family != '{LEDGER}' GROUP BY family, key, class"
+        );
+        let counts = self.answer("say what is usual", USUAL_TIMEOUT, ask(&counts).fetch_all::<UsualCount>()).await?;
+        let observed = format!(
+            "{hours} SELECT hour, same_day, toUInt64(greatest(sumIf(count, startsWith(tag, 'approved/')), 0)) AS approved, \
+             uniqExactIf(toStartOfHour(bucket), simulated) * 3600 + uniqExactIf(toStartOfFiveMinutes(bucket), NOT simulated) * 300 AS seconds \
+             FROM rollup WHERE {of_these} AND family = 'fleet' GROUP BY hour, same_day"
+        );
+        let observed = self.answer("say what is usual", USUAL_TIMEOUT, ask(&observed).fetch_all::<UsualApprovals>()).await?;
+        Ok(Usual { counts, observed })
+    }
+
+    /// What failed in these classes, in the buckets from one to another.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn failing(&self, tenant: &str, buckets: &RangeInclusive<u32>, classes: &[&str]) -> Result<Vec<FailingLeaf>, StoreError> {
+        #[derive(Row, Deserialize)]
+        struct Found {
+            acquirer: String,
+            carrier: String,
+            entry_mode: u16,
+            firmware: String,
+            host: String,
+            issuer: String,
+            merchant_group: String,
+            model: String,
+            region: String,
+            bucket: u32,
+            class: String,
+            failures: u64,
+            witnessed: f64,
+        }
+        let dimensions = "acquirer, carrier, entry_mode, firmware, host, issuer, merchant_group, model, region";
+        let by_terminal = format!(
+            "SELECT {dimensions}, bucket, class, some, sum(some) OVER (PARTITION BY terminal, class, {dimensions}) AS of_terminal FROM \
+             (SELECT {dimensions}, terminal, toUnixTimestamp(toStartOfInterval(completed_at, toIntervalSecond(10))) AS bucket, \
+              splitByChar('/', tag)[1] AS class, sum(sign) AS some FROM outcomes \
+              WHERE tenant = ? AND completed_at >= fromUnixTimestamp(?) AND completed_at < fromUnixTimestamp(?) AND class IN ? \
+              GROUP BY {dimensions}, terminal, bucket, class HAVING some > 0)"
+        );
+        let sql = format!(
+            "SELECT toString(acquirer), toString(carrier), entry_mode, toString(firmware), toString(host), toString(issuer), \
+             toString(merchant_group), toString(model), toString(region), toUInt32(bucket), class, toUInt64(sum(some)) AS failures, \
+             toFloat64(sum(some * least(1, 3 / of_terminal))) AS witnessed FROM ({by_terminal}) GROUP BY {dimensions}, bucket, class"
+        );
+        let query = self.asking().query(&sql).bind(tenant).bind(buckets.start()).bind(buckets.end() + 10).bind(classes);
+        let found = self.answer("say what failed", COUNTS_TIMEOUT, query.fetch_all::<Found>()).await?;
+        let leaf = |row: Found| FailingLeaf {
+            values: [
+                ("acquirer", row.acquirer),
+                ("carrier", row.carrier),
+                ("entry_mode", entry_mode(row.entry_mode).into()),
+                ("firmware", row.firmware),
+                ("host", row.host),
+                ("issuer", row.issuer),
+                ("merchant_group", row.merchant_group),
+                ("model", row.model),
+                ("region", row.region),
+            ],
+            bucket: row.bucket,
+            class: row.class,
+            failures: row.failures,
+            witnessed: row.witnessed,
+        };
+        Ok(found.into_iter().map(leaf).collect())
+    }
+}

@@ -1,0 +1,90 @@
+//! How far a group has come with the outcomes topic.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::TopicPartitionList;
+use rdkafka::config::FromClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::topic_partition_list::Offset;
+
+use crate::client::{KafkaConfig, StreamError, client_config};
+use crate::topics::Topic;
+
+/// How long one question may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Sees how far a group has come, without being of it.
+#[derive(Clone)]
+pub struct Progress {
+    consumer: Arc<BaseConsumer>,
+    topic: String,
+    partitions: i32,
+    brokers: String,
+}
+
+impl Progress {
+    /// Sets up a client; Kafka is not asked anything yet.
+    ///
+    /// # Errors
+    /// When the configuration is not one.
+    pub fn new(config: &KafkaConfig, group: &str) -> Result<Progress, StreamError> {
+        config.check()?;
+        let mut client = client_config(config);
+        client.set("group.id", format!("{}.{group}", config.topic_prefix)).set("enable.auto.commit", "false");
+        let unusable = |source| StreamError::Config { brokers: config.brokers.clone(), source };
+        Ok(Progress {
+            consumer: Arc::new(BaseConsumer::from_config(&client).map_err(unusable)?),
+            topic: config.topic(Topic::Outcomes),
+            partitions: i32::try_from(config.partitions).unwrap_or(i32::MAX),
+            brokers: config.brokers.clone(),
+        })
+    }
+
+    /// Whether the group is done with every record that Kafka took before this moment, in milliseconds since 1970-01-01 UTC. What it has committed is
+    /// stored, so all that these records say is counted.
+    ///
+    /// # Errors
+    /// When Kafka does not answer.
+    pub async fn is_past(&self, appended_ms: i64) -> Result<bool, StreamError> {
+        let own = self.clone();
+        let asking = tokio::task::spawn_blocking(move || own.ask(appended_ms));
+        let source = match asking.await {
+            Ok(Ok(is_past)) => return Ok(is_past),
+            Ok(Err(source)) => source,
+            Err(_) => KafkaError::Canceled,
+        };
+        Err(StreamError::Request { brokers: self.brokers.clone(), what: "say how far the classifier came", source })
+    }
+
+    fn ask(&self, appended_ms: i64) -> Result<bool, KafkaError> {
+        let all = |offset: Offset| {
+            let mut partitions = TopicPartitionList::new();
+            for partition in 0..self.partitions {
+                partitions.add_partition_offset(&self.topic, partition, offset)?;
+            }
+            Ok::<_, KafkaError>(partitions)
+        };
+        let first_after = self.consumer.offsets_for_times(all(Offset::Offset(appended_ms))?, PATIENCE)?;
+        let committed = self.consumer.committed_offsets(all(Offset::Invalid)?, PATIENCE)?;
+        for partition in first_after.elements() {
+            partition.error()?;
+            let ends = || self.consumer.fetch_watermarks(&self.topic, partition.partition(), PATIENCE);
+            let wanted = match partition.offset() {
+                Offset::Offset(offset) => offset,
+                // Nothing came since.
+                _ => ends()?.1,
+            };
+            let done = match committed.find_partition(&self.topic, partition.partition()).map(|found| found.offset()) {
+                Some(Offset::Offset(offset)) => offset,
+                // Nothing was committed: it is done only where there is nothing to do.
+                _ => ends()?.0,
+            };
+            if done < wanted {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}

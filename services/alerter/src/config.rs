@@ -1,0 +1,110 @@
+//! Settings of the alerter.
+
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+/// Settings of the alerter.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AlerterConfig {
+    /// How long after the end of ten seconds their outcomes may take to reach Kafka. What comes later is counted, and not looked at.
+    #[serde(with = "humantime_serde")]
+    pub arrival_delay: Duration,
+    /// How far counts may be behind before that is said instead of anything else.
+    #[serde(with = "humantime_serde")]
+    pub late_after: Duration,
+    /// Who is told.
+    pub webhook: WebhookConfig,
+}
+
+impl Default for AlerterConfig {
+    fn default() -> Self {
+        AlerterConfig { arrival_delay: Duration::from_secs(3), late_after: Duration::from_secs(60), webhook: WebhookConfig::default() }
+    }
+}
+
+/// Settings of the webhook.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WebhookConfig {
+    /// Where incidents are posted to; empty: nowhere. Often it has a key in it, so it is never written out again.
+    #[serde(skip_serializing)]
+    pub url: SecretString,
+    /// How long an answer may take.
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+    /// How long it is tried to tell of a change.
+    #[serde(with = "humantime_serde")]
+    pub give_up_after: Duration,
+}
+
+impl Default for WebhookConfig {
+    fn default() -> Self {
+        WebhookConfig { url: SecretString::default(), timeout: Duration::from_secs(10), give_up_after: Duration::from_secs(3600) }
+    }
+}
+
+impl WebhookConfig {
+    /// Where to post to, if anywhere.
+    pub(crate) fn address(&self) -> Result<Option<Url>, String> {
+        let text = self.url.expose_secret();
+        if text.is_empty() {
+            return Ok(None);
+        }
+        // The text is not shown: it may be a secret.
+        let url = Url::parse(text).map_err(|error| format!("it is not an address ({error}); it is not shown here"))?;
+        match url.scheme() {
+            "http" | "https" => Ok(Some(url)),
+            other => Err(format!("`{other}` is not http or https")),
+        }
+    }
+}
+
+impl AlerterConfig {
+    /// Checks what the types do not: the key that is wrong, and why.
+    pub(crate) fn check(&self) -> Result<(), (&'static str, String)> {
+        let second = Duration::from_secs(1);
+        for (key, value, least, most) in [
+            ("arrival_delay", self.arrival_delay, Duration::ZERO, 60 * second),
+            ("late_after", self.late_after, 20 * second, 86_400 * second),
+            ("webhook.timeout", self.webhook.timeout, second, 60 * second),
+            ("webhook.give_up_after", self.webhook.give_up_after, second, 7 * 86_400 * second),
+        ] {
+            if !(least..=most).contains(&value) {
+                let (value, least, most) = (value.as_secs_f64(), least.as_secs_f64(), most.as_secs_f64());
+                return Err((key, format!("{value} s is not within {least} s to {most} s")));
+            }
+        }
+        self.webhook.address().map(|_| ()).map_err(|reason| ("webhook.url", reason))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_outside_its_limits_is_named() {
+        assert_eq!(AlerterConfig::default().check(), Ok(()));
+        let slow = AlerterConfig { arrival_delay: Duration::from_secs(61), ..AlerterConfig::default() };
+        assert_eq!(slow.check().unwrap_err(), ("arrival_delay", "61 s is not within 0 s to 60 s".into()));
+    }
+
+    #[test]
+    fn an_address_is_not_shown() {
+        let to = |url: &str| AlerterConfig {
+            webhook: WebhookConfig { url: url.to_owned().into(), ..WebhookConfig::default() },
+            ..AlerterConfig::default()
+        };
+        for (wrong, said) in [("hooks.example/key=hunter2", "not an address"), ("ftp://hunter2@example.org/", "`ftp` is not http")] {
+            let (key, reason) = to(wrong).check().unwrap_err();
+            assert!(key == "webhook.url" && reason.contains(said) && !reason.contains("hunter2"), "{reason}");
+        }
+        let right = to("https://hooks.example/send?key=hunter2");
+        right.check().unwrap();
+        assert!(!format!("{right:?}").contains("hunter2"));
+    }
+}

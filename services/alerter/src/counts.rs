@@ -1,0 +1,71 @@
+//! What the alerter counts. `/metrics` says what each figure means.
+
+use std::time::Duration;
+
+use faultline_detect::What;
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+
+/// Tells the exporter what the figures are. Those that are known beforehand begin at 0, so that the first increase is seen as one.
+pub(crate) fn describe() {
+    describe_counter!("faultline_alerter_ticks_total", "Times of ten seconds that were judged");
+    describe_counter!("faultline_alerter_changes_total", "Changes of incidents, by what: opened, reopened, changed, seen, closed");
+    describe_counter!("faultline_alerter_notices_total", "Notices of changes by fate: delivered, given_up, dropped (too many waited)");
+    describe_counter!("faultline_alerter_attempts_failed_total", "Attempts to deliver a notice that failed, and were repeated or given up");
+    describe_gauge!("faultline_alerter_open_incidents", "Incidents that are not closed, of all tenants");
+    describe_gauge!(
+        "faultline_alerter_lag_seconds",
+        Unit::Seconds,
+        "How long ago the last ten seconds ended that were judged; some fifteen when nothing is late"
+    );
+    describe_histogram!("faultline_alerter_tick_seconds", Unit::Seconds, "From the question of what was counted in ten seconds until they are judged");
+    counter!("faultline_alerter_ticks_total").increment(0);
+    for what in [What::Opened, What::Reopened, What::Changed, What::Seen, What::Closed] {
+        counter!("faultline_alerter_changes_total", "what" => name(what)).increment(0);
+    }
+    for fate in [DELIVERED, GIVEN_UP, DROPPED] {
+        notice(fate, 0);
+    }
+    counter!("faultline_alerter_attempts_failed_total").increment(0);
+    open(0);
+}
+
+/// What became of a notice.
+pub(crate) const DELIVERED: &str = "delivered";
+pub(crate) const GIVEN_UP: &str = "given_up";
+pub(crate) const DROPPED: &str = "dropped";
+
+/// What a change is called, everywhere outside.
+pub(crate) fn name(what: What) -> &'static str {
+    match what {
+        What::Opened => "opened",
+        What::Reopened => "reopened",
+        What::Changed => "changed",
+        What::Seen => "seen",
+        What::Closed => "closed",
+    }
+}
+
+pub(crate) fn change(what: What) {
+    counter!("faultline_alerter_changes_total", "what" => name(what)).increment(1);
+}
+
+pub(crate) fn notice(fate: &'static str, number: u64) {
+    counter!("faultline_alerter_notices_total", "fate" => fate).increment(number);
+}
+
+pub(crate) fn attempt_failed() {
+    counter!("faultline_alerter_attempts_failed_total").increment(1);
+}
+
+pub(crate) fn open(incidents: usize) {
+    gauge!("faultline_alerter_open_incidents").set(f64::from(u32::try_from(incidents).unwrap_or(u32::MAX)));
+}
+
+pub(crate) fn lag(lag: Duration) {
+    gauge!("faultline_alerter_lag_seconds").set(lag.as_secs_f64());
+}
+
+pub(crate) fn tick(took: Duration) {
+    counter!("faultline_alerter_ticks_total").increment(1);
+    histogram!("faultline_alerter_tick_seconds").record(took);
+}
