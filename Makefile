@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test lint fmt
+.PHONY: help setup build run demo test lint fmt
 
 TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/faultline/tools
 export PATH := $(TOOLS)/bin:$(PATH)
@@ -22,6 +22,10 @@ build: setup ## Build the program: target/debug/faultline.
 
 run: build ## Run everything on this machine, with a simulated fleet, until Ctrl-C. SCENARIO=file plays another scenario.
 	@target/debug/faultline up --simulate $(SCENARIO)
+
+demo: build ## The same, once and without a terminal, from nothing: fails unless exactly the scenario's incidents open and close.
+	@rm -rf target/demo
+	@target/debug/faultline up --simulate $(SCENARIO) --check --data-dir target/demo
 
 test: build ## Run every test. Kafka and ClickHouse are real.
 	@target/debug/faultline parts

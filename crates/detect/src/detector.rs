@@ -354,7 +354,7 @@ impl Detector {
 
     /// Sums of a class in a slice, from the counts.
     fn sum(&self, slice: &Slice, view: &View<'_>) -> Watch {
-        let mut watch = Watch { signal: Signal::Failures(view.class), ..Watch::default() };
+        let mut watch = Watch::of(Signal::Failures(view.class));
         for tick in view.ticks.clone() {
             watch.add(seen(&self.fleet, slice, &watch, tick));
         }
@@ -377,7 +377,7 @@ impl Detector {
             };
             let Some((suspicion, score)) = self.fleet.missing(lost) else { break };
             let level = self.fleet.expected_approvals(&suspicion.slice, &suspicion.window).map_or(1.0, |expected| expected.level);
-            let mut watch = Watch { signal: Signal::MissingApprovals, evidence: suspicion.evidence, level, ..Watch::default() };
+            let mut watch = Watch { evidence: suspicion.evidence, level, ..Watch::of(Signal::MissingApprovals) };
             for tick in suspicion.window.clone() {
                 let expected = self.fleet.expected_approvals(&suspicion.slice, &(tick..=tick)).map_or(0.0, |expected| expected.approvals);
                 watch.add(Seen { expected, ..seen(&self.fleet, &suspicion.slice, &watch, tick) });
@@ -416,7 +416,7 @@ impl Detector {
                 let mut incident = self.closed.remove(place);
                 incident.state = State::Open;
                 incident.closed = None;
-                let before = incident.watches.iter().find(|own| own.signal == watch.signal).cloned().unwrap_or_default();
+                let before = incident.watches.iter().find(|own| own.signal == watch.signal).cloned().unwrap_or(Watch::of(watch.signal));
                 let (attempts, counted) = (watch.attempts + before.attempts, watch.counted + before.counted);
                 incident.watches = vec![Watch { attempts, counted, expected: watch.expected + before.expected, ..watch }];
                 (What::Reopened, incident)

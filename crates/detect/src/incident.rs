@@ -75,13 +75,6 @@ pub struct Watch {
     pub(crate) back_since: Option<u32>,
 }
 
-impl Default for Watch {
-    fn default() -> Watch {
-        let signal = Signal::Failures(Class::Unknown);
-        Watch { signal, attempts: 0, counted: 0, expected: 0.0, evidence: 0.0, level: 1.0, back: 0.0, back_since: None }
-    }
-}
-
 /// What was counted in one tick of an incident's slice.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Seen {
@@ -94,6 +87,12 @@ pub(crate) struct Seen {
 }
 
 impl Watch {
+    /// Of a signal of which nothing was seen yet.
+    #[must_use]
+    pub fn of(signal: Signal) -> Watch {
+        Watch { signal, attempts: 0, counted: 0, expected: 0.0, evidence: 0.0, level: 1.0, back: 0.0, back_since: None }
+    }
+
     /// Takes in a tick. While the usual seems to be back, nothing is added to the sums: they are of the fault.
     pub(crate) fn step(&mut self, tick: u32, seen: Seen) {
         let back = match self.signal {
@@ -209,7 +208,7 @@ mod tests {
 
     fn failing(attempts: u64, failures: u64) -> Watch {
         let signal = Signal::Failures(Class::IssuerDown);
-        Watch { signal, attempts, counted: failures, expected: 0.001 * real(attempts), ..Watch::default() }
+        Watch { attempts, counted: failures, expected: 0.001 * real(attempts), ..Watch::of(signal) }
     }
 
     fn tick(attempts: u64, failures: u64) -> Seen {
@@ -255,7 +254,7 @@ mod tests {
 
     #[test]
     fn missing_approvals_are_back_when_most_of_them_are() {
-        let silent = || Watch { signal: Signal::MissingApprovals, attempts: 100, counted: 1, expected: 90.0, ..Watch::default() };
+        let silent = || Watch { attempts: 100, counted: 1, expected: 90.0, ..Watch::of(Signal::MissingApprovals) };
         let seen = |approved| Seen { attempts: 30, approved, failures: 0, expected: 30.0 };
         let mut watch = silent();
         for now in 1..100 {

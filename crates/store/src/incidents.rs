@@ -101,7 +101,7 @@ impl Database {
     /// # Errors
     /// When the server does not answer.
     pub async fn delivered(&self, channel: &str, since: u32) -> Result<Vec<Delivered>, StoreError> {
-        let sql = "SELECT toString(tenant) AS tenant, incident, toString(channel) AS channel, max(revision) AS revision FROM deliveries \
+        let sql = "SELECT tenant, incident, channel, max(revision) AS revision FROM deliveries \
                    WHERE channel = ? AND delivered_at >= fromUnixTimestamp(?) GROUP BY tenant, incident, channel";
         let query = self.asking().query(sql).bind(channel).bind(since);
         self.answer("say what was told of incidents", QUESTION_TIMEOUT, query.fetch_all::<Delivered>()).await

@@ -92,10 +92,9 @@ impl Database {
     /// # Errors
     /// When the server does not answer.
     pub async fn counts(&self, buckets: RangeInclusive<u32>) -> Result<Vec<Count>, StoreError> {
-        let sql = "SELECT toString(tenant) AS tenant, toString(family) AS family, toString(key) AS key, toUnixTimestamp(bucket) AS bucket, \
-                   splitByChar('/', tag)[1] AS class, toUInt64(sum(count)) AS attempts FROM rollup \
+        let sql = "SELECT tenant, family, key, bucket, splitByChar('/', tag)[1] AS class, toUInt64(sum(count)) AS attempts FROM rollup \
                    WHERE bucket >= fromUnixTimestamp(?) AND bucket <= fromUnixTimestamp(?) AND family != ? AND NOT simulated \
-                   GROUP BY tenant, family, key, rollup.bucket AS bucket, class HAVING sum(count) > 0 ORDER BY bucket, tenant";
+                   GROUP BY tenant, family, key, bucket, class HAVING sum(count) > 0 ORDER BY bucket, tenant";
         let query = self.asking().query(sql).bind(buckets.start()).bind(buckets.end()).bind(LEDGER);
         self.answer("say what was counted", COUNTS_TIMEOUT, query.fetch_all::<Count>()).await
     }
@@ -119,7 +118,7 @@ impl Database {
             query.bind(hour.saturating_sub(LOOK_BACK_S)).bind(hour)
         };
         let counts = format!(
-            "{hours} SELECT toString(family) AS family, toString(key) AS key, splitByChar('/', tag)[1] AS class, \
+            "{hours} SELECT family, key, splitByChar('/', tag)[1] AS class, \
              toUInt64(greatest(sumIf(count, hour = 1 AND same_day), 0)) AS at_hour, toUInt64(greatest(sum(count), 0)) AS around \
              FROM rollup WHERE {of_these} AND family != '{LEDGER}' GROUP BY family, key, class"
         );
@@ -163,8 +162,7 @@ impl Database {
               GROUP BY {dimensions}, terminal, bucket, class HAVING some > 0)"
         );
         let sql = format!(
-            "SELECT toString(acquirer), toString(carrier), entry_mode, toString(firmware), toString(host), toString(issuer), \
-             toString(merchant_group), toString(model), toString(region), toUInt32(bucket), class, toUInt64(sum(some)) AS failures, \
+            "SELECT {dimensions}, bucket, class, toUInt64(sum(some)) AS failures, \
              toFloat64(sum(some * least(1, 3 / of_terminal))) AS witnessed FROM ({by_terminal}) GROUP BY {dimensions}, bucket, class"
         );
         let query = self.asking().query(&sql).bind(tenant).bind(buckets.start()).bind(buckets.end() + 10).bind(classes);

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use serde::{Deserialize, Serialize};
 
@@ -265,6 +266,8 @@ impl ClientContext for Listener {
         tracing::debug!(%error, reason, "librdkafka");
     }
 }
+
+impl ConsumerContext for Listener {}
 
 #[cfg(test)]
 mod tests {

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
-use rdkafka::config::FromClientConfig;
+use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::Offset;
 
-use crate::client::{KafkaConfig, StreamError, client_config};
+use crate::client::{KafkaConfig, Listener, StreamError, client_config};
 use crate::topics::Topic;
 
 /// How long one question may take.
@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Sees how far a group has come, without being of it.
 #[derive(Clone)]
 pub struct Progress {
-    consumer: Arc<BaseConsumer>,
+    consumer: Arc<BaseConsumer<Listener>>,
     topic: String,
     partitions: i32,
     brokers: String,
@@ -35,7 +35,7 @@ impl Progress {
         client.set("group.id", format!("{}.{group}", config.topic_prefix)).set("enable.auto.commit", "false");
         let unusable = |source| StreamError::Config { brokers: config.brokers.clone(), source };
         Ok(Progress {
-            consumer: Arc::new(BaseConsumer::from_config(&client).map_err(unusable)?),
+            consumer: Arc::new(BaseConsumer::from_config_and_context(&client, Listener::default()).map_err(unusable)?),
             topic: config.topic(Topic::Outcomes),
             partitions: i32::try_from(config.partitions).unwrap_or(i32::MAX),
             brokers: config.brokers.clone(),

@@ -4,13 +4,13 @@ use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rdkafka::config::FromClientConfig;
+use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::client::{KafkaConfig, StreamError, client_config};
+use crate::client::{KafkaConfig, Listener, StreamError, client_config};
 
 /// How long one question to the cluster, or the next record, may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -78,14 +78,14 @@ pub async fn read_to_end(config: &KafkaConfig, topic: &str) -> Result<Vec<Record
     client.set("enable.partition.eof", "true").set("isolation.level", "read_committed");
     let topic = topic.to_owned();
     let reading = tokio::task::spawn_blocking(move || {
-        let consumer: BaseConsumer = FromClientConfig::from_config(&client)?;
+        let consumer = BaseConsumer::from_config_and_context(&client, Listener::default())?;
         read(&consumer, &topic)
     });
     let records = reading.await.unwrap_or(Err(KafkaError::Canceled));
     records.map_err(|source| StreamError::Request { brokers, what: "let a topic be read", source })
 }
 
-fn read(consumer: &BaseConsumer, topic: &str) -> Result<Vec<Record>, KafkaError> {
+fn read(consumer: &BaseConsumer<Listener>, topic: &str) -> Result<Vec<Record>, KafkaError> {
     let metadata = consumer.fetch_metadata(Some(topic), PATIENCE)?;
     let mut partitions = TopicPartitionList::new();
     for found in metadata.topics() {

@@ -17,7 +17,11 @@ pub(crate) fn describe() {
         Unit::Seconds,
         "How long ago the last ten seconds ended that were judged; some fifteen when nothing is late"
     );
-    describe_histogram!("faultline_alerter_tick_seconds", Unit::Seconds, "From the question of what was counted in ten seconds until they are judged");
+    describe_histogram!(
+        "faultline_alerter_tick_seconds",
+        Unit::Seconds,
+        "From the question of what was counted in ten seconds until they are judged"
+    );
     counter!("faultline_alerter_ticks_total").increment(0);
     for what in [What::Opened, What::Reopened, What::Changed, What::Seen, What::Closed] {
         counter!("faultline_alerter_changes_total", "what" => name(what)).increment(0);

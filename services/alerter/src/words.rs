@@ -21,12 +21,17 @@ pub(crate) fn summary(incident: &Incident) -> LocalizedText {
         }
         Signal::MissingApprovals => {
             let (approvals, expected) = (watch.counted, watch.expected.round());
-            (format!("成功交易骤减：{approvals} 笔，应有约 {expected} 笔"), format!("approvals are missing: {approvals} where {expected} would be usual"))
+            (
+                format!("成功交易骤减：{approvals} 笔，应有约 {expected} 笔"),
+                format!("approvals are missing: {approvals} where {expected} would be usual"),
+            )
         }
     };
     let (state_zh, state_en) = match incident.state {
         State::Open => ("", ""),
-        State::Unobserved => ("；目前几乎无交易，无法判断是否恢复", "; hardly anything is attempted there now, so nobody can say whether it is over"),
+        State::Unobserved => {
+            ("；目前几乎无交易，无法判断是否恢复", "; hardly anything is attempted there now, so nobody can say whether it is over")
+        }
         State::Closed => ("；现已恢复", "; over"),
     };
     LocalizedText {
@@ -103,19 +108,28 @@ mod tests {
 
     use super::*;
 
+    fn seen(signal: Signal, (attempts, counted, expected): (u64, u64, f64)) -> Watch {
+        let mut watch = Watch::of(signal);
+        (watch.attempts, watch.counted, watch.expected) = (attempts, counted, expected);
+        watch
+    }
+
     #[test]
     fn what_is_the_matter_is_said_in_both_languages() {
-        let watch = Watch { signal: Signal::Failures(Class::IssuerDown), attempts: 210, counted: 201, expected: 0.22, ..Watch::default() };
+        let watch = seen(Signal::Failures(Class::IssuerDown), (210, 201, 0.22));
         let slice = Slice::new([(Dimension::Issuer, "icbc"), (Dimension::EntryMode, "chip")]);
         let mut incident = Incident { slice, watches: vec![watch], ..Incident::default() };
         let text = summary(&incident);
         assert_eq!(text.en, "entry mode chip, issuer icbc: the issuer is down: 201 of 210 attempts (96 %; usually 0.10 %). Cause: bank.");
-        assert_eq!(text.zh_cn, "读卡方式 chip，发卡行 icbc：210 笔交易中 201 笔失败（96 %，平时 0.10 %）：发卡行系统不可用。责任方：银行。");
+        assert_eq!(
+            text.zh_cn,
+            "读卡方式 chip，发卡行 icbc：210 笔交易中 201 笔失败（96 %，平时 0.10 %）：发卡行系统不可用。责任方：银行。"
+        );
         incident.state = State::Closed;
         assert!(summary(&incident).en.ends_with("Cause: bank; over."));
 
-        let watch = Watch { signal: Signal::MissingApprovals, attempts: 3, counted: 2, expected: 61.8, ..Watch::default() };
-        let silent = Incident { slice: Slice::fleet(), watches: vec![watch], ..Incident::default() };
+        let watches = vec![seen(Signal::MissingApprovals, (3, 2, 61.8))];
+        let silent = Incident { slice: Slice::fleet(), watches, ..Incident::default() };
         assert_eq!(summary(&silent).en, "the whole fleet: approvals are missing: 2 where 62 would be usual. Cause: unknown.");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use faultline_alerter::AlerterConfig;
 use faultline_classifier::ClassifierConfig;
 use faultline_deploy::LocalConfig;
 use faultline_gateway::GatewayConfig;
@@ -26,6 +27,7 @@ pub(crate) struct Config {
     pub(crate) clickhouse: ClickHouseConfig,
     pub(crate) gateway: GatewayConfig,
     pub(crate) classifier: ClassifierConfig,
+    pub(crate) alerter: AlerterConfig,
 }
 
 /// Settings of `faultline up`.

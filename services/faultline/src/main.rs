@@ -1,6 +1,7 @@
 //! `faultline`: every service and tool of Faultline in one program.
 
 mod config;
+mod incidents;
 mod service;
 mod simulate;
 mod token;
@@ -37,6 +38,8 @@ enum Command {
     Gateway,
     /// Run the classifier: batches from Kafka, judged event by event, into ClickHouse.
     Classifier,
+    /// Run the alerter: finds what goes wrong in the counts, and tells those who are on call. There is to be one.
+    Alerter,
     /// Play a scenario: a simulated fleet reports to a gateway, through the SDK, until Ctrl-C.
     Simulate(Box<simulate::Options>),
     /// Make a bearer token for a terminal, and print it: the only time that it is shown.
@@ -90,6 +93,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Up(options) => up::run(config, options).await,
         Command::Gateway => service::gateway(config).await,
         Command::Classifier => service::classifier(config).await,
+        Command::Alerter => service::alerter(config).await,
         Command::Simulate(options) => Box::pin(simulate::run(&config, *options)).await,
         Command::Token(options) => answer(&format!("{}\n", token::add(&options)?)),
         Command::Parts { parts_dir } => {

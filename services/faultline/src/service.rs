@@ -1,8 +1,9 @@
-//! Services as processes of their own: `faultline gateway`, `faultline classifier`.
+//! Services as processes of their own: `faultline gateway`, `faultline classifier`, `faultline alerter`.
 
 use std::net::SocketAddr;
 
 use anyhow::{Context, bail};
+use faultline_alerter::Alerter;
 use faultline_classifier::Classifier;
 use faultline_gateway::Gateway;
 use faultline_runtime::monitoring::{self, Metrics};
@@ -31,6 +32,16 @@ pub(crate) async fn classifier(config: Config) -> anyhow::Result<()> {
     let classifier = Classifier::new(&config.classifier, &config.kafka, &config.clickhouse, &process.readiness)?;
     tracing::info!(monitoring = %config.monitoring.listen, "the classifier starts");
     let working = Box::pin(classifier.serve(process.stop.clone()));
+    process.run_until_stopped(async { Ok(working.await?) }, &mut signals).await
+}
+
+/// `faultline alerter`: configured, at work until a signal.
+pub(crate) async fn alerter(config: Config) -> anyhow::Result<()> {
+    let mut signals = StopSignals::catch().context("cannot catch signals")?;
+    let process = Process::bind(&config).await?;
+    let alerter = Alerter::new(&config.alerter, &config.kafka, &config.clickhouse, &process.readiness)?;
+    tracing::info!(monitoring = %config.monitoring.listen, "the alerter starts");
+    let working = Box::pin(alerter.serve(process.stop.clone()));
     process.run_until_stopped(async { Ok(working.await?) }, &mut signals).await
 }
 

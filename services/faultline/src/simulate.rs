@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use faultline_runtime::error::with_causes;
 use faultline_runtime::shutdown::StopSignals;
@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::answer;
 use crate::config::Config;
+use crate::incidents::{compare, follow, until_over};
 
 /// How often it is said how it goes.
 const TELL: Duration = Duration::from_secs(10);
@@ -70,8 +71,8 @@ pub(crate) async fn run(config: &Config, options: Options) -> anyhow::Result<()>
     };
     let gateway = Gateway { address: options.gateway, token: token.trim().into(), ca_certificate };
     let database = Database::new(&config.clickhouse)?;
-    let (tenant, run_for) = (options.history_of.as_deref(), options.run_for);
-    let show = Show { simulation: &simulation, gateway: &gateway, database: &database, tenant, run_for };
+    let (tenant, length) = (options.history_of.as_deref(), options.run_for.map_or(Length::Unlimited, Length::Limited));
+    let show = Show { simulation: &simulation, gateway: &gateway, database: &database, tenant, length };
     let stop = CancellationToken::new();
     let stopping = async {
         let signal = signals.next().await;
@@ -93,14 +94,6 @@ fn read(path: &Path, what: &str) -> anyhow::Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("cannot read {} ({what})", path.display()))
 }
 
-/// Waits so long; for ever, where no time is given.
-async fn until(time: Option<Duration>) {
-    match time {
-        Some(time) => sleep(time).await,
-        None => std::future::pending().await,
-    }
-}
-
 /// A scenario, the gateway that it is played to, and where the counts are, where they are known.
 pub(crate) struct Show<'a> {
     pub(crate) simulation: &'a Simulation,
@@ -108,8 +101,18 @@ pub(crate) struct Show<'a> {
     pub(crate) database: &'a Database,
     /// The tenant that is counted; nothing: neither is a past written, nor asked what was counted.
     pub(crate) tenant: Option<&'a str>,
-    /// How long the fleet is switched on; nothing: until it is stopped.
-    pub(crate) run_for: Option<Duration>,
+    pub(crate) length: Length,
+}
+
+/// How long a fleet is switched on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Length {
+    /// Until it is stopped.
+    Unlimited,
+    /// So long.
+    Limited(Duration),
+    /// Until the scenario is over, which is then; and the incidents that Faultline made of it must be those that it is to make.
+    Checked(Duration),
 }
 
 impl Show<'_> {
@@ -120,25 +123,43 @@ impl Show<'_> {
             written = self.write_history() => written?,
             () = stop.cancelled() => return Ok(Progress::default()),
         }
-        let begin = Instant::now();
-        let progress = watch::Sender::default();
+        let (begin, since) = (Instant::now(), now_s());
+        let (progress, incidents) = (watch::Sender::default(), watch::Sender::default());
         let off = stop.child_token();
         let switching_off = async {
-            until(self.run_for).await;
+            match self.length {
+                Length::Unlimited => std::future::pending().await,
+                Length::Limited(time) => sleep(time).await,
+                Length::Checked(end) => until_over(end, begin, incidents.subscribe()).await,
+            }
             off.cancel();
             std::future::pending().await
         };
         let announce = |text: String| say(&format!("{} {text}", clock(begin.elapsed())));
+        let following = async {
+            match self.tenant {
+                Some(tenant) => follow((self.database, tenant, since), begin, (announce, &incidents)).await,
+                None => std::future::pending().await,
+            }
+        };
         let last = tokio::select! {
             last = self.simulation.run(self.gateway, off.clone(), (announce, &progress)) => last?,
             never = switching_off => never,
             never = self.tell(begin, progress.subscribe()) => never,
+            never = following => never,
         };
         let unacknowledged = match last.waiting() + last.lost {
             0 => "all acknowledged".into(),
             some => format!("{some} not acknowledged"),
         };
         say(&format!("{} The fleet is switched off: {} outcomes reported, {unacknowledged}.", clock(begin.elapsed()), last.reported));
+        if let Length::Checked(_) = self.length
+            && !stop.is_cancelled()
+        {
+            let compared = compare(&self.simulation.scenario().expected(), &incidents.borrow());
+            let passed = compared.map_err(|wrong| anyhow!("the incidents are not those that the scenario is to make: {wrong}"))?;
+            say(&format!("Passed: {passed}."));
+        }
         Ok(last)
     }
 
@@ -172,7 +193,7 @@ impl Show<'_> {
 
     /// What was counted in the last minute, as far as it is over, of what happened since the fleet was switched on.
     async fn counted(&self, tenant: &str, elapsed: Duration) -> String {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u32::try_from(since.as_secs()).unwrap_or(u32::MAX));
+        let now = now_s();
         let end = now - now % BUCKET_S - BUCKET_S;
         let begin = now.saturating_sub(u32::try_from(elapsed.as_secs()).unwrap_or(u32::MAX)).max(end - MINUTE_S);
         let causes = match self.database.causes(tenant, begin..end).await {
@@ -190,6 +211,11 @@ impl Show<'_> {
             .collect();
         format!(" Counted in the last minute: {}", shares.join(", "))
     }
+}
+
+/// Seconds since 1970-01-01 UTC.
+fn now_s() -> u32 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u32::try_from(since.as_secs()).unwrap_or(u32::MAX))
 }
 
 /// How it goes, in a line.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
+use faultline_alerter::Alerter;
 use faultline_classifier::Classifier;
 use faultline_deploy::{LocalParts, Parts, Wanted};
 use faultline_gateway::Gateway;
@@ -20,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::service::{Process, bind};
-use crate::simulate::Show;
+use crate::simulate::{Length, Show};
 use crate::{answer, token};
 
 /// The tenant of the token that is made where none is configured.
@@ -44,6 +45,9 @@ pub(crate) struct Options {
     /// Let a simulated fleet play this scenario (TOML); services/simulator/scenarios has some
     #[arg(long, value_name = "FILE")]
     simulate: Option<PathBuf>,
+    /// Stop when the scenario is over, and fail unless the incidents are exactly those that it is to make
+    #[arg(long, requires = "simulate")]
+    check: bool,
     /// Accept a Kafka of others with which the loss of one machine loses acknowledged events
     #[arg(long)]
     allow_weak_durability: bool,
@@ -81,6 +85,7 @@ pub(crate) async fn run(mut config: Config, options: Options) -> anyhow::Result<
     if simulation.is_some() {
         can_simulate(&config)?;
     }
+    let simulation = simulation.map(|simulation| Ok::<_, anyhow::Error>((length(&simulation, options.check)?, simulation))).transpose()?;
     let wanted = options.apply(&mut config)?;
     if wanted == (Wanted { kafka: false, clickhouse: false }) {
         return Box::pin(serve(config, simulation, None, &mut signals)).await;
@@ -122,7 +127,7 @@ async fn start(config: &Config, wanted: Wanted) -> anyhow::Result<LocalParts> {
 /// Brings everything up and lets it run until a signal, or until a local part cannot be kept running.
 async fn serve(
     mut config: Config,
-    simulation: Option<Simulation>,
+    simulation: Option<(Length, Simulation)>,
     local: Option<&LocalParts>,
     signals: &mut StopSignals,
 ) -> anyhow::Result<()> {
@@ -130,6 +135,7 @@ async fn serve(
     let process = Process::bind(&config).await?;
     let gateway = Gateway::new(&config.gateway, &config.kafka, &process.readiness)?;
     let classifier = Classifier::new(&config.classifier, &config.kafka, &config.clickhouse, &process.readiness)?;
+    let alerter = Alerter::new(&config.alerter, &config.kafka, &config.clickhouse, &process.readiness)?;
     let listener = bind(config.gateway.listen, "gateway.listen").await?;
 
     let (readiness, stop) = (process.readiness.clone(), process.stop.clone());
@@ -162,7 +168,12 @@ async fn serve(
                 () = stop.cancelled() => {}
             }
             match (&simulation, &token) {
-                (Some(simulation), Some(token)) if !stop.is_cancelled() => play(simulation, &config, token, &stop).await?,
+                (Some((length, simulation)), Some(token)) if !stop.is_cancelled() => {
+                    play((simulation, *length), &config, token, &stop).await?;
+                    if let Length::Checked(_) = length {
+                        stop.cancel();
+                    }
+                }
                 _ => {}
             }
             stop.cancelled().await;
@@ -171,9 +182,10 @@ async fn serve(
         };
         let serving = async { Ok(Box::pin(gateway.serve(listener, services_stop.clone())).await?) };
         let classifying = async { Ok(Box::pin(classifier.serve(services_stop.clone())).await?) };
+        let alerting = async { Ok(Box::pin(alerter.serve(services_stop.clone())).await?) };
         tokio::select! {
-            // Both end when they are asked to; one that fails ends the other.
-            ended = async { tokio::try_join!(serving, classifying) } => ended.map(|((), ())| ()),
+            // All end when they are asked to; one that fails ends the others.
+            ended = async { tokio::try_join!(serving, classifying, alerting) } => ended.map(|((), (), ())| ()),
             failed = Box::pin(conducting) => failed,
         }
     };
@@ -204,8 +216,17 @@ fn can_simulate(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// How long a scenario is played.
+fn length(simulation: &Simulation, is_checked: bool) -> anyhow::Result<Length> {
+    if !is_checked {
+        return Ok(Length::Unlimited);
+    }
+    let end = simulation.scenario().end();
+    end.map(Length::Checked).context("--check needs a scenario that ends: each `fault` with a `duration`")
+}
+
 /// Lets a simulated fleet report to the gateway of this process.
-async fn play(simulation: &Simulation, config: &Config, token: &Path, stop: &CancellationToken) -> anyhow::Result<()> {
+async fn play((simulation, length): (&Simulation, Length), config: &Config, token: &Path, stop: &CancellationToken) -> anyhow::Result<()> {
     let token = std::fs::read_to_string(token).with_context(|| format!("cannot read the token in {}", token.display()))?;
     let listen = config.gateway.listen;
     // Everywhere includes here.
@@ -213,7 +234,7 @@ async fn play(simulation: &Simulation, config: &Config, token: &Path, stop: &Can
     let address = format!("http://{}", SocketAddr::new(host, listen.port()));
     let gateway = faultline_simulator::Gateway { address, token: token.trim().into(), ca_certificate: None };
     let database = Database::new(&config.clickhouse)?;
-    let show = Show { simulation, gateway: &gateway, database: &database, tenant: Some(TRIAL_TENANT), run_for: None };
+    let show = Show { simulation, gateway: &gateway, database: &database, tenant: Some(TRIAL_TENANT), length };
     show.play(stop).await.map(|_| ())
 }
 

@@ -112,6 +112,12 @@ impl Simulation {
         format!("{terminals} simulated terminals in {stores} shops, about {rate} sales a minute (seed {seed}){title}.")
     }
 
+    /// What is played.
+    #[must_use]
+    pub fn scenario(&self) -> &Scenario {
+        &self.scenario
+    }
+
     /// Writes the counts of the weeks before, as far as the tenant has none. `said` is told how many days of how many are written. Returns how many counts
     /// were.
     ///

@@ -34,6 +34,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use faultline_verdict::Cause;
 use serde::Deserialize;
 
 use crate::fleet::{self, Tables};
@@ -166,6 +167,19 @@ pub enum Kind {
     },
 }
 
+/// An incident that Faultline is to make of a fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expected {
+    /// What fails: `issuer=icbc`; several values, by name of the dimension, joined by `&`.
+    pub slice: String,
+    /// Whose fault it is.
+    pub cause: Cause,
+    /// When it begins, from when the fleet was switched on.
+    pub start: Duration,
+    /// When it is over; nothing: not before the end.
+    pub end: Option<Duration>,
+}
+
 /// A fault as it is written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -239,6 +253,18 @@ impl Scenario {
         Ok(scenario)
     }
 
+    /// The incidents that Faultline is to make of it, and no others.
+    #[must_use]
+    pub fn expected(&self) -> Vec<Expected> {
+        self.faults.iter().filter_map(Fault::expected).collect()
+    }
+
+    /// When all of it is over, from when the fleet was switched on; nothing where some of it lasts until the end.
+    #[must_use]
+    pub fn end(&self) -> Option<Duration> {
+        self.faults.iter().map(Fault::end).try_fold(Duration::ZERO, |last, end| Some(last.max(end?)))
+    }
+
     /// What makes no sense, by key.
     ///
     /// # Errors
@@ -305,6 +331,16 @@ impl Fault {
     /// When it is over; nothing where it lasts until the end.
     pub(crate) fn end(&self) -> Option<Duration> {
         Some(self.start.saturating_add(self.duration?))
+    }
+
+    /// The incident that Faultline is to make of it; nothing where it is to stay silent.
+    fn expected(&self) -> Option<Expected> {
+        let (slice, cause) = match &self.kind {
+            Kind::BankOutage { issuer } | Kind::SilentBank { issuer, .. } => (format!("issuer={issuer}"), Cause::Bank),
+            Kind::HostDown { host } => (format!("acquirer={}&host={host}", fleet::ACQUIRER), Cause::Other),
+            Kind::FlashSale { .. } => return None,
+        };
+        Some(Expected { slice, cause, start: self.start, end: self.end() })
     }
 
     /// What begins, in plain words.
@@ -400,5 +436,18 @@ mod tests {
         let documented: Vec<&str> =
             documented.take_while(|line| !line.contains("```")).map(|line| line.trim_start_matches("//!")).collect();
         assert_eq!(load(&documented.join("\n")).unwrap().faults.len(), 1);
+    }
+
+    #[test]
+    fn a_fault_is_to_become_an_incident_and_a_sale_is_not() {
+        let text = "[[fault]]\nkind = 'host_down'\nhost = 'pos-2'\nstart = '1m'\nduration = '2m'\n\
+                    [[fault]]\nkind = 'flash_sale'\nfactor = 2.0\nstart = '2m'\nduration = '5m'\n\
+                    [[fault]]\nkind = 'silent_bank'\nissuer = 'ccb'\nstart = '3m'";
+        let scenario = load(text).unwrap();
+        let expected: Vec<_> = scenario.expected().into_iter().map(|expected| (expected.slice, expected.cause)).collect();
+        assert_eq!(expected, [("acquirer=48020000&host=pos-2".into(), Cause::Other), ("issuer=ccb".into(), Cause::Bank)]);
+        assert_eq!(scenario.end(), None);
+        let ending = Scenario { faults: scenario.faults[..2].to_vec(), ..scenario };
+        assert_eq!(ending.end(), Some(Duration::from_secs(420)));
     }
 }

@@ -1,0 +1,171 @@
+//! Where incidents are written down and told of.
+//!
+//! ```text
+//! a change ─▶ the incidents topic, which is the truth ─▶ ClickHouse, for questions ─▶ the webhook
+//! ```
+//!
+//! Whoever takes over reads the topic, brings ClickHouse up to date, and tells what was not told.
+
+use std::collections::BTreeMap;
+
+use faultline_detect::{Change, Incident};
+use faultline_proto::incident::v1 as proto;
+use faultline_runtime::error::with_causes;
+use faultline_store::{Delivered, IncidentRow};
+use faultline_stream::{IncidentLog, LogError};
+use tokio::time::sleep;
+
+use crate::watch::{PAUSE, Shared, now_s};
+use crate::webhook::{CHANNEL, Notice};
+use crate::{contract, counts};
+
+/// How often the counts of an open incident are brought up to date, in seconds.
+const UPDATE_S: u32 = 60;
+/// How long an incident that is over stays in the topic, in seconds.
+const FORGET_S: u32 = 7 * 86_400;
+/// How far back deliveries are looked for, in seconds: longer than incidents are in the topic.
+const DELIVERIES_S: u32 = 30 * 86_400;
+
+/// All incidents that are in the topic, and the way there.
+pub(crate) struct Desk<'a> {
+    shared: &'a Shared,
+    log: IncidentLog,
+    /// By tenant and identifier, what each is now.
+    known: BTreeMap<(String, String), proto::Incident>,
+}
+
+impl Desk<'_> {
+    /// Takes the topic over from whoever had it.
+    pub(crate) async fn open(shared: &Shared) -> Result<Desk<'_>, LogError> {
+        let (log, incidents) = take_over(shared).await?;
+        let known = incidents.into_iter().map(|incident| (key(&incident), incident)).collect();
+        let desk = Desk { shared, log, known };
+        let rows: Vec<IncidentRow> = desk.known.values().map(contract::row).collect();
+        shared.insist(async || shared.database.keep_incidents(&rows).await).await;
+        desk.tell_what_was_not_told().await;
+        Ok(desk)
+    }
+
+    /// The tenants that have incidents.
+    pub(crate) fn tenants(&self) -> impl Iterator<Item = &str> {
+        self.known.keys().map(|(tenant, _)| tenant.as_str())
+    }
+
+    /// A tenant's incidents.
+    pub(crate) fn incidents(&self, tenant: &str) -> Vec<Incident> {
+        let records = self.known.values().filter(|record| record.tenant == tenant);
+        let incidents = records.filter_map(|record| {
+            let incident = contract::incident(record);
+            if incident.is_none() {
+                tracing::warn!(tenant, incident = record.incident_id, "an incident of a newer program is not followed");
+            }
+            incident
+        });
+        incidents.collect()
+    }
+
+    /// Writes down what changed in a tenant's tick, which ended at `now` (seconds since 1970-01-01 UTC), and tells it.
+    pub(crate) async fn publish(&mut self, tenant: &str, now: u32, (changes, open): (Vec<Change>, &[Incident])) -> Result<(), LogError> {
+        let mut records = Vec::new();
+        let mut notices = Vec::new();
+        for Change { what, incident } in changes {
+            counts::change(what);
+            let mut record = self.revised(contract::record(tenant, &incident, now));
+            record.notice_revision = record.revision;
+            let (id, summary) = (&record.incident_id, record.summary.as_ref().map(|summary| summary.en.as_str()));
+            tracing::info!(tenant, incident = id, change = counts::name(what), summary, "an incident changed");
+            notices.push(Notice { change: counts::name(what), incident: record.clone() });
+            self.known.insert(key(&record), record.clone());
+            records.push(record);
+        }
+        for incident in open {
+            let record = contract::record(tenant, incident, now);
+            if self.known.get(&key(&record)).is_some_and(|known| contract::updated(known) + UPDATE_S <= now) {
+                let record = self.revised(record);
+                self.known.insert(key(&record), record.clone());
+                records.push(record);
+            }
+        }
+        if !records.is_empty() {
+            let rows: Vec<IncidentRow> = records.iter().map(contract::row).collect();
+            self.write(records).await?;
+            self.shared.insist(async || self.shared.database.keep_incidents(&rows).await).await;
+            for notice in notices {
+                self.shared.notices.tell(notice);
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets what is long over.
+    pub(crate) async fn tidy(&mut self, now: u32) -> Result<(), LogError> {
+        let is_old = |record: &proto::Incident| contract::closed(record).is_some_and(|closed| closed.saturating_add(FORGET_S) < now);
+        let old: Vec<proto::Incident> = self.known.values().filter(|record| is_old(record)).cloned().collect();
+        match self.log.forget(&old).await {
+            Ok(()) => self.known.retain(|_, record| !is_old(record)),
+            Err(LogError::Kafka(error)) => tracing::debug!(error = with_causes(&error), "what is long over is forgotten another time"),
+            Err(taken_over) => return Err(taken_over),
+        }
+        Ok(())
+    }
+
+    /// The next revision of a record.
+    fn revised(&self, record: proto::Incident) -> proto::Incident {
+        let (revision, notice_revision) = self.known.get(&key(&record)).map_or((0, 0), |known| (known.revision, known.notice_revision));
+        proto::Incident { revision: revision + 1, notice_revision, ..record }
+    }
+
+    /// Writes records into the topic, until they are there or another has it.
+    async fn write(&mut self, records: Vec<proto::Incident>) -> Result<(), LogError> {
+        loop {
+            match self.log.write(records.clone()).await {
+                Err(LogError::Kafka(error)) => {
+                    self.shared.is_in_trouble(with_causes(&error));
+                    sleep(PAUSE).await;
+                }
+                done => return done,
+            }
+            // It may have been written all the same. Taken over, the log is as clean as new; unless another had it meanwhile, and knows better.
+            let (log, found) = take_over(self.shared).await?;
+            let is_newer = |record: &proto::Incident| self.known.get(&key(record)).is_none_or(|known| known.revision < record.revision);
+            if found.iter().any(is_newer) {
+                return Err(self.shared.taken_over());
+            }
+            self.log = log;
+        }
+    }
+
+    /// After a change of hands, nobody knows what was told but the record of deliveries. What was over before anybody was told of it is not told.
+    async fn tell_what_was_not_told(&self) {
+        let shared = self.shared;
+        let since = now_s().saturating_sub(DELIVERIES_S);
+        let delivered = shared.insist(async || shared.database.delivered(CHANNEL, since).await).await;
+        for record in self.known.values() {
+            let is_it = |delivered: &&Delivered| delivered.tenant == record.tenant && delivered.incident == record.incident_id;
+            let told = delivered.iter().find(is_it).map(|delivered| delivered.revision);
+            let is_over = contract::closed(record).is_some();
+            if told.is_none_or(|told| told < record.notice_revision) && !(is_over && told.is_none()) {
+                let change = match (is_over, told) {
+                    (true, _) => "closed",
+                    (false, None) => "opened",
+                    (false, Some(_)) => "changed",
+                };
+                shared.notices.tell(Notice { change, incident: record.clone() });
+            }
+        }
+    }
+}
+
+async fn take_over(shared: &Shared) -> Result<(IncidentLog, Vec<proto::Incident>), LogError> {
+    loop {
+        match IncidentLog::take_over(&shared.kafka).await {
+            Err(LogError::Kafka(error)) if error.is_worth_a_retry() => shared.is_in_trouble(with_causes(&error)),
+            taken => return taken,
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+fn key(record: &proto::Incident) -> (String, String) {
+    (record.tenant.clone(), record.incident_id.clone())
+}

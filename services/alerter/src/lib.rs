@@ -1,0 +1,129 @@
+//! The alerter: finds what goes wrong in the counts, keeps one incident for each fault, and tells those who are on call.
+
+mod config;
+mod contract;
+mod counts;
+mod desk;
+mod tenant;
+mod watch;
+mod webhook;
+mod words;
+
+use faultline_runtime::error::with_causes;
+use faultline_runtime::readiness::Readiness;
+use faultline_store::{ClickHouseConfig, Database, StoreError};
+use faultline_stream::{CLASSIFIERS, Cluster, KafkaConfig, LogError, Progress, StreamError};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+pub use crate::config::{AlerterConfig, WebhookConfig};
+use crate::watch::{DETECTION, PAUSE, Shared, watch};
+use crate::webhook::Webhook;
+
+/// Why the alerter does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum AlerterError {
+    /// A setting is not one.
+    #[error("configuration key `alerter.{key}`: {reason}")]
+    Setting {
+        /// The key, after `alerter.`.
+        key: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Kafka is not one to use.
+    #[error(transparent)]
+    Kafka(#[from] StreamError),
+    /// Another alerter is at work.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// ClickHouse is not one to use.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// An alerter that is set up and does not work yet.
+pub struct Alerter {
+    cluster: Cluster,
+    shared: Shared,
+    webhook: Webhook,
+}
+
+impl Alerter {
+    /// Checks the settings. Kafka and ClickHouse are not asked anything yet, and `readiness` says so.
+    ///
+    /// # Errors
+    /// When a setting is not what it is to be.
+    pub fn new(
+        config: &AlerterConfig,
+        kafka: &KafkaConfig,
+        clickhouse: &ClickHouseConfig,
+        readiness: &Readiness,
+    ) -> Result<Alerter, AlerterError> {
+        let refused = |(key, reason)| AlerterError::Setting { key, reason };
+        config.check().map_err(refused)?;
+        let (notices, webhook) = webhook::set_up(&config.webhook).map_err(|reason| refused(("webhook.url", reason)))?;
+        readiness.expect(DETECTION);
+        let shared = Shared {
+            config: config.clone(),
+            kafka: kafka.clone(),
+            database: Database::new(clickhouse)?,
+            progress: Progress::new(kafka, CLASSIFIERS)?,
+            readiness: readiness.clone(),
+            notices,
+        };
+        Ok(Alerter { cluster: Cluster::new(kafka)?, shared, webhook })
+    }
+
+    /// Works until `stop`. What was not told by then is told by the next. While Kafka or ClickHouse do not answer it waits, and goes on where it was.
+    ///
+    /// # Errors
+    /// When Kafka's topics are not ones to rely on, the schema in ClickHouse is not ours, or another alerter has taken over.
+    pub async fn serve(self, stop: CancellationToken) -> Result<(), AlerterError> {
+        counts::describe();
+        let Alerter { cluster, shared, webhook } = self;
+        let working = async {
+            prepare(&cluster, &shared).await?;
+            tokio::select! {
+                watched = watch(&shared) => Ok(watched?),
+                () = webhook.deliver(&shared.database) => Ok(()),
+            }
+        };
+        tokio::select! {
+            worked = working => worked,
+            () = stop.cancelled() => Ok(()),
+        }
+    }
+}
+
+/// Makes sure of the topics and the schema.
+async fn prepare(cluster: &Cluster, shared: &Shared) -> Result<(), AlerterError> {
+    let topics = async || {
+        cluster.probe().await?;
+        cluster.ensure_topics().await?;
+        cluster.check_topics().await
+    };
+    let schema = async || {
+        shared.database.probe().await?;
+        shared.database.migrate().await.map(|_| ())
+    };
+    until(shared, topics, StreamError::is_worth_a_retry).await?;
+    until(shared, schema, StoreError::is_worth_a_retry).await?;
+    shared.is_in_trouble("looks at what was counted in the last hour".into());
+    Ok(())
+}
+
+/// Does something again and again until it is done; that alone does not make the alerter ready.
+async fn until<E: std::error::Error>(
+    shared: &Shared,
+    mut act: impl AsyncFnMut() -> Result<(), E>,
+    is_worth_a_retry: impl Fn(&E) -> bool,
+) -> Result<(), E> {
+    loop {
+        match act().await {
+            Err(error) if is_worth_a_retry(&error) => shared.is_in_trouble(with_causes(&error)),
+            done => return done,
+        }
+        sleep(PAUSE).await;
+    }
+}

@@ -1,0 +1,167 @@
+//! One tenant's fleet: its counts go into the detector, and questions of the detector to ClickHouse.
+
+use std::collections::{BTreeMap, HashMap};
+
+use faultline_detect::{Change, Class, Counts, Detector, Dimension, Incident, Leaf, Observed, Past, Question, Slice, Tick};
+use faultline_store::{Count, Database, FailingLeaf, StoreError, Usual, values};
+
+const HOUR_S: u32 = 3600;
+
+/// A tenant's fleet, watched.
+pub(crate) struct Tenant {
+    name: String,
+    detector: Detector,
+}
+
+impl Tenant {
+    pub(crate) fn new(name: &str) -> Tenant {
+        Tenant { name: name.into(), detector: Detector::default() }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn open(&self) -> &[Incident] {
+        self.detector.open()
+    }
+
+    /// Learns what is usual at the hour of a bucket, unless it is known.
+    pub(crate) async fn learn(&mut self, bucket: u32, database: &Database) -> Result<(), StoreError> {
+        let hour = bucket - bucket % HOUR_S;
+        if self.detector.hour() != Some(hour) {
+            self.detector.learn(past(hour, database.usual(&self.name, hour).await?));
+            tracing::debug!(tenant = self.name, hour, "learnt what is usual");
+        }
+        Ok(())
+    }
+
+    /// Takes in what was counted before.
+    pub(crate) fn recall(&mut self, tick: &Tick) {
+        self.detector.recall(tick);
+    }
+
+    /// Goes on with what was open, or was a moment ago.
+    pub(crate) fn resume(&mut self, incidents: Vec<Incident>) {
+        self.detector.resume(incidents);
+    }
+
+    /// Takes in what was counted in the next ten seconds.
+    pub(crate) fn observe(&mut self, tick: &Tick) {
+        self.detector.observe(tick);
+    }
+
+    /// Answers what the detector has to know. If this fails it can be repeated.
+    pub(crate) async fn settle(&mut self, database: &Database) -> Result<(), StoreError> {
+        while let Some(Question { buckets, classes }) = self.detector.question() {
+            let classes: Vec<&str> = classes.iter().map(|class| class.name()).collect();
+            let failing = database.failing(&self.name, buckets, &classes).await?;
+            tracing::debug!(tenant = self.name, ?buckets, ?classes, leaves = failing.len(), "looked at what failed");
+            let leaves: Vec<Leaf> = failing.into_iter().map(leaf).collect();
+            self.detector.answer(&leaves);
+        }
+        Ok(())
+    }
+
+    /// What has changed.
+    pub(crate) fn changes(&mut self) -> Vec<Change> {
+        self.detector.changes()
+    }
+}
+
+/// Counts of one bucket, by tenant.
+pub(crate) fn ticks(counts: &[Count], bucket: u32) -> HashMap<&str, Tick> {
+    let mut tenants: HashMap<&str, BTreeMap<Slice, Counts>> = HashMap::new();
+    for count in counts.iter().filter(|count| count.bucket == bucket) {
+        if let Some(slice) = slice(&count.family, &count.key) {
+            let slices = tenants.entry(&count.tenant).or_default();
+            slices.entry(slice).or_default().add(Class::of_tag(&count.class), count.attempts);
+        }
+    }
+    let tick = |slices: BTreeMap<Slice, Counts>| Tick { bucket, counts: slices.into_iter().collect() };
+    tenants.into_iter().map(|(tenant, slices)| (tenant, tick(slices))).collect()
+}
+
+fn past(hour: u32, usual: Usual) -> Past {
+    let mut past = Past { hour, ..Past::default() };
+    for count in usual.counts {
+        if let Some(slice) = slice(&count.family, &count.key) {
+            let (of_slice, class) = (past.slices.entry(slice).or_default(), Class::of_tag(&count.class));
+            of_slice.at_hour.add(class, count.at_hour);
+            of_slice.around.add(class, count.around);
+        }
+    }
+    for observed in usual.observed {
+        let place = usize::from(observed.hour);
+        let of_days = [(true, &mut past.all_days), (observed.same_day, &mut past.same_day)];
+        for (_, hours) in of_days.into_iter().filter(|(counts, _)| *counts) {
+            if let Some(Observed { approved, seconds }) = hours.get_mut(place) {
+                *approved += observed.approved;
+                *seconds += observed.seconds;
+            }
+        }
+    }
+    past
+}
+
+fn leaf(found: FailingLeaf) -> Leaf {
+    let values = found.values.into_iter().filter_map(|(name, value)| Some((Dimension::named(name)?, value)));
+    Leaf {
+        at: Slice::new(values),
+        bucket: found.bucket,
+        class: Class::of_tag(&found.class),
+        failures: u32::try_from(found.failures).unwrap_or(u32::MAX),
+        witnessed: found.witnessed,
+    }
+}
+
+/// The slice of a family's key; nothing where the family, or what it is made of, is not known here.
+fn slice(family: &str, key: &str) -> Option<Slice> {
+    let values = values(family, key)?.into_iter().map(|(name, value)| Some((Dimension::named(name)?, value)));
+    Some(Slice::new(values.collect::<Option<Vec<_>>>()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use faultline_store::{UsualApprovals, UsualCount, families};
+
+    use super::*;
+
+    #[test]
+    fn every_family_is_one_of_slices() {
+        for family in families() {
+            assert!(slice(family, "a|b").is_some(), "{family}");
+        }
+        assert_eq!(slice("model_firmware", "PAX A920|7.1").unwrap().to_string(), "firmware=7.1&model=PAX A920");
+        assert_eq!(slice("ledger", "log:0:5-7"), None);
+    }
+
+    #[test]
+    fn counts_are_sorted_by_tenant_slice_and_class() {
+        let count = |tenant: &str, bucket, class: &str| Count {
+            tenant: tenant.into(),
+            family: "issuer".into(),
+            key: "icbc".into(),
+            bucket,
+            class: class.into(),
+            attempts: 3,
+        };
+        let counts = [count("a", 10, "approved"), count("a", 10, "issuer_down"), count("a", 20, "approved"), count("b", 10, "weather")];
+        let ticks = ticks(&counts, 10);
+        let (icbc, of_a) = &ticks["a"].counts[0];
+        assert_eq!((icbc.to_string().as_str(), of_a.attempts, of_a.approved, of_a.failures[&Class::IssuerDown]), ("issuer=icbc", 6, 3, 3));
+        assert_eq!(ticks["b"].counts[0].1.failures[&Class::Unknown], 3);
+    }
+
+    #[test]
+    fn all_days_include_the_same_day() {
+        let approvals = |same_day, approved| UsualApprovals { hour: 1, same_day, approved, seconds: 3600 };
+        let counts = vec![UsualCount { family: "fleet".into(), key: String::new(), class: "approved".into(), at_hour: 5, around: 50 }];
+        let past = past(7200, Usual { counts, observed: vec![approvals(true, 7), approvals(false, 30)] });
+        assert_eq!(
+            (past.same_day[1], past.all_days[1]),
+            (Observed { approved: 7, seconds: 3600 }, Observed { approved: 37, seconds: 7200 })
+        );
+        assert_eq!((past.slices[&Slice::fleet()].at_hour.approved, past.slices[&Slice::fleet()].around.approved), (5, 50));
+    }
+}

@@ -1,0 +1,186 @@
+//! The alerter's work, from counts to incidents.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use faultline_detect::Tick;
+use faultline_runtime::error::with_causes;
+use faultline_runtime::readiness::Readiness;
+use faultline_store::{Count, Database, StoreError};
+use faultline_stream::{KafkaConfig, LogError, Progress, Topic};
+use tokio::time::{Instant, sleep};
+
+use crate::config::AlerterConfig;
+use crate::counts;
+use crate::desk::Desk;
+use crate::tenant::{Tenant, ticks};
+use crate::webhook::Notices;
+
+/// What the alerter calls itself, where it says what is in its way.
+pub(crate) const DETECTION: &str = "detection";
+/// Length of a bucket of counts, in seconds.
+const BUCKET_S: u32 = 10;
+/// How far back counts are taken in at the start, in seconds: as far as the detector remembers.
+const RECALL_S: u32 = 3600;
+/// Most buckets that are asked for at once.
+const MOST_BUCKETS: u32 = 30;
+/// How often it is looked whether there is something new.
+const LOOK: Duration = Duration::from_millis(250);
+/// Pause before something that a server did not do is tried again.
+pub(crate) const PAUSE: Duration = Duration::from_secs(1);
+
+/// What everything here needs.
+pub(crate) struct Shared {
+    pub(crate) config: AlerterConfig,
+    pub(crate) kafka: KafkaConfig,
+    pub(crate) database: Database,
+    pub(crate) progress: Progress,
+    pub(crate) readiness: Readiness,
+    pub(crate) notices: Notices,
+}
+
+/// Watches all tenants until another takes over.
+///
+/// ```text
+/// the last hour ─▶ recall ─▶ ┌▶ ten seconds are over, and counted ─▶ by tenant: observe, ask what failed ─▶ publish ─┐
+/// open incidents ─▶ resume ──┘                                                                                      │
+///                            └──────────────────────────────────────────────────────────────────────────────────────┘
+/// ```
+pub(crate) async fn watch(shared: &Shared) -> Result<(), LogError> {
+    let mut desk = Desk::open(shared).await?;
+    let mut done = shared.until_counted(None).await;
+    let mut tenants = recall(shared, &desk, done).await;
+    tracing::info!(tenants = tenants.len(), "the alerter watches");
+    shared.is_behind(done);
+    loop {
+        let until = shared.until_counted(Some(done)).await.min(done + MOST_BUCKETS * BUCKET_S);
+        let buckets = done + BUCKET_S..=until;
+        let begin = Instant::now();
+        let counts = shared.insist(async || shared.database.counts(buckets.clone()).await).await;
+        for bucket in buckets.step_by(step()) {
+            let mut ticks = ticks(&counts, bucket);
+            for name in ticks.keys() {
+                tenants.entry((*name).to_owned()).or_insert_with(|| Tenant::new(name));
+            }
+            for tenant in tenants.values_mut() {
+                let tick = ticks.remove(tenant.name()).unwrap_or(Tick { bucket, ..Tick::default() });
+                learn(shared, tenant, bucket).await;
+                tenant.observe(&tick);
+                settle(shared, tenant).await;
+                let changes = tenant.changes();
+                desk.publish(tenant.name(), bucket + BUCKET_S, (changes, tenant.open())).await?;
+            }
+            counts::tick(begin.elapsed());
+        }
+        counts::open(tenants.values().map(|tenant| tenant.open().len()).sum());
+        shared.is_behind(until);
+        if until / RECALL_S > done / RECALL_S {
+            desk.tidy(until).await?;
+        }
+        done = until;
+    }
+}
+
+/// The tenants as they were: what was counted in the last hour, and which incidents there were.
+async fn recall(shared: &Shared, desk: &Desk<'_>, done: u32) -> BTreeMap<String, Tenant> {
+    let begin = done.saturating_sub(RECALL_S);
+    let counts: Vec<Count> = shared.insist(async || shared.database.counts(begin..=done).await).await;
+    let names = counts.iter().map(|count| count.tenant.as_str()).chain(desk.tenants());
+    let mut tenants: BTreeMap<String, Tenant> = names.map(|name| (name.to_owned(), Tenant::new(name))).collect();
+    for tenant in tenants.values_mut() {
+        learn(shared, tenant, done).await;
+    }
+    // In order of time, as they come.
+    let mut counts = counts.as_slice();
+    for bucket in (begin..=done).step_by(step()) {
+        let (now, later) = counts.split_at(counts.partition_point(|count| count.bucket <= bucket));
+        counts = later;
+        let mut ticks = ticks(now, bucket);
+        for tenant in tenants.values_mut() {
+            tenant.recall(&ticks.remove(tenant.name()).unwrap_or(Tick { bucket, ..Tick::default() }));
+        }
+    }
+    for tenant in tenants.values_mut() {
+        tenant.resume(desk.incidents(tenant.name()));
+        settle(shared, tenant).await;
+    }
+    tenants
+}
+
+async fn learn(shared: &Shared, tenant: &mut Tenant, bucket: u32) {
+    shared.insist(async || tenant.learn(bucket, &shared.database).await).await;
+}
+
+async fn settle(shared: &Shared, tenant: &mut Tenant) {
+    shared.insist(async || tenant.settle(&shared.database).await).await;
+}
+
+impl Shared {
+    /// Waits until buckets after `done` are over and everything is counted that was in time for them. Returns the last of these.
+    async fn until_counted(&self, done: Option<u32>) -> u32 {
+        loop {
+            let arrival = u32::try_from(self.config.arrival_delay.as_millis().div_ceil(1000)).unwrap_or_default();
+            let now = now_s();
+            let over = now.saturating_sub(arrival + BUCKET_S);
+            let last = over - over % BUCKET_S;
+            let next = done.map(|done| done + BUCKET_S);
+            // Where counting is behind, it may have come at least as far as the next.
+            for bucket in [Some(last), next.filter(|next| *next < last)].into_iter().flatten() {
+                if next.is_some_and(|next| bucket < next) {
+                    continue;
+                }
+                match self.progress.is_past(i64::from(bucket + BUCKET_S + arrival) * 1000).await {
+                    Ok(true) => return bucket,
+                    Ok(false) => {}
+                    Err(error) => self.is_in_trouble(with_causes(&error)),
+                }
+            }
+            if let Some(done) = done {
+                self.is_behind(done);
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Says how far behind it is, of which the last bucket is `done`, and that nothing is concluded where that is too far.
+    fn is_behind(&self, done: u32) {
+        let behind = Duration::from_secs(now_s().saturating_sub(done + BUCKET_S).into());
+        counts::lag(behind);
+        let late = self.config.late_after;
+        let state = if behind > late {
+            Err(format!("Faultline is late: what happened more than {} ago is not counted yet", humantime::format_duration(late)))
+        } else {
+            Ok(())
+        };
+        self.readiness.report(DETECTION, state);
+    }
+
+    /// Says what is in the way.
+    pub(crate) fn is_in_trouble(&self, reason: String) {
+        self.readiness.report(DETECTION, Err(reason));
+    }
+
+    /// Asks ClickHouse until it answers.
+    pub(crate) async fn insist<T>(&self, mut ask: impl AsyncFnMut() -> Result<T, StoreError>) -> T {
+        loop {
+            match ask().await {
+                Ok(answer) => return answer,
+                Err(error) => self.is_in_trouble(with_causes(&error)),
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    pub(crate) fn taken_over(&self) -> LogError {
+        LogError::TakenOver { topic: self.kafka.topic(Topic::Incidents), brokers: self.kafka.brokers.clone() }
+    }
+}
+
+fn step() -> usize {
+    usize::try_from(BUCKET_S).unwrap_or(1)
+}
+
+/// Seconds since 1970-01-01 UTC.
+pub(crate) fn now_s() -> u32 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u32::try_from(since.as_secs()).unwrap_or(u32::MAX))
+}

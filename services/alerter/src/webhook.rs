@@ -1,0 +1,240 @@
+//! The webhook: changes of incidents, posted as JSON in their order, again and again until they are taken.
+//!
+//! ```json
+//! {
+//!   "delivery_id": "20261125T120340Z-3f9a2c01.1",
+//!   "change": "opened",
+//!   "tenant": "acme",
+//!   "incident_id": "20261125T120340Z-3f9a2c01",
+//!   "revision": 1,
+//!   "state": "open",
+//!   "cause": "bank",
+//!   "slice": {"issuer": "icbc"},
+//!   "signals": [{"name": "issuer_down", "attempts": 31, "counted": 30, "expected": 0.03, "evidence_nats": 141.2}],
+//!   "begin_time": "2026-11-25T12:03:20Z",
+//!   "open_time": "2026-11-25T12:03:40Z",
+//!   "update_time": "2026-11-25T12:03:40Z",
+//!   "close_time": null,
+//!   "summary": {"zh_cn": "…", "en": "…"}
+//! }
+//! ```
+//!
+//! `change` is opened, reopened, changed (another name, or another signal), seen (its state is another and not closed) or closed. The header
+//! `faultline-delivery` has the delivery's identifier too: what is sent again has the same one, also by another process. An answer of 2xx takes it.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, UNIX_EPOCH};
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use faultline_proto::incident::v1 as proto;
+use faultline_proto::verdict::v1::LocalizedText;
+use faultline_store::{Database, Delivered};
+use prost_types::Timestamp;
+use reqwest::redirect::Policy;
+use serde::Serialize;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep};
+use url::Url;
+
+use crate::config::WebhookConfig;
+use crate::counts;
+
+/// What deliveries over it are kept under.
+pub(crate) const CHANNEL: &str = "webhook";
+/// Notices that wait. An hour of an endpoint that does not answer, while banks fail one after the other.
+const WAITING: usize = 1000;
+/// Pauses between two attempts.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+/// Something to be told.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Notice {
+    /// What happened, in a word.
+    pub(crate) change: &'static str,
+    pub(crate) incident: proto::Incident,
+}
+
+/// Takes notices, and lets nobody wait.
+#[derive(Clone)]
+pub(crate) struct Notices(Option<mpsc::Sender<Notice>>);
+
+impl Notices {
+    pub(crate) fn tell(&self, notice: Notice) {
+        let Some(queue) = &self.0 else { return };
+        if let Err(error) = queue.try_send(notice) {
+            counts::notice(counts::DROPPED, 1);
+            tracing::error!(%error, "the webhook is not told of a change: too many wait");
+        }
+    }
+}
+
+/// The endpoint that is told.
+pub(crate) struct Webhook {
+    endpoint: Option<(reqwest::Client, Url)>,
+    queue: mpsc::Receiver<Notice>,
+    give_up_after: Duration,
+}
+
+/// Sets it up; nothing is sent yet. Without an address, nobody is told.
+pub(crate) fn set_up(config: &WebhookConfig) -> Result<(Notices, Webhook), String> {
+    let (sender, queue) = mpsc::channel(WAITING);
+    let endpoint = config.address()?.map(|url| client(config.timeout).map(|client| (client, url))).transpose()?;
+    let notices = Notices(endpoint.is_some().then_some(sender));
+    Ok((notices, Webhook { endpoint, queue, give_up_after: config.give_up_after }))
+}
+
+fn client(timeout: Duration) -> Result<reqwest::Client, String> {
+    // Whoever was first has set the same.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let builder = reqwest::Client::builder().timeout(timeout).redirect(Policy::none()).user_agent("faultline");
+    builder.build().map_err(|error| format!("cannot be used: {}", error.without_url()))
+}
+
+impl Webhook {
+    /// Delivers for ever.
+    pub(crate) async fn deliver(mut self, database: &Database) {
+        let Some((client, url)) = &self.endpoint else { return std::future::pending().await };
+        while let Some(notice) = self.queue.recv().await {
+            let delivery = Delivery::of(&notice);
+            let fate = match post(client, url, &delivery, self.give_up_after).await {
+                Ok(()) => counts::DELIVERED,
+                Err(error) => {
+                    tracing::error!(delivery = delivery.delivery_id, error, "the webhook does not take a change, and is not told of it");
+                    counts::GIVEN_UP
+                }
+            };
+            counts::notice(fate, 1);
+            if fate == counts::DELIVERED {
+                tracing::info!(delivery = delivery.delivery_id, change = delivery.change, "the webhook was told");
+                keep(database, &notice.incident).await;
+            }
+        }
+    }
+}
+
+/// Posts until it is taken. Errors name no address: it may have a key in it.
+async fn post(client: &reqwest::Client, url: &Url, delivery: &Delivery<'_>, give_up_after: Duration) -> Result<(), String> {
+    let begin = Instant::now();
+    let (least, most) = PAUSES;
+    let mut pauses = ExponentialBuilder::default().with_min_delay(least).with_max_delay(most).with_jitter().without_max_times().build();
+    loop {
+        let answer = client.post(url.clone()).header("faultline-delivery", &delivery.delivery_id).json(delivery).send().await;
+        let error = match answer {
+            Ok(answer) if answer.status().is_success() => return Ok(()),
+            Ok(answer) => format!("it answers {}", answer.status()),
+            Err(error) => faultline_runtime::error::with_causes(&error.without_url()),
+        };
+        counts::attempt_failed();
+        if begin.elapsed() >= give_up_after {
+            return Err(error);
+        }
+        tracing::warn!(delivery = delivery.delivery_id, error, "the webhook did not take a change; it is tried again");
+        sleep(pauses.next().unwrap_or(most)).await;
+    }
+}
+
+/// If this is lost, it is told once more, under the same identifier.
+async fn keep(database: &Database, incident: &proto::Incident) {
+    let delivered = Delivered {
+        tenant: incident.tenant.clone(),
+        incident: incident.incident_id.clone(),
+        channel: CHANNEL.into(),
+        revision: incident.notice_revision,
+    };
+    if let Err(error) = database.keep_delivered(&delivered).await {
+        tracing::warn!(error = faultline_runtime::error::with_causes(&error), "it is not kept that the webhook was told");
+    }
+}
+
+/// What is posted.
+#[derive(Debug, Serialize)]
+struct Delivery<'a> {
+    delivery_id: String,
+    change: &'static str,
+    tenant: &'a str,
+    incident_id: &'a str,
+    revision: u32,
+    state: String,
+    cause: String,
+    slice: BTreeMap<&'a str, &'a str>,
+    signals: Vec<SignalOut<'a>>,
+    begin_time: Option<String>,
+    open_time: Option<String>,
+    update_time: Option<String>,
+    close_time: Option<String>,
+    summary: Summary<'a>,
+}
+
+#[derive(Debug, Serialize)]
+struct SignalOut<'a> {
+    name: &'a str,
+    attempts: u64,
+    counted: u64,
+    expected: f64,
+    evidence_nats: f64,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct Summary<'a> {
+    zh_cn: &'a str,
+    en: &'a str,
+}
+
+impl SignalOut<'_> {
+    fn of(signal: &proto::IncidentSignal) -> SignalOut<'_> {
+        let proto::IncidentSignal { ref name, attempts, counted, expected, evidence_nats, .. } = *signal;
+        SignalOut { name, attempts, counted, expected, evidence_nats }
+    }
+}
+
+impl Delivery<'_> {
+    fn of(Notice { change, incident }: &Notice) -> Delivery<'_> {
+        let word = |name: &str, prefix: &str| name.trim_start_matches(prefix).to_lowercase();
+        let summary = incident.summary.as_ref().map(|LocalizedText { zh_cn, en }| Summary { zh_cn, en });
+        Delivery {
+            delivery_id: format!("{}.{}", incident.incident_id, incident.notice_revision),
+            change,
+            tenant: &incident.tenant,
+            incident_id: &incident.incident_id,
+            revision: incident.revision,
+            state: word(incident.state().as_str_name(), "INCIDENT_STATE_"),
+            cause: word(incident.cause().as_str_name(), "CAUSE_"),
+            slice: incident.slice.iter().map(|value| (value.dimension.as_str(), value.value.as_str())).collect(),
+            signals: incident.signals.iter().map(SignalOut::of).collect(),
+            begin_time: incident.begin_time.as_ref().map(time),
+            open_time: incident.open_time.as_ref().map(time),
+            update_time: incident.update_time.as_ref().map(time),
+            close_time: incident.close_time.as_ref().map(time),
+            summary: summary.unwrap_or_default(),
+        }
+    }
+}
+
+fn time(timestamp: &Timestamp) -> String {
+    let since = Duration::from_secs(u64::try_from(timestamp.seconds).unwrap_or_default());
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + since).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_posted_says_who_what_and_whose_fault() {
+        let incident = proto::Incident {
+            tenant: "acme".into(),
+            incident_id: "20261102T120030Z-00112233".into(),
+            revision: 3,
+            notice_revision: 2,
+            state: proto::IncidentState::Open.into(),
+            cause: faultline_detect::Cause::Bank.into(),
+            slice: vec![proto::SliceValue { dimension: "issuer".into(), value: "icbc".into() }],
+            open_time: Some(Timestamp { seconds: 1_793_620_830, nanos: 0 }),
+            ..proto::Incident::default()
+        };
+        let posted = serde_json::to_value(Delivery::of(&Notice { change: "opened", incident })).unwrap();
+        assert_eq!(posted["delivery_id"], "20261102T120030Z-00112233.2");
+        assert_eq!((&posted["state"], &posted["cause"], &posted["slice"]["issuer"]), (&"open".into(), &"bank".into(), &"icbc".into()));
+        assert_eq!((&posted["open_time"], &posted["close_time"]), (&"2026-11-02T12:00:30Z".into(), &serde_json::Value::Null));
+    }
+}
