@@ -89,18 +89,18 @@ async fn a_terminal_knows_what_is_wrong_with_what_it_reports() {
 }
 
 /// A scenario of one test.
-struct Scenario {
-    directory: tempfile::TempDir,
+pub(crate) struct Scenario {
+    pub(crate) directory: tempfile::TempDir,
 }
 
 impl Scenario {
-    fn new(text: &str) -> Scenario {
+    pub(crate) fn new(text: &str) -> Scenario {
         let directory = scratch("scenario");
         std::fs::write(directory.path().join("scenario.toml"), text).unwrap();
         Scenario { directory }
     }
 
-    fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.directory.path().join("scenario.toml")
     }
 

@@ -9,6 +9,7 @@ mod sandbox;
 mod services;
 mod terminal;
 
+mod alerter;
 mod classifier;
 mod delivery;
 mod documents;
