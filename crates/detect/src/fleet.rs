@@ -30,6 +30,8 @@ const RATE_MARGIN: f64 = 1.3;
 const VOLUME_MARGIN: f64 = 0.85;
 /// Most faults of one class at one moment that are told apart.
 const MOST_PARTS: usize = 6;
+/// By how much parts must explain more than the whole, in nats: a little more they do by chance.
+const PARTS_MARGIN: f64 = 3.0;
 /// Ticks before a window whose approvals say at which level the fleet is.
 const LEVEL_TICKS: u32 = 210;
 /// Fewest of them.
@@ -183,7 +185,7 @@ impl Fleet {
 
     /// The slice that says best what fails, of what failed where.
     ///
-    /// It is the one with the highest score, unless several slices inside it explain more than it does: two banks that fail at once are two faults,
+    /// It is the one with the highest score, unless several slices inside it explain clearly more than it does: two banks that fail at once are two faults,
     /// though the fleet as a whole fails more plainly than either. Then it is the first of these.
     pub(crate) fn name(&self, failing: &[(&Slice, Failing)], view: &View<'_>) -> Option<Named> {
         let mut named = self.best(failing, view, |_| true)?;
@@ -197,7 +199,7 @@ impl Fleet {
                 first.get_or_insert(part);
             }
             match first {
-                Some(first) if explained > named.score => named = first,
+                Some(first) if explained > named.score + PARTS_MARGIN => named = first,
                 _ => return Some(named),
             }
         }

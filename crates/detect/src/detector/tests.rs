@@ -42,11 +42,12 @@ const DIMENSIONS: [(Dimension, &[(&str, f64)]); 8] = [
     (Dimension::Firmware, &[("f1", 0.7), ("f2", 0.3)]),
 ];
 
-const FAMILIES: [&[Dimension]; 7] = [
+const FAMILIES: [&[Dimension]; 8] = [
     &[],
     &[Dimension::Issuer],
     &[Dimension::EntryMode, Dimension::Issuer],
     &[Dimension::Carrier],
+    &[Dimension::Region],
     &[Dimension::Carrier, Dimension::Region],
     &[Dimension::Acquirer, Dimension::Host],
     &[Dimension::Firmware, Dimension::Model],
@@ -297,6 +298,7 @@ fn whatever_fails_is_named_exactly() {
         (slice(&[(Dimension::Acquirer, "acquirer"), (Dimension::Host, "h2")]), Class::HostUnreachable, Cause::Other),
         (slice(&[(Dimension::Model, "m2"), (Dimension::Firmware, "f1")]), Class::DeviceRead, Cause::Device),
         (slice(&[(Dimension::Issuer, "c"), (Dimension::EntryMode, "contactless")]), Class::IssuerDown, Cause::Bank),
+        (slice(&[(Dimension::Region, "61")]), Class::LocalNetwork, Cause::Network),
         (Slice::fleet(), Class::IssuerDown, Cause::Other),
     ];
     for (seed, (slice, class, cause)) in (40..).zip(cases) {
