@@ -84,10 +84,13 @@ impl ConnectionBuilder {
         ConnectionBuilder { ca_certificate: Some(pem.into()), ..self }
     }
 
-    /// Makes the way; nothing is sent yet.
+    /// Makes the way, on the tokio runtime that this is called in; nothing is sent yet.
     ///
     /// # Errors
     /// When address, token or certificate cannot be used.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
     pub fn build(self) -> Result<Connection, ConnectionError> {
         let not_one = || ConnectionError::Address { address: self.address.clone() };
         let endpoint = Endpoint::from_shared(self.address.clone()).map_err(|_| not_one())?;

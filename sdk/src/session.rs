@@ -15,7 +15,9 @@ use std::time::{Duration, SystemTime};
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use faultline_proto::ingest::v1::stream_outcomes_request::Message as Request;
 use faultline_proto::ingest::v1::stream_outcomes_response::Message as Response;
-use faultline_proto::ingest::v1::{BatchAcknowledgement, DropReason, Event, OutcomeBatch, StreamOutcomesRequest, StreamOutcomesResponse};
+use faultline_proto::ingest::v1::{
+    BatchAcknowledgement, DropReason, DroppedRange, Event, OutcomeBatch, RefusalReason, StreamOutcomesRequest, StreamOutcomesResponse,
+};
 use faultline_proto::outcome::v1::Outcome;
 use faultline_proto::terminal::v1::{TerminalProfile, TerminalSettings};
 use prost::Message;
@@ -33,11 +35,18 @@ use crate::terminal::Shared;
 
 /// How long an answer may take: longer than a gateway waits for Kafka before it says that it is unavailable.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(45);
+/// A stream that has lasted so long was a good one, however it ends.
+const LASTING: Duration = Duration::from_secs(30);
+/// Fields of a batch that are wrong by configuration, not by what was reported: the batch is kept until that is mended.
+const BY_CONFIGURATION: [&str; 3] = ["batch.terminal_id", "batch.spool_id", "batch.send_time"];
 /// Pauses between two attempts to connect: doubled each time, and up to twice as long by chance.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Requests that wait for the connection: a profile and a batch, twice.
 const WAITING_REQUESTS: usize = 4;
+/// What is around the outcomes of a batch, in bytes: of each event, and of profile and ranges.
+const AROUND_EVENT: usize = 32;
+const AROUND_BATCH: usize = 4 * 1024;
 /// Limits of the contract: ranges of one batch, events of one batch, bytes of their outcomes with room for what is around them.
 const MAX_RANGES: usize = 16;
 const MAX_EVENTS: u32 = 500;
@@ -61,24 +70,26 @@ impl Default for Manner {
 impl From<&TerminalSettings> for Manner {
     fn from(settings: &TerminalSettings) -> Manner {
         let within = |value: u32, most: u32| usize::try_from(value.clamp(1, most)).unwrap_or(usize::MAX);
+        let events = within(settings.max_batch_events, MAX_EVENTS);
+        // The limit is of the encoded batch, and a spool counts outcomes.
+        let around = AROUND_BATCH + AROUND_EVENT * events;
         let delay = settings.max_batch_delay.and_then(|delay| Duration::try_from(delay).ok()).unwrap_or_default();
         Manner {
-            limits: Limits { events: within(settings.max_batch_events, MAX_EVENTS), bytes: within(settings.max_batch_bytes, MAX_BYTES) },
+            limits: Limits { events, bytes: within(settings.max_batch_bytes, MAX_BYTES).saturating_sub(around).max(1) },
             delay: delay.min(MAX_DELAY),
         }
     }
 }
 
 /// A batch that was sent and not acknowledged yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 struct InFlight {
     /// How many of the oldest events are in it: the same when it is sent again.
     events: usize,
     /// Sequence of the last of them; 0 without events.
     last: u64,
-    /// How many dropped ranges are in it, and how many events those are.
-    ranges: usize,
-    dropped: u64,
+    /// What it declares as dropped.
+    ranges: Vec<DroppedRange>,
     /// Until when it has to be answered.
     deadline: Instant,
 }
@@ -96,6 +107,11 @@ impl From<Status> for Interruption {
     fn from(status: Status) -> Interruption {
         let problem = format!("{}: {}", status.code(), status.message());
         if status.code() == Code::InvalidArgument {
+            let details = status.get_details_bad_request();
+            let mut fields = details.iter().flat_map(|details| &details.field_violations).map(|violation| violation.field.as_str());
+            if fields.any(|field| BY_CONFIGURATION.contains(&field)) {
+                return Interruption::lost(problem);
+            }
             return Interruption::Invalid { problem };
         }
         let retry_after = status.get_details_retry_info().and_then(|info| info.retry_delay);
@@ -115,6 +131,8 @@ struct Stream {
     responses: Streaming<StreamOutcomesResponse>,
     /// The profile that was sent last.
     profile: Arc<TerminalProfile>,
+    /// When it was opened.
+    opened: Instant,
 }
 
 impl Stream {
@@ -134,12 +152,14 @@ pub(crate) struct Reporter {
     terminal_id: String,
     manner: Manner,
     in_flight: Option<InFlight>,
+    /// Whether that was sent over the present stream.
+    is_sent: bool,
     pauses: ExponentialBackoff,
 }
 
 impl Reporter {
     pub(crate) fn new(shared: Arc<Shared>, connection: Connection, terminal_id: String) -> Reporter {
-        Reporter { shared, connection, terminal_id, manner: Manner::default(), in_flight: None, pauses: pauses() }
+        Reporter { shared, connection, terminal_id, manner: Manner::default(), in_flight: None, is_sent: false, pauses: pauses() }
     }
 
     /// Reports until the terminal closes and nothing waits.
@@ -149,7 +169,9 @@ impl Reporter {
             let (problem, retry_after) = match interruption {
                 Interruption::Lost { problem, retry_after } => (problem, retry_after),
                 Interruption::Invalid { problem } => {
-                    self.halve(&problem);
+                    if self.is_sent {
+                        self.halve(&problem);
+                    }
                     (problem, None)
                 }
             };
@@ -162,7 +184,8 @@ impl Reporter {
             let closing = self.shared.closing.is_cancelled();
             tokio::select! {
                 () = sleep(pause) => {}
-                () = self.shared.closing.cancelled(), if !closing => {}
+                // There is little time left.
+                () = self.shared.closing.cancelled(), if !closing => self.pauses = pauses(),
             }
         }
         self.shared.status.send_modify(|status| status.connected = false);
@@ -175,10 +198,22 @@ impl Reporter {
 
     /// One stream, for as long as it lasts.
     async fn session(&mut self) -> Result<(), Interruption> {
+        self.is_sent = false;
         let mut stream = self.open().await?;
         if let Some(batch) = self.in_flight.take() {
-            self.send(&stream, batch.events)?;
+            // The same events, whatever the limits are now.
+            self.send(&stream, Limits { events: batch.events, bytes: usize::MAX })?;
         }
+        let opened = stream.opened;
+        let ended = self.report(&mut stream).await;
+        if opened.elapsed() >= LASTING {
+            self.pauses = pauses();
+        }
+        ended
+    }
+
+    /// Reports over a stream until it ends, or nothing is left.
+    async fn report(&mut self, stream: &mut Stream) -> Result<(), Interruption> {
         loop {
             let profile = self.shared.profile();
             if profile != stream.profile {
@@ -190,7 +225,7 @@ impl Reporter {
                 return Ok(());
             }
             if self.in_flight.is_none() && self.is_due(closing) {
-                self.send(&stream, self.manner.limits.events)?;
+                self.send(stream, self.manner.limits)?;
             }
             tokio::select! {
                 response = stream.responses.message() => self.take(response?)?,
@@ -206,7 +241,7 @@ impl Reporter {
     async fn open(&self) -> Result<Stream, Interruption> {
         let opening = timeout(ANSWER_TIMEOUT, self.connection.open(WAITING_REQUESTS)).await;
         let (requests, responses) = opening.map_err(|_| Interruption::lost("no stream could be opened in time"))??;
-        let stream = Stream { requests, responses, profile: self.shared.profile() };
+        let stream = Stream { requests, responses, profile: self.shared.profile(), opened: Instant::now() };
         stream.send(Request::Profile((*stream.profile).clone()))?;
         self.shared.status.send_modify(|status| {
             status.connected = true;
@@ -233,7 +268,7 @@ impl Reporter {
 
     /// Waits until the batch that is on its way is overdue (true), or until there is one to be sent (false).
     async fn until_due(&self) -> bool {
-        if let Some(batch) = self.in_flight {
+        if let Some(batch) = &self.in_flight {
             sleep_until(batch.deadline).await;
             return true;
         }
@@ -246,9 +281,9 @@ impl Reporter {
     }
 
     /// Sends the oldest events, so many at most, and what is to be declared.
-    fn send(&mut self, stream: &Stream, events: usize) -> Result<(), Interruption> {
+    fn send(&mut self, stream: &Stream, limits: Limits) -> Result<(), Interruption> {
         let mut spool = self.shared.spool();
-        let entries = if spool.depth().events == 0 { Vec::new() } else { spool.lend(Limits { events, ..self.manner.limits }) };
+        let entries = if limits.events == 0 || spool.depth().events == 0 { Vec::new() } else { spool.lend(limits) };
         let ranges = spool.dropped(MAX_RANGES);
         let last = entries.last().map_or(0, |entry| entry.sequence);
         let batch = OutcomeBatch {
@@ -261,9 +296,9 @@ impl Reporter {
             send_time: Some(Timestamp::from(SystemTime::now())),
         };
         drop(spool);
-        let dropped = ranges.iter().map(|range| range.last_sequence - range.first_sequence + 1).sum();
         let deadline = Instant::now() + ANSWER_TIMEOUT;
-        self.in_flight = Some(InFlight { events: entries.len(), last, ranges: ranges.len(), dropped, deadline });
+        self.in_flight = Some(InFlight { events: entries.len(), last, ranges, deadline });
+        self.is_sent = true;
         stream.send(Request::Batch(batch))
     }
 
@@ -281,8 +316,12 @@ impl Reporter {
     }
 
     fn acknowledged(&mut self, acknowledgement: &BatchAcknowledgement) -> Result<(), Interruption> {
+        if let Some(refusal) = acknowledgement.refusals.iter().find(|refusal| refusal.reason() == RefusalReason::OtherTerminal) {
+            // That is wrong by configuration, and not lost: another token will do.
+            return Err(Interruption::lost(format!("{}: {}", refusal.field, refusal.description)));
+        }
         let mut spool = self.shared.spool();
-        let Some(batch) = self.in_flight.filter(|_| acknowledgement.spool_id == spool.id()) else {
+        let Some(batch) = self.in_flight.clone().filter(|_| acknowledgement.spool_id == spool.id()) else {
             return Err(Interruption::lost("the gateway acknowledged what was not sent"));
         };
         let through = acknowledgement.acknowledged_through.min(batch.last);
@@ -295,7 +334,7 @@ impl Reporter {
             }
             spool.give_up(batch.last, DropReason::Refused);
         }
-        spool.declared(batch.ranges);
+        spool.declared(&batch.ranges);
         let settled_through = spool.depth().next - 1;
         drop(spool);
         self.in_flight = None;
@@ -315,7 +354,7 @@ impl Reporter {
             status.settled_through = settled_through;
             status.acknowledged += count(batch.events.saturating_sub(refused));
             status.refused += count(refused);
-            status.dropped += batch.dropped;
+            status.dropped += batch.ranges.iter().map(|range| range.last_sequence - range.first_sequence + 1).sum::<u64>();
             status.redacted += count(acknowledgement.redacted_sequences.len());
             if let Some(refusal) = acknowledgement.refusals.last() {
                 status.last_refusal = Some(refusal.clone());
@@ -336,7 +375,7 @@ impl Reporter {
         tracing::error!(terminal = self.terminal_id, sequence = batch.last, problem, "the gateway cannot take what was sent; it is lost");
         let mut spool = self.shared.spool();
         if batch.events == 0 {
-            spool.declared(batch.ranges);
+            spool.declared(&batch.ranges);
         } else {
             spool.give_up(batch.last, DropReason::Refused);
         }

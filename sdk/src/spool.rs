@@ -99,8 +99,8 @@ pub trait Spool: Send {
     /// The first ranges of events that were lost and not declared yet, `most` at most.
     fn dropped(&self, most: usize) -> Vec<DroppedRange>;
 
-    /// Forgets the first `ranges` of them: they were declared.
-    fn declared(&mut self, ranges: usize);
+    /// Forgets the events of these ranges, which [`Spool::dropped`] gave: they were declared. A range may have grown meanwhile; what is new of it stays.
+    fn declared(&mut self, ranges: &[DroppedRange]);
 
     /// How much waits.
     fn depth(&self) -> Depth;
@@ -208,8 +208,16 @@ impl Spool for MemorySpool {
         self.dropped.iter().take(most).copied().collect()
     }
 
-    fn declared(&mut self, ranges: usize) {
-        self.dropped.drain(..ranges.min(self.dropped.len()));
+    fn declared(&mut self, ranges: &[DroppedRange]) {
+        for declared in ranges {
+            match self.dropped.front_mut() {
+                Some(range) if range.last_sequence <= declared.last_sequence => {
+                    self.dropped.pop_front();
+                }
+                Some(range) => range.first_sequence = range.first_sequence.max(declared.last_sequence + 1),
+                None => {}
+            }
+        }
     }
 
     fn depth(&self) -> Depth {
@@ -320,9 +328,26 @@ mod tests {
         spool.give_up(4, DropReason::Refused);
         assert_eq!(spool.dropped(16), [range(1, 2, DropReason::SpoolFull), range(3, 4, DropReason::Refused)]);
         assert_eq!(spool.dropped(1), [range(1, 2, DropReason::SpoolFull)]);
-        spool.declared(1);
+        spool.declared(&[range(1, 2, DropReason::SpoolFull)]);
         assert_eq!(spool.dropped(16), [range(3, 4, DropReason::Refused)]);
-        spool.declared(16);
+        spool.declared(&[range(3, 4, DropReason::Refused)]);
+        assert_eq!(spool.dropped(16), []);
+    }
+
+    #[test]
+    fn a_range_that_grew_is_declared_as_far_as_it_was_sent() {
+        let mut spool = spool(Limits { events: 4, bytes: 1000 }, 4);
+        assert_eq!(lend(&mut spool, Limits { events: 2, ..MANY }), [1, 2]);
+        spool.append(entry(10, "1")).unwrap();
+        let sent = spool.dropped(16);
+        assert_eq!(sent, [range(3, 3, DropReason::SpoolFull)]);
+        spool.append(entry(10, "1")).unwrap();
+        assert_eq!(spool.dropped(16), [range(3, 4, DropReason::SpoolFull)]);
+        spool.declared(&sent);
+        assert_eq!(spool.dropped(16), [range(4, 4, DropReason::SpoolFull)]);
+        spool.declared(&sent);
+        assert_eq!(spool.dropped(16), [range(4, 4, DropReason::SpoolFull)], "declared twice");
+        spool.declared(&[range(4, 4, DropReason::SpoolFull)]);
         assert_eq!(spool.dropped(16), []);
     }
 }

@@ -456,3 +456,48 @@ async fn nobody_reports_for_a_terminal_that_is_gone() {
     let again = timeout(Duration::from_secs(600), world.calls.recv()).await;
     assert!(again.is_err(), "it goes on");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_wrong_by_configuration_loses_nothing() {
+    let mut world = world();
+    let terminal = world.terminal().start().unwrap();
+    terminal.report(outcome(1)).unwrap();
+    terminal.report(outcome(2)).unwrap();
+    let (mut call, _) = world.call().await;
+    assert_eq!(sequences(&call.batch().await), [1, 2]);
+    let details = ErrorDetails::with_bad_request_violation("batch.terminal_id", "is required");
+    call.end(Status::with_error_details(Code::InvalidArgument, "batch.terminal_id: is required", details)).await;
+    let (mut call, _) = world.call().await;
+    let batch = call.batch().await;
+    assert_eq!(sequences(&batch), [1, 2], "not halved");
+    assert!(terminal.status().waiting == 2);
+    let refusals = (0..2).map(|index| EventRefusal {
+        index,
+        reason: RefusalReason::OtherTerminal.into(),
+        field: "batch.terminal_id".into(),
+        ..EventRefusal::default()
+    });
+    call.say(Response::Acknowledgement(BatchAcknowledgement { refusals: refusals.collect(), ..acknowledgement(&batch) })).await;
+    let (mut call, _) = world.call().await;
+    let batch = call.batch().await;
+    assert_eq!(sequences(&batch), [1, 2], "neither settled nor given up");
+    call.acknowledge(&batch).await;
+    terminal.until_settled(2).await;
+    assert_eq!((terminal.status().acknowledged, terminal.status().refused, terminal.status().dropped), (2, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_lasted_is_opened_again_soon() {
+    let mut world = world();
+    let _terminal = world.terminal().start().unwrap();
+    for _ in 0..12 {
+        let (call, _) = world.call().await;
+        sleep(LASTING).await;
+        let ended = Instant::now();
+        call.end(Status::unavailable("the gateway is going down")).await;
+        let (call, _) = world.call().await;
+        assert!(ended.elapsed() < 3 * FIRST_PAUSE, "{:?}", ended.elapsed());
+        sleep(LASTING).await;
+        call.end(Status::unavailable("the gateway is going down")).await;
+    }
+}

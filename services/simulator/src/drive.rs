@@ -25,8 +25,9 @@ const TELL: Duration = Duration::from_secs(1);
 const PER_CONNECTION: usize = 50;
 /// How long the last outcomes may take to be acknowledged.
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
-/// What a terminal keeps while nobody hears it: less than a real one, since thousands of them share this memory.
+/// What a terminal keeps while nobody hears it: less than a real one, and together no more than so much, since they share this memory.
 const SPOOL: Limits = Limits { events: 1000, bytes: 512 * 1024 };
+const ALL_SPOOLS: usize = 2 * 1024 * 1024 * 1024;
 /// Attempts that later ones may belong to.
 const REMEMBERED: usize = 100_000;
 
@@ -218,7 +219,10 @@ impl<'a> Terminals<'a> {
         };
         let terminal = match slot {
             Some(terminal) => terminal,
-            None => slot.insert(switch_on(known, connection)?),
+            None => {
+                let bytes = SPOOL.bytes.min(ALL_SPOOLS / self.fleet.terminals.len().max(1));
+                slot.insert(switch_on(known, connection, Limits { bytes, ..SPOOL })?)
+            }
         };
         match follows {
             Some(Follows::Sale(first)) => outcome.first_attempt_sequence = self.sequences.get(&first).copied().unwrap_or_default(),
@@ -255,8 +259,8 @@ impl<'a> Terminals<'a> {
     }
 }
 
-fn switch_on(terminal: &fleet::Terminal, connection: &Connection) -> Result<Terminal, TerminalIdError> {
-    Terminal::builder(connection, terminal.id.as_str()).profile(terminal.profile.clone()).spool(MemorySpool::new(SPOOL)).start()
+fn switch_on(terminal: &fleet::Terminal, connection: &Connection, limits: Limits) -> Result<Terminal, TerminalIdError> {
+    Terminal::builder(connection, terminal.id.as_str()).profile(terminal.profile.clone()).spool(MemorySpool::new(limits)).start()
 }
 
 fn sum(statuses: impl Iterator<Item = faultline_sdk::Status>, mut progress: Progress) -> Progress {

@@ -18,7 +18,7 @@ pub(crate) struct Ending {
     pub(crate) stage: Stage,
     /// What the host said; empty where it said nothing.
     code: &'static str,
-    condition: TerminalCondition,
+    pub(crate) condition: TerminalCondition,
     result: TerminalResult,
     money: MoneyOutcome,
     /// How long it takes until the terminal gives up, where it waits in vain.
@@ -37,6 +37,11 @@ const fn declined(code: &'static str) -> Ending {
         money: MoneyOutcome::NotMoved,
         in_vain: NO_TIME,
     }
+}
+
+/// An answer that leaves open whether money moved.
+const fn in_doubt(code: &'static str) -> Ending {
+    Ending { money: MoneyOutcome::Unknown, ..declined(code) }
 }
 
 /// An end before anybody decided.
@@ -79,8 +84,8 @@ static FAILURES: [(Ending, f64, &[EntryMode]); 27] = [
     (declined("57"), 0.0010, ALL),
     (declined("91"), 0.0006, ALL),
     (declined("96"), 0.0004, ALL),
-    (declined("98"), 0.0004, ALL),
-    (declined("68"), 0.0003, ALL),
+    (in_doubt("98"), 0.0004, ALL),
+    (in_doubt("68"), 0.0003, ALL),
     (declined("03"), 0.0002, ALL),
     (declined("A0"), 0.0001, ALL),
     (unanswered(Duration::from_secs(60)), 0.0010, ALL),
@@ -92,7 +97,7 @@ static FAILURES: [(Ending, f64, &[EntryMode]); 27] = [
     (failed(Stage::CardRead, TerminalCondition::MagneticRead, NO_TIME), 0.0300, &[MagneticStripe]),
     (failed(Stage::CardRead, TerminalCondition::QrRead, NO_TIME), 0.0040, &[Qr]),
     (failed(Stage::PinEntry, TerminalCondition::PinPad, NO_TIME), 0.0002, WITH_PIN),
-    (failed(Stage::HostDecision, TerminalCondition::MacMismatch, NO_TIME), 0.0002, ALL),
+    (Ending { money: MoneyOutcome::Unknown, ..failed(Stage::HostDecision, TerminalCondition::MacMismatch, NO_TIME) }, 0.0002, ALL),
     (cancelled(Stage::PinEntry, TerminalCondition::CancelledByCustomer), 0.0030, WITH_PIN),
     (cancelled(Stage::CardRead, TerminalCondition::CancelledByCashier), 0.0010, ALL),
 ];
@@ -122,9 +127,14 @@ impl Ending {
         !matches!(self.result, TerminalResult::Approved | TerminalResult::Cancelled)
     }
 
-    /// Whether a reversal follows.
-    pub(crate) fn is_reversed(&self) -> bool {
+    /// Whether it is not known if money moved, so that a reversal follows where there is something to reverse.
+    pub(crate) fn is_in_doubt(&self) -> bool {
         self.money == MoneyOutcome::Unknown
+    }
+
+    /// Whether a PIN was entered for it, whatever the terminal asks for usually.
+    pub(crate) fn needs_pin(&self) -> bool {
+        matches!(self.code, "55" | "75") || self.stage == Stage::PinEntry
     }
 
     /// Whether the attempt came so far that the terminal needed the network.

@@ -227,8 +227,9 @@ fn draw_store(number: usize, tables: &Tables, carrier_shares: &[Vec<f64>], rng: 
     let carriers: Vec<(&Carrier, f64)> = CARRIERS.iter().zip(shares.iter().copied()).collect();
     let group = if rng.random_bool(OF_CHAINS) { CHAINS.choose(rng).copied().unwrap_or_default() } else { "" };
     Store {
-        // 15 digits: where, what for (a department store, a grocer), and a number.
-        merchant: format!("89844035{}{number:05}", if group.is_empty() { "54" } else { "53" }),
+        // 15 digits: acquirer, place, category (ISO 18245: a grocer, a department store), and a number. The fleet is larger than four digits tell apart
+        // only where it has more than 10,000 shops of a kind in a province.
+        merchant: format!("898{}{}{:04}", place_code(tables, place), if group.is_empty() { "5411" } else { "5311" }, number % 10_000),
         id: format!("S-{number:05}"),
         group,
         region: place,
@@ -236,6 +237,11 @@ fn draw_store(number: usize, tables: &Tables, carrier_shares: &[Vec<f64>], rng: 
         host: choose(&HOSTS, |(_, share)| *share, rng).0,
         busyness: busyness(rng),
     }
+}
+
+/// The first four digits of the province.
+fn place_code(tables: &Tables, place: usize) -> &str {
+    tables.regions.get(place).and_then(|region| region.code.get(..4)).unwrap_or("0000")
 }
 
 fn draw_terminal(number: usize, store: &Store, tables: &Tables, rng: &mut Pcg64) -> Terminal {

@@ -19,7 +19,7 @@ use crate::endings::{APPROVED, Ending, MAX_ATTEMPTS, TRIED_AGAIN, endings};
 use crate::fleet::{ACQUIRER, ENTRY_MODES, Fleet, Tables, Terminal};
 use crate::rhythm::busyness;
 use crate::scenario::Scenario;
-use crate::traffic::{CURRENCY, mean_amount};
+use crate::traffic::{CURRENCY, mean_amount, reversible_share};
 
 const HOUR_S: u32 = 3600;
 const WEEK_S: u32 = 7 * 24 * HOUR_S;
@@ -167,7 +167,8 @@ fn attempts(mode: EntryMode, rules: &RuleSet) -> Vec<Attempts> {
     let endings = endings(mode);
     let tried_again = TRIED_AGAIN * endings.iter().filter(|(ending, _)| ending.is_tried_again()).map(|(_, share)| share).sum::<f64>();
     let attempts: f64 = (0..MAX_ATTEMPTS).map(|number| tried_again.powi(i32::try_from(number).unwrap_or(i32::MAX))).sum();
-    let reversed: f64 = endings.iter().filter(|(ending, _)| ending.is_reversed()).map(|(_, share)| share).sum();
+    let in_doubt: f64 = endings.iter().filter(|(ending, _)| ending.is_in_doubt()).map(|(_, share)| share).sum();
+    let reversed = in_doubt * reversible_share();
     let all = endings.into_iter().chain([(APPROVED, reversed)]);
     all.map(|(ending, share)| Attempts { tag: tag(&ending, rules), knows_card: ending.knows_card(), per_sale: share * attempts }).collect()
 }

@@ -2,7 +2,7 @@
 //!
 //! ```toml
 //! title = "The largest bank fails for three minutes"
-//! seed = 1                             # The same seed makes the same fleet and the same transactions.
+//! seed = 1                             # The same seed makes the same fleet; begun at the same second, the same transactions.
 //!
 //! [fleet]
 //! terminals = 1000                     # 1 to 100,000
@@ -43,6 +43,8 @@ use crate::fleet::{self, Tables};
 const MAX_FAULTS: usize = 100;
 /// The latest start and the longest duration, in seconds: a year.
 const LONGEST_S: f64 = 366.0 * 86_400.0;
+/// Most sales a minute that a fleet may come to, all flash sales together.
+const MOST_SALES: f64 = 1_200_000.0;
 
 /// A scenario that cannot be played.
 #[derive(Debug, thiserror::Error)]
@@ -167,6 +169,15 @@ pub enum Kind {
     },
 }
 
+impl Scenario {
+    /// Sales a minute at a moment at most: each flash sale adds as if it were everywhere.
+    fn peak_at(&self, moment: Duration) -> f64 {
+        let sales = self.faults.iter().filter(|fault| fault.holds_at(moment));
+        let more = sales.map(|fault| if let Kind::FlashSale { factor, .. } = fault.kind { factor - 1.0 } else { 0.0 });
+        self.fleet.transactions_per_minute * (1.0 + more.sum::<f64>())
+    }
+}
+
 /// An incident that Faultline is to make of a fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expected {
@@ -271,6 +282,9 @@ impl Scenario {
     /// With the key and what is wrong with its value.
     pub fn check(&self) -> Result<(), (String, String)> {
         let tables = Tables::built_in();
+        if self.title.chars().any(char::is_control) {
+            return Err(("title".into(), "has control characters".into()));
+        }
         number("fleet.terminals", self.fleet.terminals.into(), 1.0..=100_000.0)?;
         number("fleet.transactions_per_minute", self.fleet.transactions_per_minute, 1.0..=600_000.0)?;
         number("fleet.rhythm", self.fleet.rhythm, 0.0..=1.0)?;
@@ -296,6 +310,10 @@ impl Scenario {
                 Kind::HostDown { host } => known(&key("host"), host, fleet::hosts().into_iter())?,
                 Kind::FlashSale { factor, merchant_group } => {
                     number(&key("factor"), *factor, 1.0..=100.0)?;
+                    let peak = self.peak_at(fault.start);
+                    if peak > MOST_SALES {
+                        return Err((key("factor"), format!("{factor} makes {peak:.0} sales a minute, at most {MOST_SALES} are played")));
+                    }
                     if let Some(group) = merchant_group {
                         known(&key("merchant_group"), group, fleet::merchant_groups().into_iter())?;
                     }
@@ -345,7 +363,7 @@ impl Fault {
 
     /// What begins, in plain words.
     pub(crate) fn described(&self) -> String {
-        let share = if self.share < 1.0 { format!("{:.0} % of", self.share * 100.0) } else { "all".into() };
+        let share = if self.share < 1.0 { format!("{} % of", (self.share * 1e5).round() / 1e3) } else { "all".into() };
         match &self.kind {
             Kind::BankOutage { issuer } => {
                 format!("{} ({issuer}) fails: {share} its transactions are answered with 91 or 96", fleet::issuer_name(issuer))
@@ -394,6 +412,11 @@ mod tests {
             ("[fleet]\nterminal = 3".into(), "unknown field `terminal`"),
             ("[fleet]\nterminals = 0".into(), "`fleet.terminals`: 0 is not within 1 to 100000"),
             ("[fleet]\ntransactions_per_minute = nan".into(), "`fleet.transactions_per_minute`: NaN is not within"),
+            ("title = \"a\\u001b[31m\"".into(), "`title`: has control characters"),
+            (
+                "[fleet]\ntransactions_per_minute = 20000.0\n[[fault]]\nkind = 'flash_sale'\nfactor = 99.0\nstart = '1m'".into(),
+                "`fault[0].factor`: 99 makes 1980000 sales a minute, at most 1200000 are played",
+            ),
             ("[fleet]\nrhythm = 1.5".into(), "`fleet.rhythm`: 1.5 is not within 0 to 1"),
             ("[history]\nweeks = 9".into(), "`history.weeks`: 9 is not within 0 to 8"),
             (fault("kind = 'bank_holiday'"), "unknown variant `bank_holiday`"),

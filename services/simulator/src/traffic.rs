@@ -6,7 +6,8 @@ use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use faultline_proto::outcome::v1::{
-    CardNetwork, CardToken, EmvEvidence, EntryMode, OriginalTransaction, Outcome, Stage, StageLatencies, TransactionType,
+    CardNetwork, CardToken, EmvEvidence, EntryMode, MoneyOutcome, OriginalTransaction, Outcome, Stage, StageLatencies, TerminalCondition,
+    TransactionType,
 };
 use faultline_proto::terminal::v1::AccessNetwork;
 use prost_types::Timestamp;
@@ -35,8 +36,20 @@ const TYPES: [(TransactionType, f64); 5] = [
     (TransactionType::PreAuthorisation, 0.010),
     (TransactionType::BalanceInquiry, 0.010),
 ];
+/// Whether there is something to reverse: money that is taken, or held.
+fn is_reversible(kind: TransactionType) -> bool {
+    matches!(kind, TransactionType::Sale | TransactionType::Void | TransactionType::PreAuthorisation)
+}
+
+/// The share of attempts at which there is.
+pub(crate) fn reversible_share() -> f64 {
+    TYPES.iter().filter(|(kind, _)| is_reversible(*kind)).map(|(_, share)| share).sum()
+}
+
 /// In how many of a hundred presentations of a card a PIN is asked for.
 const WITH_PIN: f64 = 0.6;
+/// After how many seconds a reversal that did not get through is tried again.
+const REVERSED_AGAIN_S: std::ops::Range<u64> = 30..60;
 /// How often a switch says that the system, not the issuer, does not work.
 const SYSTEM_AT_FAULT: f64 = 0.2;
 const DAY_S: i64 = 86_400;
@@ -245,7 +258,7 @@ impl<'a> Traffic<'a> {
         let sending = begin + Duration::from_millis(u64::from(card_read_ms + with_pin));
         let ending = self.draw_ending(&sale, sending);
         let mut latencies = StageLatencies { card_read_ms: Some(card_read_ms), ..StageLatencies::default() };
-        if asks_for_pin || ending.stage == Stage::PinEntry {
+        if asks_for_pin || ending.needs_pin() {
             latencies.pin_entry_ms = Some(pin_entry_ms);
         }
         self.finish(Attempt { at: begin, id: 0, sale, number, follows, ending, latencies });
@@ -290,9 +303,11 @@ impl<'a> Traffic<'a> {
         let usual = usual.map_or(APPROVED, |(_, endings)| choose(endings, |(_, share)| *share, &mut self.rng).0);
         let issuer = &sale.issuer.name;
         let host = self.fleet.terminals.get(sale.terminal).map_or("", |terminal| terminal.host);
+        if usual.needs_connection() && self.is_out_of_reach(host, sending) {
+            return UNREACHABLE;
+        }
         for fault in self.scenario.faults.iter().filter(|fault| fault.holds_at(sending)) {
             let instead = match &fault.kind {
-                Kind::HostDown { host: down } if down == host && usual.needs_connection() => UNREACHABLE,
                 Kind::BankOutage { issuer: down } if down == issuer && usual.asks_issuer() => {
                     if self.rng.random_bool(SYSTEM_AT_FAULT) {
                         SYSTEM_DOWN
@@ -310,16 +325,36 @@ impl<'a> Traffic<'a> {
         usual
     }
 
+    /// Whether a connection to a host fails at this moment. Whatever else is wrong, nobody hears of it then.
+    fn is_out_of_reach(&mut self, host: &str, moment: Duration) -> bool {
+        let down = self.scenario.faults.iter().filter(|fault| matches!(&fault.kind, Kind::HostDown { host: down } if down == host));
+        let shares: Vec<f64> = down.filter(|fault| fault.holds_at(moment)).map(|fault| fault.share).collect();
+        shares.into_iter().any(|share| self.rng.random_bool(share))
+    }
+
+    /// Begins the reversal of an attempt.
+    fn reverse(&mut self, original: u64, sale: Sale, begin: Duration) {
+        let host = self.fleet.terminals.get(sale.terminal).map_or("", |terminal| terminal.host);
+        // The switch takes it, whatever the issuer does.
+        let ending = if self.is_out_of_reach(host, begin) { UNREACHABLE } else { APPROVED };
+        let (follows, latencies) = (Some(Follows::Reversed(original)), StageLatencies::default());
+        let sale = Sale { kind: TransactionType::Reversal, ..sale };
+        self.finish(Attempt { at: begin, id: 0, sale, number: 0, follows, ending, latencies });
+    }
+
     /// Begins what follows an attempt that has ended. Returns whether anything does.
     fn follow(&mut self, ended: &Attempt) -> bool {
-        let is_reversed = ended.ending.is_reversed() && ended.sale.kind != TransactionType::Reversal;
+        if let (TransactionType::Reversal, Some(Follows::Reversed(original))) = (ended.sale.kind, ended.follows) {
+            if ended.ending != APPROVED {
+                let begin = ended.at + Duration::from_secs(self.rng.random_range(REVERSED_AGAIN_S));
+                self.reverse(original, ended.sale, begin);
+            }
+            return false;
+        }
+        let is_reversed = ended.ending.is_in_doubt() && is_reversible(ended.sale.kind);
         if is_reversed {
-            let sale = Sale { kind: TransactionType::Reversal, ..ended.sale };
             let begin = ended.at + Duration::from_millis(self.rng.random_range(500..2500));
-            let follows = Some(Follows::Reversed(ended.id));
-            // The switch takes it, whatever the issuer does.
-            let latencies = StageLatencies::default();
-            self.finish(Attempt { at: begin, id: 0, sale, number: 0, follows, ending: APPROVED, latencies });
+            self.reverse(ended.id, ended.sale, begin);
         }
         let again = ended.ending.is_tried_again() && ended.number > 0 && ended.number < MAX_ATTEMPTS && self.rng.random_bool(TRIED_AGAIN);
         if again {
@@ -350,14 +385,20 @@ impl<'a> Traffic<'a> {
             ..Outcome::default()
         };
         ending.describe(&mut outcome);
-        if sale.kind == TransactionType::Reversal {
-            outcome.money_outcome = 0;
+        match sale.kind {
+            // That of the original is what counts.
+            TransactionType::Reversal => outcome.money_outcome = 0,
+            TransactionType::BalanceInquiry => outcome.money_outcome = MoneyOutcome::NotMoved.into(),
+            // It is held.
+            TransactionType::PreAuthorisation if ending == APPROVED => outcome.money_outcome = MoneyOutcome::NotMoved.into(),
+            _ => {}
         }
         if let Some(terminal) = self.fleet.terminals.get(sale.terminal) {
             outcome.merchant_id.clone_from(&terminal.merchant);
             outcome.store_id.clone_from(&terminal.store);
             outcome.host_id = terminal.host.into();
-            if terminal.profile.access_network == i32::from(AccessNetwork::Cellular4g) {
+            let has_signal = ending.condition != TerminalCondition::NoNetwork;
+            if has_signal && terminal.profile.access_network == i32::from(AccessNetwork::Cellular4g) {
                 outcome.signal_dbm = Some(self.draw_signal());
             }
         }
@@ -375,8 +416,15 @@ impl<'a> Traffic<'a> {
             let day = (unix_ms / 1000 + CHINA_S).div_euclid(DAY_S);
             outcome.card_token = Some(CardToken { key_id: u32::try_from(day).unwrap_or(1), value: sale.card });
             if matches!(sale.mode, EntryMode::Chip | EntryMode::Contactless) {
-                // Online PIN, or none; nothing out of the ordinary.
-                let terminal_verification_results = vec![0, 0, 0x04, 0x80, 0].into();
+                // EMV 4.3 Book 3, Annex C5, byte 3: online PIN entered; PIN not entered; PIN pad not working.
+                let pin = match ending.condition {
+                    TerminalCondition::PinPad => 0x10,
+                    TerminalCondition::CancelledByCustomer => 0x08,
+                    _ if latencies.pin_entry_ms.is_some() => 0x04,
+                    _ => 0,
+                };
+                // Byte 4: the amount is above the floor limit, as all are that go online.
+                let terminal_verification_results = vec![0, 0, pin, 0x80, 0].into();
                 outcome.emv = Some(EmvEvidence { terminal_verification_results, ..EmvEvidence::default() });
             }
         }
@@ -546,6 +594,25 @@ mod tests {
     }
 
     #[test]
+    fn through_a_host_that_is_down_nobody_hears_of_a_bank() {
+        let silent = Kind::SilentBank { issuer: "icbc".into(), timeout: Duration::from_secs(5) };
+        let faults = vec![fault(silent, 1.0), fault(Kind::HostDown { host: "pos-2".into() }, 1.0)];
+        let (fleet, completions) = play(&scenario(faults), 6 * MINUTE);
+        let of_host = |minutes: std::ops::Range<u32>| {
+            let during =
+                completions.iter().filter(move |completion| (MINUTE * minutes.start..MINUTE * minutes.end).contains(&completion.at));
+            during.filter(|completion| fleet.terminals[completion.terminal].host == "pos-2")
+        };
+        // What was begun before may end a little later.
+        assert!(of_host(3..4).all(|completion| completion.outcome.stage() < Stage::Wait));
+        let reversals = |minutes, stage: Stage| {
+            let reversals = of_host(minutes).filter(|completion| completion.outcome.r#type() == TransactionType::Reversal);
+            reversals.filter(|completion| completion.outcome.stage() == stage).count()
+        };
+        assert_eq!(reversals(3..4, Stage::HostDecision), 0);
+    }
+
+    #[test]
     fn a_flash_sale_brings_customers_and_no_failures() {
         let sale = |merchant_group| scenario(vec![fault(Kind::FlashSale { factor: 4.0, merchant_group }, 1.0)]);
         let counts = |(fleet, completions): (Fleet, Vec<Completion>)| {
@@ -575,6 +642,10 @@ mod tests {
             let outcome = &completion.outcome;
             approved += usize::from(rules.verdict(outcome).reason.cause == Cause::Approved);
             assert_eq!(outcome.bin.is_empty(), outcome.stage() == Stage::CardRead);
+            let has_pin = outcome.latencies.is_some_and(|latencies| latencies.pin_entry_ms.is_some());
+            assert!(has_pin || !["55", "75"].contains(&outcome.response_code.as_str()), "a wrong PIN that nobody entered");
+            let says_pin = outcome.emv.as_ref().is_some_and(|emv| emv.terminal_verification_results[2] != 0);
+            assert!(has_pin || !says_pin, "a chip that saw a PIN that nobody entered");
             assert!((0..=5_000_000).contains(&outcome.amount_minor) && outcome.retrieval_reference_number.len() <= 12);
             match completion.follows {
                 Some(Follows::Sale(first)) => {
@@ -586,7 +657,8 @@ mod tests {
                 }
                 Some(Follows::Reversed(original)) => {
                     reversals += 1;
-                    assert_eq!(by_id[&original].outcome.stage(), Stage::Wait);
+                    let original = &by_id[&original].outcome;
+                    assert!(original.money_outcome() == MoneyOutcome::Unknown && is_reversible(original.r#type()));
                     assert_eq!(outcome.r#type(), TransactionType::Reversal);
                 }
                 None => assert_eq!(outcome.attempt, 1),
