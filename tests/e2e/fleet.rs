@@ -199,6 +199,20 @@ async fn a_fleet_that_is_not_heard_says_so() {
     crate::program::run(&["simulate", "/nowhere.toml"], &[]).await.failed_saying(&["/nowhere.toml"]);
 }
 
+/// More is said than a pipe holds, and nobody reads it.
+#[tokio::test]
+async fn whoever_does_not_read_stops_nothing() {
+    let title = "x".repeat(200_000);
+    let scenario = Scenario::new(&format!("title = '{title}'\n[fleet]\nterminals = 3\ntransactions_per_minute = 600.0"));
+    let token_file = scenario.directory.path().join("token");
+    std::fs::write(&token_file, "secret").unwrap();
+    let nowhere = format!("http://127.0.0.1:{}", port());
+    let path = scenario.path();
+    let arguments =
+        ["simulate", path.to_str().unwrap(), "--gateway", &nowhere, "--token-file", token_file.to_str().unwrap(), "--run-for", "3s"];
+    Faultline::start(&arguments, &[]).end().await.failed_saying(&["outcomes were not acknowledged"]);
+}
+
 #[tokio::test]
 async fn up_plays_a_scenario_and_says_what_happens() {
     let directory = scratch("up-simulate");

@@ -18,8 +18,10 @@ const HOUR_PRIOR: f64 = 12.0;
 const SLICE_PRIOR: f64 = 8.0;
 /// Rates are within these, so that there is always a logarithm.
 const RATES: (f64, f64) = (1e-6, 0.5);
-/// Least time of which the fleet's approvals must be known, in seconds.
+/// Least time of which the fleet must be known, in seconds.
 const LEAST_S: f64 = 1800.0;
+/// Fewest attempts of its own by which it is known how a slice usually is.
+const LEAST_ATTEMPTS: u64 = 50;
 const HOUR_S: u32 = 3600;
 
 /// Counts of a slice over a time.
@@ -102,6 +104,12 @@ impl Baselines {
         Baselines { past, fleet, fleet_approvals }
     }
 
+    /// Whether it is known how a slice usually is. Where not, nothing is concluded of it: what is usual in the fleet need not be in it.
+    pub(crate) fn is_known(&self, slice: &Slice) -> bool {
+        let seconds: u64 = self.past.all_days.iter().map(|observed| observed.seconds).sum();
+        real(seconds) >= LEAST_S && self.past.slices.get(slice).is_some_and(|past| past.around.attempts >= LEAST_ATTEMPTS)
+    }
+
     /// The usual share of a slice's attempts that fail so.
     pub(crate) fn rate(&self, slice: &Slice, class: Class) -> f64 {
         let shrunk = |counts: &Counts, prior: f64, worth: f64| (counts.of(class) + worth) / (real(counts.attempts) + worth / prior);
@@ -116,6 +124,13 @@ impl Baselines {
     /// A slice's usual share of the fleet's approvals around this hour; nothing where it has no past.
     pub(crate) fn share(&self, slice: &Slice) -> Option<f64> {
         Some(real(self.past.slices.get(slice)?.around.approved) / real(self.fleet.around.approved.max(1)))
+    }
+
+    /// The approvals of a slice a second at this very hour of the week; nothing where that is not known. A shop that is closed then has none.
+    pub(crate) fn approvals_at_hour(&self, slice: &Slice) -> Option<f64> {
+        let [_, this, _] = self.past.same_day;
+        let approved = self.past.slices.get(slice)?.at_hour.approved;
+        (real(this.seconds) >= LEAST_S).then(|| real(approved) / real(this.seconds))
     }
 
     /// The usual approvals of the fleet a second, at a moment in seconds since 1970-01-01 UTC; nothing where that is not known.

@@ -150,8 +150,7 @@ impl Signal {
                 let cut_by = class.about().and_then(|about| about.cut_by).unwrap_or_default();
                 cut_by.iter().any(|dimension| kind.has(*dimension)) || (class == Class::Acquirer && kind.is_fleet())
             }
-            // Shops close, and so do all of a chain at once.
-            Signal::MissingApprovals => !kind.has(Dimension::MerchantGroup),
+            Signal::MissingApprovals => true,
         }
     }
 }

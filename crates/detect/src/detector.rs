@@ -115,7 +115,7 @@ impl Detector {
     /// Goes on with incidents of before, once the ticks of before were recalled.
     pub fn resume(&mut self, incidents: Vec<Incident>) {
         let earliest = self.fleet.earliest(KEPT);
-        let (closed, open) = incidents.into_iter().partition(|incident| incident.state == State::Closed);
+        let (open, closed) = incidents.into_iter().partition(|incident| incident.state.is_open());
         self.open = open;
         self.closed = closed;
         self.forget();
@@ -131,23 +131,40 @@ impl Detector {
         self.fleet.enter(tick.bucket / TICK_S, &tick.counts);
         self.forget();
         let now = self.fleet.now();
-        let mut open = std::mem::take(&mut self.open);
-        for incident in &mut open {
-            if incident.step(&self.fleet) {
-                let what = if incident.state == State::Closed { What::Closed } else { What::Seen };
-                self.changes.push(Change { what, incident: incident.clone() });
-            }
-        }
-        let looked_at = open.iter().filter(|incident| LOOKS_AGAIN.contains(&(now + 1).saturating_sub(incident.opened / TICK_S)));
-        let from = looked_at.map(|incident| incident.began / TICK_S).min().unwrap_or(now).max(self.fleet.earliest(LONGEST_LOOK));
-        let classes = classes(open.iter());
-        let (closed, open) = open.into_iter().partition(|incident| incident.state == State::Closed);
-        self.open = open;
-        self.closed.extend::<Vec<_>>(closed);
-        self.ask(from, classes, Purpose::Explain);
+        let is_young = |incident: &&Incident| LOOKS_AGAIN.contains(&(now + 1).saturating_sub(incident.opened / TICK_S));
+        let looked_at = self.open.iter().filter(is_young).map(|incident| incident.began / TICK_S);
+        let from = looked_at.min().unwrap_or(now).max(self.fleet.earliest(LONGEST_LOOK));
+        self.ask(from, classes(self.open.iter()), Purpose::Explain);
         if self.asked.is_none() {
+            self.step(&[]);
             self.look();
         }
+    }
+
+    /// Follows every open incident by one tick. What an older one explains is not evidence of a younger.
+    fn step(&mut self, leaves: &[Leaf]) {
+        let now = self.fleet.now();
+        let mut older: Vec<Incident> = Vec::new();
+        for mut incident in std::mem::take(&mut self.open) {
+            let failures = |class| {
+                let own = View { class, ticks: now..=now, leaves };
+                let own = own.seen().filter(|leaf| incident.slice.holds(&leaf.at));
+                own.filter(|leaf| !older.iter().any(|older| older.explains(class, &leaf.at, now)))
+                    .map(|leaf| u64::from(leaf.failures))
+                    .sum()
+            };
+            let failures: Vec<(Class, u64)> =
+                incident.watches.iter().filter_map(|watch| watch.signal.class()).map(|class| (class, failures(class))).collect();
+            let of_class = |class| failures.iter().find(|(own, _)| *own == class).map_or(0, |(_, failures)| *failures);
+            if incident.step(&self.fleet, of_class) {
+                let what = if incident.state.is_open() { What::Seen } else { What::Closed };
+                self.changes.push(Change { what, incident: incident.clone() });
+            }
+            older.push(incident);
+        }
+        let (open, closed): (Vec<_>, Vec<_>) = older.into_iter().partition(|incident| incident.state.is_open());
+        self.open = open;
+        self.closed.extend(closed);
     }
 
     /// What must be known before it can go on; nothing when the tick is done.
@@ -163,6 +180,7 @@ impl Detector {
         match purpose {
             Purpose::Recall => self.explain(leaves.iter()),
             Purpose::Explain => {
+                self.step(leaves);
                 self.explain(leaves.iter().filter(|leaf| leaf.tick() == now));
                 self.look_again(leaves);
                 self.look();
@@ -245,11 +263,14 @@ impl Detector {
         if score <= LEAST_SCORE || !self.fleet.is_enough(&slice, failing, &view) || self.is_over(&slice, &view) {
             return false;
         }
-        let place = self.open.iter().position(|incident| akin(incident, &slice, class));
-        if let Some(place) = place
-            && let Some(explained) = self.absorb(place, &slice, &view)
-        {
-            return explained;
+        // That of the same slice first, then those that hold it, then others.
+        let mut places: Vec<usize> = (0..self.open.len()).collect();
+        places.sort_by_key(|place| self.open.get(*place).map(|incident| (incident.slice != slice, !incident.slice.holds(&slice))));
+        for place in places {
+            let is_akin = self.open.get(place).is_some_and(|incident| akin(incident, &slice, class));
+            if is_akin && let Some(explained) = self.absorb(place, &slice, &view) {
+                return explained;
+            }
         }
         let first = unexplained.iter().filter(|leaf| slice.holds(&leaf.at)).map(|leaf| leaf.tick()).min();
         let began = first.unwrap_or(*view.ticks.start());
@@ -332,6 +353,7 @@ impl Detector {
 
     /// Calls an incident by another slice, and counts its failures of a class anew.
     fn rename(&mut self, place: usize, slice: Slice, view: &View<'_>) {
+        let explained: Vec<&Leaf> = view.leaves.iter().filter(|leaf| leaf.class == view.class && self.is_explained(leaf)).collect();
         let unexplained = self.unexplained(view);
         let Some(ticks) = self.open.get(place).map(|incident| self.ticks_of(incident)) else { return };
         let whole = View { ticks, ..view.clone() };
@@ -345,6 +367,10 @@ impl Detector {
         }
         self.changes.push(Change { what: What::Changed, incident: incident.clone() });
         self.explain(unexplained.into_iter());
+        let freed: Vec<&Leaf> = explained.into_iter().filter(|leaf| !self.is_explained(leaf)).collect();
+        for leaf in freed {
+            self.fleet.put_back(leaf);
+        }
     }
 
     /// What of a class nothing explains, in all ticks that are known.
@@ -362,20 +388,10 @@ impl Detector {
     }
 
     fn judge_volume(&mut self) {
+        let mut dismissed: BTreeSet<Slice> = BTreeSet::new();
         for _ in 0..MOST_AT_ONCE {
-            let lost = |slice: &Slice, window: &RangeInclusive<u32>| -> f64 {
-                let open = self.open.iter().map(|incident| {
-                    let expected = self.fleet.expected_approvals(&incident.slice, window).map_or(0.0, |expected| expected.approvals);
-                    let approved = self.fleet.series(&incident.slice).map_or(0, |series| series.approved(window.clone()));
-                    if incident.slice.holds(slice) {
-                        // Whatever is missing there is the incident's.
-                        return f64::INFINITY;
-                    }
-                    self.fleet.shared(slice, &incident.slice) * (expected - real(approved)).max(0.0)
-                });
-                open.sum()
-            };
-            let Some((suspicion, score)) = self.fleet.missing(lost) else { break };
+            let lost = |slice: &Slice, window: &RangeInclusive<u32>| self.lost(slice, window);
+            let Some((suspicion, score)) = self.fleet.missing(lost, |slice| dismissed.contains(slice)) else { break };
             let level = self.fleet.expected_approvals(&suspicion.slice, &suspicion.window).map_or(1.0, |expected| expected.level);
             let mut watch = Watch { evidence: suspicion.evidence, level, ..Watch::of(Signal::MissingApprovals) };
             for tick in suspicion.window.clone() {
@@ -383,10 +399,25 @@ impl Detector {
                 watch.add(Seen { expected, ..seen(&self.fleet, &suspicion.slice, &watch, tick) });
             }
             if score <= LEAST_SCORE || self.returns(&suspicion.slice, &watch, &suspicion.window) {
-                break;
+                dismissed.insert(suspicion.slice);
+                continue;
             }
             self.open_incident(suspicion.slice, *suspicion.window.start(), watch);
         }
+    }
+
+    /// Approvals of a slice in a window whose absence incidents explain.
+    fn lost(&self, slice: &Slice, window: &RangeInclusive<u32>) -> f64 {
+        let during = self.closed.iter().filter(|incident| incident.closed.is_some_and(|closed| closed / TICK_S > *window.start()));
+        let lost = self.open.iter().chain(during).map(|incident| {
+            if incident.slice.holds(slice) && incident.takes_approvals() {
+                return f64::INFINITY;
+            }
+            let expected = self.fleet.expected_approvals(&incident.slice, window).map_or(0.0, |expected| expected.approvals);
+            let approved = self.fleet.series(&incident.slice).map_or(0, |series| series.approved(window.clone()));
+            self.fleet.shared(slice, &incident.slice) * (expected - real(approved)).max(0.0)
+        });
+        lost.sum()
     }
 
     /// Whether the last of a view says that what stands out in it is over already.
@@ -408,14 +439,13 @@ impl Detector {
         let end = (self.fleet.now() + 1) * TICK_S;
         let is_the_same = |incident: &Incident| {
             let is_recent = incident.closed.is_some_and(|closed| closed + REOPENS_WITHIN_S > end);
-            let is_nested = incident.slice.holds(&slice) || slice.holds(&incident.slice);
-            is_recent && is_nested && (incident.watches(watch.signal) || akin_to_silence(incident, watch.signal))
+            is_recent && incident.slice == slice && (incident.watches(watch.signal) || akin_to_silence(incident, watch.signal))
         };
         let (what, incident) = match self.closed.iter().position(is_the_same) {
             Some(place) => {
                 let mut incident = self.closed.remove(place);
                 incident.state = State::Open;
-                incident.closed = None;
+                (incident.closed, incident.unobserved) = (None, None);
                 let before = incident.watches.iter().find(|own| own.signal == watch.signal).cloned().unwrap_or(Watch::of(watch.signal));
                 let (attempts, counted) = (watch.attempts + before.attempts, watch.counted + before.counted);
                 incident.watches = vec![Watch { attempts, counted, expected: watch.expected + before.expected, ..watch }];

@@ -8,7 +8,7 @@ use crate::class::{Class, Signal};
 use crate::evidence::{fewer_approvals, more_failures, plain_approvals, plain_failures};
 use crate::leaf::{Failing, Leaf, View};
 use crate::series::{KEPT, Series, TICK_S, place};
-use crate::slice::{Kind, Slice};
+use crate::slice::{Dimension, Kind, Slice};
 
 /// Windows over which failures are summed, in ticks: short ones see a dead bank at once, long ones one that fails a little.
 const RATE_WINDOWS: [u32; 8] = [1, 2, 3, 6, 12, 30, 75, 180];
@@ -40,6 +40,8 @@ const LEAST_LEVEL_TICKS: u32 = 12;
 const LEVEL_PRIOR: f64 = 15.0;
 /// Ticks by which it is seen how busy the fleet is now.
 const BUSY_TICKS: u32 = 6;
+/// How often it is looked for slices that are there no more, in ticks.
+const SWEEP_TICKS: u32 = 60;
 /// A slice that has more of the fleet than this has no rest to be compared with.
 const LARGEST_SHARE: f64 = 0.9;
 
@@ -67,6 +69,8 @@ pub(crate) struct Named {
 pub(crate) struct Fleet {
     baselines: Baselines,
     hour: Option<u32>,
+    /// What was usual in the hour before, where windows reach into it.
+    before: Option<Baselines>,
     series: HashMap<Slice, Series>,
     /// By tick, approvals that are usual of the fleet, where it is live; in the place of the tick in a ring.
     usual: Vec<f64>,
@@ -85,8 +89,11 @@ impl Fleet {
     }
 
     pub(crate) fn learn(&mut self, past: Past) {
-        self.hour = Some(past.hour);
-        self.baselines = Baselines::learn(past);
+        let before = self.hour.replace(past.hour);
+        let learnt = std::mem::replace(&mut self.baselines, Baselines::learn(past));
+        if before != self.hour {
+            self.before = before.map(|_| learnt);
+        }
     }
 
     pub(crate) fn now(&self) -> u32 {
@@ -120,6 +127,21 @@ impl Fleet {
         let middle = f64::from(tick) * f64::from(TICK_S) + f64::from(TICK_S) / 2.0;
         let usual = self.baselines.fleet_approvals(middle).filter(|_| self.is_live(tick)).unwrap_or_default();
         self.set_usual(tick, usual * f64::from(TICK_S));
+        if tick.is_multiple_of(SWEEP_TICKS) {
+            self.forget();
+        }
+    }
+
+    /// Slices of which nothing was seen for an hour are not there.
+    fn forget(&mut self) {
+        let hour = self.earliest(KEPT)..=self.now;
+        self.series.retain(|slice, series| {
+            let is_there = series.attempts(hour.clone()) > 0;
+            if !is_there && let Some(number) = self.kinds.get_mut(&slice.kind()) {
+                *number -= 1;
+            }
+            is_there
+        });
     }
 
     fn set_usual(&mut self, tick: u32, usual: f64) {
@@ -133,8 +155,26 @@ impl Fleet {
         self.series.get(slice)
     }
 
-    pub(crate) fn rate(&self, slice: &Slice, class: Class) -> f64 {
-        self.baselines.rate(slice, class)
+    /// The usual share of a slice's attempts that fail so, in some ticks: each hour by what is usual in it.
+    pub(crate) fn rate(&self, slice: &Slice, class: Class, ticks: &RangeInclusive<u32>) -> f64 {
+        let (now, begin) = (self.baselines.rate(slice, class), self.hour.unwrap_or_default() / TICK_S);
+        let (Some(before), Some(series)) = (&self.before, self.series.get(slice)) else { return now };
+        if *ticks.start() >= begin {
+            return now;
+        }
+        let earlier = before.rate(slice, class);
+        let of_earlier = real(series.attempts(*ticks.start()..=(begin - 1).min(*ticks.end())));
+        let all = real(series.attempts(ticks.clone()));
+        if all > 0.0 { now + (earlier - now) * of_earlier / all } else { now }
+    }
+
+    /// Puts back failures that are not explained any more.
+    pub(crate) fn put_back(&mut self, leaf: &Leaf) {
+        for kind in self.kinds.keys() {
+            if let Some(series) = self.series.get_mut(&leaf.at.at(kind)) {
+                series.put_back(leaf.tick(), leaf.class, leaf.failures);
+            }
+        }
     }
 
     /// Takes out failures that are explained, from every slice that they are in.
@@ -146,10 +186,10 @@ impl Fleet {
         }
     }
 
-    /// Slices with a class that fails more than it should, each in the window that shows it best.
+    /// Slices with a class that fails more than it should, each in the window that shows it best. One in which nothing fails now is not of now.
     pub(crate) fn failing(&self) -> Vec<Suspicion> {
         let mut suspicions = Vec::new();
-        for (slice, series) in &self.series {
+        for (slice, series) in self.series.iter().filter(|(slice, _)| self.baselines.is_known(slice)) {
             for class in series.classes() {
                 suspicions.extend(self.failing_in(slice, series, class));
             }
@@ -160,10 +200,11 @@ impl Fleet {
     fn failing_in(&self, slice: &Slice, series: &Series, class: Class) -> Option<Suspicion> {
         let signal = Signal::Failures(class);
         let longest = RATE_WINDOWS.last().copied().unwrap_or_default();
-        if series.failures(class, &(self.earliest(longest)..=self.now)) < LEAST_FAILURES {
+        let is_of_now = series.failures(class, &(self.now..=self.now)) > 0;
+        if !is_of_now || series.failures(class, &(self.earliest(longest)..=self.now)) < LEAST_FAILURES {
             return None;
         }
-        let (rate, threshold) = (self.rate(slice, class), rate_threshold(signal, &slice.kind()));
+        let threshold = rate_threshold(signal, &slice.kind());
         let mut attempts = 0;
         let mut counted = self.now + 1;
         let mut best: Option<Suspicion> = None;
@@ -175,7 +216,7 @@ impl Fleet {
             if failures < LEAST_FAILURES {
                 continue;
             }
-            let evidence = more_failures(real(failures), real(attempts), rate);
+            let evidence = more_failures(real(failures), real(attempts), self.rate(slice, class, &(begin..=self.now)));
             if evidence > best.as_ref().map_or(threshold, |best| best.evidence) {
                 best = Some(Suspicion { slice: slice.clone(), signal, window: begin..=self.now, evidence });
             }
@@ -223,24 +264,37 @@ impl Fleet {
 
     /// How well a slice says what fails, in nats: the evidence, less what a slice so narrow, one among so many, costs. Not above 0 where it does not.
     pub(crate) fn score(&self, slice: &Slice, failing: Failing, View { class, ticks, .. }: &View<'_>) -> f64 {
-        let Some(series) = self.series.get(slice).filter(|_| failing.witnessed >= real(LEAST_FAILURES)) else { return 0.0 };
+        let is_known = self.baselines.is_known(slice);
+        let Some(series) = self.series.get(slice).filter(|_| is_known && failing.witnessed >= real(LEAST_FAILURES)) else { return 0.0 };
         let attempts = real(series.attempts(ticks.clone()));
-        plain_failures(failing.witnessed, attempts, (RATE_MARGIN * self.rate(slice, *class)).min(0.9)) - self.price(slice)
+        plain_failures(failing.witnessed, attempts, (RATE_MARGIN * self.rate(slice, *class, ticks)).min(0.9)) - self.price(slice)
     }
 
     /// Whether what was witnessed is enough, where one terminal's repeats are not.
     pub(crate) fn is_enough(&self, slice: &Slice, failing: Failing, View { class, ticks, .. }: &View<'_>) -> bool {
         let attempts = self.series.get(slice).map_or(0, |series| series.attempts(ticks.clone()));
-        let evidence = more_failures(failing.witnessed, real(attempts), self.rate(slice, *class));
+        let evidence = more_failures(failing.witnessed, real(attempts), self.rate(slice, *class, ticks));
         failing.witnessed >= real(LEAST_FAILURES) && evidence > rate_threshold(Signal::Failures(*class), &slice.kind())
     }
 
     /// The slice whose approvals are missing most plainly, and its score. What `lost` of each slice's approvals is explained is not missing.
-    pub(crate) fn missing(&self, lost: impl Fn(&Slice, &RangeInclusive<u32>) -> f64) -> Option<(Suspicion, f64)> {
+    /// Slices that `is_dismissed` are left out.
+    pub(crate) fn missing(
+        &self,
+        lost: impl Fn(&Slice, &RangeInclusive<u32>) -> f64,
+        is_dismissed: impl Fn(&Slice) -> bool,
+    ) -> Option<(Suspicion, f64)> {
+        if !self.is_live(self.now) {
+            return None;
+        }
+        let longest = VOLUME_WINDOWS.last().copied().unwrap_or_default();
+        let most: f64 = (self.earliest(longest)..=self.now).filter_map(|tick| self.usual.get(place(tick))).sum();
         let suspicions = self.series.iter().filter_map(|(slice, series)| {
             let kind = slice.kind();
-            let has_rest = self.baselines.share(slice).is_some_and(|share| share <= LARGEST_SHARE);
-            if kind.is_fleet() || !has_rest {
+            let share = self.baselines.share(slice)?;
+            // Shops close, and so do all of a chain at once.
+            let is_judged = share <= LARGEST_SHARE && !kind.is_fleet() && !kind.has(Dimension::MerchantGroup);
+            if !is_judged || share * most < LEAST_EXPECTED || is_dismissed(slice) {
                 return None;
             }
             let threshold = VOLUME_THRESHOLD + if Signal::MissingApprovals.is_plausible_in(&kind) { 0.0 } else { IMPLAUSIBLE };
@@ -284,6 +338,16 @@ impl Fleet {
         self.usual_approvals(slice, &(self.now..=self.now)).unwrap_or_default() * level * busy().unwrap_or(1.0)
     }
 
+    /// Approvals that were expected of a slice lately, at its level.
+    pub(crate) fn expected_lately(&self, slice: &Slice, level: f64, ticks: &RangeInclusive<u32>) -> f64 {
+        self.usual_approvals(slice, ticks).unwrap_or_default() * level
+    }
+
+    /// Attempts of a slice in all that is kept.
+    pub(crate) fn attempts_of_hour(&self, slice: &Slice) -> u64 {
+        self.series.get(slice).map_or(0, |series| series.attempts(self.earliest(KEPT)..=self.now))
+    }
+
     /// The share of a slice's approvals that are another's, as far as values tell.
     pub(crate) fn shared(&self, slice: &Slice, other: &Slice) -> f64 {
         if other.holds(slice) || slice.holds(other) {
@@ -321,8 +385,10 @@ impl Fleet {
 
     /// Usual approvals in the ticks in which the fleet is live.
     fn usual_approvals(&self, slice: &Slice, ticks: &RangeInclusive<u32>) -> Option<f64> {
-        let usual = ticks.clone().filter_map(|tick| self.usual.get(place(tick)));
-        Some(self.baselines.share(slice)? * usual.sum::<f64>())
+        let usual = ticks.clone().filter_map(|tick| self.usual.get(place(tick))).copied().filter(|usual| *usual > 0.0);
+        let (live, sum) = usual.fold((0.0, 0.0), |(live, sum), usual| (live + f64::from(TICK_S), sum + usual));
+        let of_share = self.baselines.share(slice)? * sum;
+        Some(self.baselines.approvals_at_hour(slice).map_or(of_share, |own| of_share.min(own * live)))
     }
 
     /// What naming a slice costs: there are many of its kind, and narrower ones fit chance better.

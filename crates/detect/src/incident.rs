@@ -23,6 +23,10 @@ const DARK: f64 = 0.1;
 const LIGHT: f64 = 0.2;
 /// With fewer attempts in that time, none of them may be chance.
 const LEAST_DARK: f64 = 8.0;
+/// With fewer approvals expected in that time, none are missing.
+const LEAST_EXPECTED: f64 = 1.0;
+/// After so many seconds without a sign of it, an incident is not followed any more.
+const ABANDONED_AFTER_S: u32 = 86_400;
 
 /// How an incident stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,6 +38,16 @@ pub enum State {
     Unobserved,
     /// Approvals are back at the usual rate.
     Closed,
+    /// It was unobserved for a day, and is not followed any more: firmware that was replaced has no more attempts.
+    Abandoned,
+}
+
+impl State {
+    /// Whether it is followed.
+    #[must_use]
+    pub fn is_open(self) -> bool {
+        matches!(self, State::Open | State::Unobserved)
+    }
 }
 
 /// One fault. Times are in seconds since 1970-01-01 UTC.
@@ -47,8 +61,10 @@ pub struct Incident {
     pub began: u32,
     /// End of the tick that convinced: no earlier could it have been seen.
     pub opened: u32,
-    /// End of the tick that convinced that it is over.
+    /// End of the tick that convinced that it is over, or after which it was abandoned.
     pub closed: Option<u32>,
+    /// Since when it is unobserved: the end of a tick.
+    pub unobserved: Option<u32>,
     /// How it stands.
     pub state: State,
     /// What is watched.
@@ -149,34 +165,55 @@ impl Incident {
         is_during && self.watches(Signal::Failures(class)) && self.slice.holds(at)
     }
 
+    /// Whether it takes away so many approvals that whatever is missing in its slice is its doing.
+    pub(crate) fn takes_approvals(&self) -> bool {
+        self.watches.iter().any(|watch| match watch.signal {
+            Signal::MissingApprovals => true,
+            Signal::Failures(class) => class.is_silence() || 4 * watch.counted >= watch.attempts,
+        })
+    }
+
     pub(crate) fn watches(&self, signal: Signal) -> bool {
         self.watches.iter().any(|watch| watch.signal == signal)
     }
 
-    /// Takes in the last tick, and says whether that changed how it stands.
-    pub(crate) fn step(&mut self, fleet: &Fleet) -> bool {
-        let now = fleet.now();
+    /// Takes in the last tick, in which so many of a class failed in its slice that nothing else explains. Says whether that changed how it stands.
+    pub(crate) fn step(&mut self, fleet: &Fleet, failures: impl Fn(Class) -> u64) -> bool {
+        let (now, end) = (fleet.now(), (fleet.now() + 1) * TICK_S);
         for watch in &mut self.watches {
-            watch.step(now, seen(fleet, &self.slice, watch, now));
+            let failures = watch.signal.class().map_or(0, &failures);
+            watch.step(now, Seen { failures, ..seen(fleet, &self.slice, watch, now) });
         }
         let before = self.state;
-        let (attempts, usual) = self.lately(fleet);
-        let is_dark = (fleet.earliest(DARK_TICKS)..=now).all(|tick| !fleet.is_live(tick));
-        if is_dark || (attempts < DARK * usual && usual >= LEAST_DARK && self.state == State::Open && self.needs_attempts()) {
-            self.state = State::Unobserved;
-        } else if attempts >= LIGHT * usual {
-            self.state = State::Open;
-        }
         if self.watches.iter().all(|watch| watch.is_back(now)) {
             self.state = State::Closed;
-            self.closed = Some((now + 1) * TICK_S);
+        } else if self.is_dark(fleet) {
+            self.state = State::Unobserved;
+            let since = *self.unobserved.get_or_insert(end);
+            if end - since >= ABANDONED_AFTER_S {
+                self.state = State::Abandoned;
+            }
+        } else {
+            self.state = State::Open;
+            self.unobserved = None;
         }
+        self.closed = (!self.state.is_open()).then_some(end);
         self.state != before
     }
 
-    /// Where approvals are missing, that is the fault itself.
-    fn needs_attempts(&self) -> bool {
-        !self.watches(Signal::MissingApprovals)
+    /// Whether too little happens in its slice to see how it is.
+    fn is_dark(&self, fleet: &Fleet) -> bool {
+        let lately = fleet.earliest(DARK_TICKS)..=fleet.now();
+        if lately.clone().all(|tick| !fleet.is_live(tick)) || fleet.attempts_of_hour(&self.slice) == 0 {
+            return true;
+        }
+        // That approvals are missing is the fault itself, unless none are to be expected.
+        if let Some(missing) = self.watches.iter().find(|watch| watch.signal == Signal::MissingApprovals) {
+            return self.watches.len() == 1 && fleet.expected_lately(&self.slice, missing.level, &lately) < LEAST_EXPECTED;
+        }
+        let (attempts, usual) = self.lately(fleet);
+        let enough = if self.state == State::Unobserved { LIGHT } else { DARK };
+        usual >= LEAST_DARK && attempts < enough * usual
     }
 
     /// Attempts of the last two minutes, and how many there were in such a time since the fault began.
@@ -196,7 +233,7 @@ pub(crate) fn seen(fleet: &Fleet, slice: &Slice, watch: &Watch, tick: u32) -> Se
     match watch.signal {
         Signal::Failures(class) => {
             let failures = series.failures(class, &(tick..=tick));
-            Seen { attempts, approved, failures, expected: real(attempts) * fleet.rate(slice, class) }
+            Seen { attempts, approved, failures, expected: real(attempts) * fleet.rate(slice, class, &(tick..=tick)) }
         }
         Signal::MissingApprovals => Seen { attempts, approved, failures: 0, expected: fleet.expected_now(slice, watch.level) },
     }

@@ -84,6 +84,14 @@ impl Series {
         }
     }
 
+    /// Puts back failures that were taken out.
+    pub(crate) fn put_back(&mut self, tick: u32, class: Class, failures: u32) {
+        let of_class = self.failures.iter_mut().find(|(own, _)| *own == class).map(|(_, counts)| counts);
+        if let Some((_, count)) = of_class.and_then(|counts| counts.iter_mut().rev().find(|(own, _)| *own == tick)) {
+            *count = count.saturating_add(failures);
+        }
+    }
+
     /// Classes of which there are failures.
     pub(crate) fn classes(&self) -> impl Iterator<Item = Class> {
         self.failures.iter().map(|(class, _)| *class)
@@ -145,6 +153,8 @@ mod tests {
         assert_eq!(series.classes().collect::<Vec<_>>(), [Class::IssuerDown]);
         series.take_out(last, Class::IssuerDown, 3);
         assert_eq!(series.failures(Class::IssuerDown, &(last - 1..=last)), 1);
+        series.put_back(last, Class::IssuerDown, 1);
+        assert_eq!(series.failures(Class::IssuerDown, &(last - 1..=last)), 2);
         for tick in last + 1..=last + KEPT {
             series.begin(tick);
         }

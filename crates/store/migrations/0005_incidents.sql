@@ -4,7 +4,7 @@ CREATE TABLE IF NOT EXISTS incidents (
     tenant LowCardinality(String) CODEC(ZSTD(1)),
     incident String CODEC(ZSTD(1)),
     revision UInt32 CODEC(ZSTD(1)),
-    state Enum8('open' = 1, 'unobserved' = 2, 'closed' = 3) CODEC(ZSTD(1)),
+    state Enum8('open' = 1, 'unobserved' = 2, 'closed' = 3, 'abandoned' = 4) CODEC(ZSTD(1)),
     cause Enum8('approved' = 1, 'network' = 2, 'device' = 3, 'bank' = 4, 'account' = 5, 'other' = 6, 'unknown' = 7) CODEC(ZSTD(1)),
     slice String COMMENT 'issuer=icbc; several values are joined by &; without any: fleet' CODEC(ZSTD(1)),
     signals Array(LowCardinality(String)) COMMENT 'failure classes, missing_approvals; the first is what opened it' CODEC(ZSTD(1)),
@@ -15,7 +15,7 @@ CREATE TABLE IF NOT EXISTS incidents (
     began DateTime('UTC') CODEC(ZSTD(1)),
     opened DateTime('UTC') CODEC(ZSTD(1)),
     updated DateTime('UTC') CODEC(ZSTD(1)),
-    closed DateTime('UTC') COMMENT '1970 where it is not' CODEC(ZSTD(1)),
+    closed DateTime('UTC') COMMENT 'or abandoned; 1970 where it is neither' CODEC(ZSTD(1)),
     summary_zh_cn String CODEC(ZSTD(1)),
     summary_en String CODEC(ZSTD(1)),
     written_at DateTime64(3, 'UTC') DEFAULT now64(3) CODEC(ZSTD(1))

@@ -82,7 +82,8 @@ pub struct FailingLeaf {
     pub class: String,
     /// How many.
     pub failures: u64,
-    /// How many, where those of one terminal that are the same in all values count as three at most, in all buckets together.
+    /// How many, where those of one shop (or terminal, where no shop is named) count as one and a half at most, in all buckets together: so that four are of
+    /// three shops at least.
     pub witnessed: f64,
 }
 
@@ -99,28 +100,32 @@ impl Database {
         self.answer("say what was counted", COUNTS_TIMEOUT, query.fetch_all::<Count>()).await
     }
 
-    /// What is usual for a tenant at the hour that begins at this second since 1970-01-01 UTC. Times of incidents are left out; what was simulated
-    /// counts.
+    /// What is usual for a tenant at the hour that begins at this second since 1970-01-01 UTC, as far as something was counted until `now`. What was simulated
+    /// counts. What incidents are of is left out while they last, for a day at most: after that it is usual.
     ///
     /// # Errors
     /// When the server does not answer.
-    pub async fn usual(&self, tenant: &str, hour: u32) -> Result<Usual, StoreError> {
+    pub async fn usual(&self, tenant: &str, hour: u32, now: u32) -> Result<Usual, StoreError> {
         // Which of three hours of the day it is, and whether it is on the same day of the week.
         let hours = "WITH ? AS this, toInt64(toUnixTimestamp(toStartOfHour(bucket))) - this AS away, \
                      toUInt8(intDiv(positiveModulo(away + 3600, 86400), 3600)) AS hour, \
                      positiveModulo(away - (toInt64(hour) - 1) * 3600, 604800) = 0 AS same_day, \
-                     (SELECT groupArray((began, if(closed > began, closed, updated))) FROM \
-                        (SELECT began, closed, updated FROM incidents WHERE tenant = ? ORDER BY revision DESC LIMIT 1 BY incident)) AS faults";
-        let of_these = "tenant = ? AND bucket >= fromUnixTimestamp(?) AND bucket < fromUnixTimestamp(?) AND hour <= 2 \
-                        AND (simulated OR NOT arrayExists(fault -> bucket >= fault.1 AND bucket < fault.2, faults))";
+                     splitByChar('/', tag)[1] AS class, \
+                     (SELECT groupArray((began, least(if(closed > began, closed, updated), began + 86400), signals)) FROM \
+                        (SELECT began, closed, updated, signals FROM incidents WHERE tenant = ? AND updated >= fromUnixTimestamp(?) \
+                         ORDER BY revision DESC LIMIT 1 BY incident)) AS faults";
+        let of_these = "tenant = ? AND bucket >= fromUnixTimestamp(?) AND bucket < fromUnixTimestamp(?) AND hour <= 2";
+        let since = hour.saturating_sub(LOOK_BACK_S);
         let ask = |sql: &str| {
-            let query = self.asking().query(sql).bind(i64::from(hour)).bind(tenant).bind(tenant);
-            query.bind(hour.saturating_sub(LOOK_BACK_S)).bind(hour)
+            let query = self.asking().query(sql).bind(i64::from(hour)).bind(tenant).bind(since);
+            query.bind(tenant).bind(since).bind(now)
         };
         let counts = format!(
-            "{hours} SELECT family, key, splitByChar('/', tag)[1] AS class, \
+            "{hours} SELECT family, key, class, \
              toUInt64(greatest(sumIf(count, hour = 1 AND same_day), 0)) AS at_hour, toUInt64(greatest(sum(count), 0)) AS around \
-             FROM rollup WHERE {of_these} AND family != '{LEDGER}' GROUP BY family, key, class"
+             FROM rollup WHERE {of_these} AND family != '{LEDGER}' \
+             AND (simulated OR NOT arrayExists(fault -> bucket >= fault.1 AND bucket < fault.2 AND has(fault.3, class), faults)) \
+             GROUP BY family, key, class"
         );
         let counts = self.answer("say what is usual", USUAL_TIMEOUT, ask(&counts).fetch_all::<UsualCount>()).await?;
         let observed = format!(
@@ -154,16 +159,17 @@ impl Database {
             witnessed: f64,
         }
         let dimensions = "acquirer, carrier, entry_mode, firmware, host, issuer, merchant_group, model, region";
-        let by_terminal = format!(
-            "SELECT {dimensions}, bucket, class, some, sum(some) OVER (PARTITION BY terminal, class, {dimensions}) AS of_terminal FROM \
-             (SELECT {dimensions}, terminal, toUnixTimestamp(toStartOfInterval(completed_at, toIntervalSecond(10))) AS bucket, \
+        let by_witness = format!(
+            "SELECT {dimensions}, bucket, class, some, sum(some) OVER (PARTITION BY witness, class) AS of_witness FROM \
+             (SELECT {dimensions}, if(store = '', terminal, concat(merchant, ' ', store)) AS witness, \
+              toUnixTimestamp(toStartOfInterval(completed_at, toIntervalSecond(10))) AS bucket, \
               splitByChar('/', tag)[1] AS class, sum(sign) AS some FROM outcomes \
               WHERE tenant = ? AND completed_at >= fromUnixTimestamp(?) AND completed_at < fromUnixTimestamp(?) AND class IN ? \
-              GROUP BY {dimensions}, terminal, bucket, class HAVING some > 0)"
+              GROUP BY {dimensions}, witness, bucket, class HAVING some > 0)"
         );
         let sql = format!(
             "SELECT {dimensions}, bucket, class, toUInt64(sum(some)) AS failures, \
-             toFloat64(sum(some * least(1, 3 / of_terminal))) AS witnessed FROM ({by_terminal}) GROUP BY {dimensions}, bucket, class"
+             toFloat64(sum(some * least(1, 1.5 / of_witness))) AS witnessed FROM ({by_witness}) GROUP BY {dimensions}, bucket, class"
         );
         let query = self.asking().query(&sql).bind(tenant).bind(buckets.start()).bind(buckets.end() + 10).bind(classes);
         let found = self.answer("say what failed", COUNTS_TIMEOUT, query.fetch_all::<Found>()).await?;

@@ -13,7 +13,7 @@ pub struct AlerterConfig {
     /// How long after the end of ten seconds their outcomes may take to reach Kafka. What comes later is counted, and not looked at.
     #[serde(with = "humantime_serde")]
     pub arrival_delay: Duration,
-    /// How far counts may be behind before that is said instead of anything else.
+    /// How far counts may be behind until that is said, and the alerter is not ready.
     #[serde(with = "humantime_serde")]
     pub late_after: Duration,
     /// Who is told.

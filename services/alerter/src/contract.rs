@@ -30,6 +30,7 @@ pub(crate) fn record(tenant: &str, incident: &Incident, now: u32) -> proto::Inci
             State::Open => proto::IncidentState::Open,
             State::Unobserved => proto::IncidentState::Unobserved,
             State::Closed => proto::IncidentState::Closed,
+            State::Abandoned => proto::IncidentState::Abandoned,
         }
         .into(),
         cause: incident.cause().into(),
@@ -40,6 +41,7 @@ pub(crate) fn record(tenant: &str, incident: &Incident, now: u32) -> proto::Inci
         open_time: Some(timestamp(incident.opened)),
         update_time: Some(timestamp(now)),
         close_time: incident.closed.map(timestamp),
+        unobserved_time: incident.unobserved.map(timestamp),
         summary: Some(words::summary(incident)),
     }
 }
@@ -50,6 +52,7 @@ pub(crate) fn incident(record: &proto::Incident) -> Option<Incident> {
         proto::IncidentState::Open => State::Open,
         proto::IncidentState::Unobserved => State::Unobserved,
         proto::IncidentState::Closed => State::Closed,
+        proto::IncidentState::Abandoned => State::Abandoned,
         proto::IncidentState::Unspecified => return None,
     };
     Some(Incident {
@@ -58,6 +61,7 @@ pub(crate) fn incident(record: &proto::Incident) -> Option<Incident> {
         began: second(record.begin_time.as_ref())?,
         opened: second(record.open_time.as_ref())?,
         closed: second(record.close_time.as_ref()),
+        unobserved: second(record.unobserved_time.as_ref()),
         state,
         watches: record.signals.iter().map(watch).collect::<Option<_>>()?,
     })
@@ -155,6 +159,7 @@ mod tests {
             began: 1_793_620_800,
             opened: 1_793_620_830,
             closed: None,
+            unobserved: None,
             state: State::Open,
             watches: vec![missing, timeouts],
         }
@@ -165,8 +170,9 @@ mod tests {
         let mut example = example();
         let known = |example: &Incident| incident(&record("acme", example, 1_793_620_900)).unwrap();
         assert_eq!(known(&example), example);
-        example.state = State::Closed;
-        example.closed = Some(1_793_620_900);
+        (example.state, example.unobserved) = (State::Unobserved, Some(1_793_620_860));
+        assert_eq!(known(&example), example);
+        (example.state, example.unobserved, example.closed) = (State::Closed, None, Some(1_793_620_900));
         assert_eq!(known(&example), example);
         // By a newer program.
         let mut newer = record("acme", &example, 0);

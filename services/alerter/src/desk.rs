@@ -23,7 +23,7 @@ use crate::{contract, counts};
 const UPDATE_S: u32 = 60;
 /// How long an incident that is over stays in the topic, in seconds.
 const FORGET_S: u32 = 7 * 86_400;
-/// How far back deliveries are looked for, in seconds: longer than incidents are in the topic.
+/// How far back deliveries are looked for, in seconds. Of an incident that lasts longer, it is told once more.
 const DELIVERIES_S: u32 = 30 * 86_400;
 
 /// All incidents that are in the topic, and the way there.
@@ -66,24 +66,22 @@ impl Desk<'_> {
 
     /// Writes down what changed in a tenant's tick, which ended at `now` (seconds since 1970-01-01 UTC), and tells it.
     pub(crate) async fn publish(&mut self, tenant: &str, now: u32, (changes, open): (Vec<Change>, &[Incident])) -> Result<(), LogError> {
-        let mut records = Vec::new();
+        let mut records: Vec<proto::Incident> = Vec::new();
         let mut notices = Vec::new();
         for Change { what, incident } in changes {
             counts::change(what);
-            let mut record = self.revised(contract::record(tenant, &incident, now));
+            let mut record = self.revised(contract::record(tenant, &incident, now), &records);
             record.notice_revision = record.revision;
             let (id, summary) = (&record.incident_id, record.summary.as_ref().map(|summary| summary.en.as_str()));
             tracing::info!(tenant, incident = id, change = counts::name(what), summary, "an incident changed");
-            notices.push(Notice { change: counts::name(what), incident: record.clone() });
-            self.known.insert(key(&record), record.clone());
+            notices.push(Notice::new(counts::name(what), record.clone()));
             records.push(record);
         }
         for incident in open {
             let record = contract::record(tenant, incident, now);
-            if self.known.get(&key(&record)).is_some_and(|known| contract::updated(known) + UPDATE_S <= now) {
-                let record = self.revised(record);
-                self.known.insert(key(&record), record.clone());
-                records.push(record);
+            let is_due = self.known.get(&key(&record)).is_some_and(|known| contract::updated(known) + UPDATE_S <= now);
+            if is_due && !records.iter().any(|changed| changed.incident_id == record.incident_id) {
+                records.push(self.revised(record, &[]));
             }
         }
         if !records.is_empty() {
@@ -109,9 +107,11 @@ impl Desk<'_> {
         Ok(())
     }
 
-    /// The next revision of a record.
-    fn revised(&self, record: proto::Incident) -> proto::Incident {
-        let (revision, notice_revision) = self.known.get(&key(&record)).map_or((0, 0), |known| (known.revision, known.notice_revision));
+    /// The next revision of a record; some may not be written yet.
+    fn revised(&self, record: proto::Incident, unwritten: &[proto::Incident]) -> proto::Incident {
+        let before =
+            unwritten.iter().rev().find(|before| before.incident_id == record.incident_id).or_else(|| self.known.get(&key(&record)));
+        let (revision, notice_revision) = before.map_or((0, 0), |before| (before.revision, before.notice_revision));
         proto::Incident { revision: revision + 1, notice_revision, ..record }
     }
 
@@ -119,20 +119,25 @@ impl Desk<'_> {
     async fn write(&mut self, records: Vec<proto::Incident>) -> Result<(), LogError> {
         loop {
             match self.log.write(records.clone()).await {
+                Ok(()) => break,
                 Err(LogError::Kafka(error)) => {
                     self.shared.is_in_trouble(with_causes(&error));
                     sleep(PAUSE).await;
                 }
-                done => return done,
+                Err(taken_over) => return Err(taken_over),
             }
-            // It may have been written all the same. Taken over, the log is as clean as new; unless another had it meanwhile, and knows better.
+            // It may have been written all the same. Taken over, the log is as clean as new; unless another had it meanwhile, and wrote something else.
             let (log, found) = take_over(self.shared).await?;
-            let is_newer = |record: &proto::Incident| self.known.get(&key(record)).is_none_or(|known| known.revision < record.revision);
-            if found.iter().any(is_newer) {
+            let is_ours = |record: &proto::Incident| {
+                self.known.get(&key(record)).is_some_and(|known| known == record) || records.iter().any(|own| own == record)
+            };
+            if !found.iter().all(is_ours) {
                 return Err(self.shared.taken_over());
             }
             self.log = log;
         }
+        self.known.extend(records.into_iter().map(|record| (key(&record), record)));
+        Ok(())
     }
 
     /// After a change of hands, nobody knows what was told but the record of deliveries. What was over before anybody was told of it is not told.
@@ -150,7 +155,7 @@ impl Desk<'_> {
                     (false, None) => "opened",
                     (false, Some(_)) => "changed",
                 };
-                shared.notices.tell(Notice { change, incident: record.clone() });
+                shared.notices.tell(Notice::new(change, record.clone()));
             }
         }
     }

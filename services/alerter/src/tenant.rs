@@ -6,16 +6,23 @@ use faultline_detect::{Change, Class, Counts, Detector, Dimension, Incident, Lea
 use faultline_store::{Count, Database, FailingLeaf, StoreError, Usual, values};
 
 const HOUR_S: u32 = 3600;
+/// With less than so many seconds of counts at such hours, every day more says much.
+const LITTLE_S: u64 = 4 * 3600;
+/// How often it is learnt again then, in seconds.
+const LEARN_AGAIN_S: u32 = 300;
 
 /// A tenant's fleet, watched.
 pub(crate) struct Tenant {
     name: String,
     detector: Detector,
+    /// The bucket at which it was learnt what is usual, and whether little was known.
+    learnt: u32,
+    knows_little: bool,
 }
 
 impl Tenant {
     pub(crate) fn new(name: &str) -> Tenant {
-        Tenant { name: name.into(), detector: Detector::default() }
+        Tenant { name: name.into(), detector: Detector::default(), learnt: 0, knows_little: true }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -26,12 +33,17 @@ impl Tenant {
         self.detector.open()
     }
 
-    /// Learns what is usual at the hour of a bucket, unless it is known.
+    /// Learns what is usual at the hour of a bucket, unless it is known; where little is known, every few minutes.
     pub(crate) async fn learn(&mut self, bucket: u32, database: &Database) -> Result<(), StoreError> {
         let hour = bucket - bucket % HOUR_S;
-        if self.detector.hour() != Some(hour) {
-            self.detector.learn(past(hour, database.usual(&self.name, hour).await?));
-            tracing::debug!(tenant = self.name, hour, "learnt what is usual");
+        let is_stale = self.knows_little && self.learnt + LEARN_AGAIN_S <= bucket;
+        if self.detector.hour() != Some(hour) || is_stale {
+            let past = past(hour, database.usual(&self.name, hour, bucket).await?);
+            let seconds: u64 = past.all_days.iter().map(|observed| observed.seconds).sum();
+            tracing::debug!(tenant = self.name, hour, slices = past.slices.len(), seconds, "learnt what is usual");
+            self.learnt = bucket;
+            self.knows_little = seconds < LITTLE_S;
+            self.detector.learn(past);
         }
         Ok(())
     }

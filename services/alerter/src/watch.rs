@@ -7,7 +7,7 @@ use faultline_detect::Tick;
 use faultline_runtime::error::with_causes;
 use faultline_runtime::readiness::Readiness;
 use faultline_store::{Count, Database, StoreError};
-use faultline_stream::{KafkaConfig, LogError, Progress, Topic};
+use faultline_stream::{KafkaConfig, LogError, Progress, StreamError, Topic};
 use tokio::time::{Instant, sleep};
 
 use crate::config::AlerterConfig;
@@ -22,6 +22,8 @@ pub(crate) const DETECTION: &str = "detection";
 const BUCKET_S: u32 = 10;
 /// How far back counts are taken in at the start, in seconds: as far as the detector remembers.
 const RECALL_S: u32 = 3600;
+/// Where counting is behind at the start, how far back it is looked how far it came, in seconds.
+const STEPS_BACK_S: [u32; 5] = [0, 60, 300, 900, RECALL_S];
 /// Most buckets that are asked for at once.
 const MOST_BUCKETS: u32 = 30;
 /// How often it is looked whether there is something new.
@@ -48,12 +50,12 @@ pub(crate) struct Shared {
 /// ```
 pub(crate) async fn watch(shared: &Shared) -> Result<(), LogError> {
     let mut desk = Desk::open(shared).await?;
-    let mut done = shared.until_counted(None).await;
+    let mut done = shared.begin().await;
     let mut tenants = recall(shared, &desk, done).await;
     tracing::info!(tenants = tenants.len(), "the alerter watches");
     shared.is_behind(done);
     loop {
-        let until = shared.until_counted(Some(done)).await.min(done + MOST_BUCKETS * BUCKET_S);
+        let until = shared.until_counted(done).await.min(done + MOST_BUCKETS * BUCKET_S);
         let buckets = done + BUCKET_S..=until;
         let begin = Instant::now();
         let counts = shared.insist(async || shared.database.counts(buckets.clone()).await).await;
@@ -117,32 +119,67 @@ async fn settle(shared: &Shared, tenant: &mut Tenant) {
 
 impl Shared {
     /// Waits until buckets after `done` are over and everything is counted that was in time for them. Returns the last of these.
-    async fn until_counted(&self, done: Option<u32>) -> u32 {
+    async fn until_counted(&self, done: u32) -> u32 {
         loop {
-            let arrival = u32::try_from(self.config.arrival_delay.as_millis().div_ceil(1000)).unwrap_or_default();
-            let now = now_s();
-            let over = now.saturating_sub(arrival + BUCKET_S);
-            let last = over - over % BUCKET_S;
-            let next = done.map(|done| done + BUCKET_S);
+            let last = self.last_over();
+            let next = done + BUCKET_S;
             // Where counting is behind, it may have come at least as far as the next.
-            for bucket in [Some(last), next.filter(|next| *next < last)].into_iter().flatten() {
-                if next.is_some_and(|next| bucket < next) {
-                    continue;
-                }
-                match self.progress.is_past(i64::from(bucket + BUCKET_S + arrival) * 1000).await {
+            let mut is_known = true;
+            for bucket in [Some(last), Some(next).filter(|next| *next < last)].into_iter().flatten().filter(|bucket| *bucket >= next) {
+                match self.is_counted(bucket).await {
                     Ok(true) => return bucket,
                     Ok(false) => {}
-                    Err(error) => self.is_in_trouble(with_causes(&error)),
+                    Err(error) => {
+                        self.is_in_trouble(with_causes(&error));
+                        is_known = false;
+                    }
                 }
             }
-            if let Some(done) = done {
+            if is_known {
                 self.is_behind(done);
             }
             sleep(LOOK).await;
         }
     }
 
-    /// Says how far behind it is, of which the last bucket is `done`, and that nothing is concluded where that is too far.
+    /// The bucket to begin behind: the last that is counted, but no further back than counts are recalled.
+    async fn begin(&self) -> u32 {
+        loop {
+            let last = self.last_over();
+            let mut is_known = true;
+            for back in STEPS_BACK_S.map(|back| last.saturating_sub(back)) {
+                match self.is_counted(back).await {
+                    Ok(true) => return back,
+                    Ok(false) => {}
+                    Err(error) => {
+                        self.is_in_trouble(with_causes(&error));
+                        is_known = false;
+                        break;
+                    }
+                }
+            }
+            if is_known {
+                return last.saturating_sub(RECALL_S);
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// The last bucket that is over, and whose outcomes should have arrived.
+    fn last_over(&self) -> u32 {
+        let over = now_s().saturating_sub(self.arrival_s() + BUCKET_S);
+        over - over % BUCKET_S
+    }
+
+    async fn is_counted(&self, bucket: u32) -> Result<bool, StreamError> {
+        self.progress.is_past(i64::from(bucket + BUCKET_S + self.arrival_s()) * 1000).await
+    }
+
+    fn arrival_s(&self) -> u32 {
+        u32::try_from(self.config.arrival_delay.as_millis().div_ceil(1000)).unwrap_or_default()
+    }
+
+    /// Says how far behind it is, of which the last bucket is `done`. What is not counted yet is not missing: no bucket is judged before.
     fn is_behind(&self, done: u32) {
         let behind = Duration::from_secs(now_s().saturating_sub(done + BUCKET_S).into());
         counts::lag(behind);

@@ -19,8 +19,9 @@
 //! }
 //! ```
 //!
-//! `change` is opened, reopened, changed (another name, or another signal), seen (its state is another and not closed) or closed. The header
-//! `faultline-delivery` has the delivery's identifier too: what is sent again has the same one, also by another process. An answer of 2xx takes it.
+//! `change` is opened, reopened, changed (another name, or another signal), seen (its state is another, and it is still followed) or closed (also
+//! where it is abandoned: `state` tells). The header `faultline-delivery` has the delivery's identifier too. What is sent again has the same one, also
+//! by another process, which may know the counts better by then. An answer of 2xx takes it; one of 4xx refuses it for good, but for 408, 425 and 429.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
@@ -28,8 +29,10 @@ use std::time::{Duration, UNIX_EPOCH};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use faultline_proto::incident::v1 as proto;
 use faultline_proto::verdict::v1::LocalizedText;
+use faultline_runtime::error::with_causes;
 use faultline_store::{Database, Delivered};
 use prost_types::Timestamp;
+use reqwest::StatusCode;
 use reqwest::redirect::Policy;
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -41,7 +44,7 @@ use crate::counts;
 
 /// What deliveries over it are kept under.
 pub(crate) const CHANNEL: &str = "webhook";
-/// Notices that wait. An hour of an endpoint that does not answer, while banks fail one after the other.
+/// Notices that wait for an endpoint that does not answer: far more than incidents come in the time after which they are given up.
 const WAITING: usize = 1000;
 /// Pauses between two attempts.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
@@ -50,8 +53,16 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Notice {
     /// What happened, in a word.
-    pub(crate) change: &'static str,
-    pub(crate) incident: proto::Incident,
+    change: &'static str,
+    incident: proto::Incident,
+    /// Since when it waits.
+    since: Instant,
+}
+
+impl Notice {
+    pub(crate) fn new(change: &'static str, incident: proto::Incident) -> Notice {
+        Notice { change, incident, since: Instant::now() }
+    }
 }
 
 /// Takes notices, and lets nobody wait.
@@ -96,7 +107,7 @@ impl Webhook {
         let Some((client, url)) = &self.endpoint else { return std::future::pending().await };
         while let Some(notice) = self.queue.recv().await {
             let delivery = Delivery::of(&notice);
-            let fate = match post(client, url, &delivery, self.give_up_after).await {
+            let fate = match post(client, url, &delivery, notice.since + self.give_up_after).await {
                 Ok(()) => counts::DELIVERED,
                 Err(error) => {
                     tracing::error!(delivery = delivery.delivery_id, error, "the webhook does not take a change, and is not told of it");
@@ -112,25 +123,30 @@ impl Webhook {
     }
 }
 
-/// Posts until it is taken. Errors name no address: it may have a key in it.
-async fn post(client: &reqwest::Client, url: &Url, delivery: &Delivery<'_>, give_up_after: Duration) -> Result<(), String> {
-    let begin = Instant::now();
+/// Posts until it is taken, is refused for good, or is too late. Errors name no address: it may have a key in it.
+async fn post(client: &reqwest::Client, url: &Url, delivery: &Delivery<'_>, give_up_at: Instant) -> Result<(), String> {
     let (least, most) = PAUSES;
     let mut pauses = ExponentialBuilder::default().with_min_delay(least).with_max_delay(most).with_jitter().without_max_times().build();
     loop {
         let answer = client.post(url.clone()).header("faultline-delivery", &delivery.delivery_id).json(delivery).send().await;
-        let error = match answer {
+        let (error, is_final) = match answer {
             Ok(answer) if answer.status().is_success() => return Ok(()),
-            Ok(answer) => format!("it answers {}", answer.status()),
-            Err(error) => faultline_runtime::error::with_causes(&error.without_url()),
+            Ok(answer) => (format!("it answers {}", answer.status()), !is_worth_a_retry(answer.status())),
+            Err(error) => (with_causes(&error.without_url()), false),
         };
         counts::attempt_failed();
-        if begin.elapsed() >= give_up_after {
+        if is_final || Instant::now() >= give_up_at {
             return Err(error);
         }
         tracing::warn!(delivery = delivery.delivery_id, error, "the webhook did not take a change; it is tried again");
         sleep(pauses.next().unwrap_or(most)).await;
     }
+}
+
+/// Whether the same may be taken later. What is wrong with one notice must not keep others waiting.
+fn is_worth_a_retry(status: StatusCode) -> bool {
+    let may_pass = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS];
+    !status.is_client_error() || may_pass.contains(&status)
 }
 
 /// If this is lost, it is told once more, under the same identifier.
@@ -142,7 +158,7 @@ async fn keep(database: &Database, incident: &proto::Incident) {
         revision: incident.notice_revision,
     };
     if let Err(error) = database.keep_delivered(&delivered).await {
-        tracing::warn!(error = faultline_runtime::error::with_causes(&error), "it is not kept that the webhook was told");
+        tracing::warn!(error = with_causes(&error), "it is not kept that the webhook was told");
     }
 }
 
@@ -188,7 +204,7 @@ impl SignalOut<'_> {
 }
 
 impl Delivery<'_> {
-    fn of(Notice { change, incident }: &Notice) -> Delivery<'_> {
+    fn of(Notice { change, incident, .. }: &Notice) -> Delivery<'_> {
         let word = |name: &str, prefix: &str| name.trim_start_matches(prefix).to_lowercase();
         let summary = incident.summary.as_ref().map(|LocalizedText { zh_cn, en }| Summary { zh_cn, en });
         Delivery {
@@ -232,9 +248,18 @@ mod tests {
             open_time: Some(Timestamp { seconds: 1_793_620_830, nanos: 0 }),
             ..proto::Incident::default()
         };
-        let posted = serde_json::to_value(Delivery::of(&Notice { change: "opened", incident })).unwrap();
+        let posted = serde_json::to_value(Delivery::of(&Notice::new("opened", incident))).unwrap();
         assert_eq!(posted["delivery_id"], "20261102T120030Z-00112233.2");
         assert_eq!((&posted["state"], &posted["cause"], &posted["slice"]["issuer"]), (&"open".into(), &"bank".into(), &"icbc".into()));
         assert_eq!((&posted["open_time"], &posted["close_time"]), (&"2026-11-02T12:00:30Z".into(), &serde_json::Value::Null));
+    }
+
+    #[test]
+    fn what_is_refused_for_good_is_not_tried_again() {
+        for (status, expected) in
+            [(400, false), (404, false), (413, false), (408, true), (429, true), (500, true), (503, true), (301, true)]
+        {
+            assert_eq!(is_worth_a_retry(StatusCode::from_u16(status).unwrap()), expected, "{status}");
+        }
     }
 }

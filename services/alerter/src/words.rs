@@ -33,6 +33,7 @@ pub(crate) fn summary(incident: &Incident) -> LocalizedText {
             ("；目前几乎无交易，无法判断是否恢复", "; hardly anything is attempted there now, so nobody can say whether it is over")
         }
         State::Closed => ("；现已恢复", "; over"),
+        State::Abandoned => ("；一天内无交易，不再跟踪", "; nothing was seen of it for a day, so it is not followed any more"),
     };
     LocalizedText {
         zh_cn: format!("{where_zh}：{what_zh}。责任方：{cause_zh}{state_zh}。"),

@@ -25,6 +25,8 @@ pub(crate) struct Seen {
     row: IncidentRow,
     first: Duration,
     changed: Duration,
+    /// How often it was opened.
+    openings: u32,
 }
 
 /// The incidents of a tenant, by identifier.
@@ -72,13 +74,17 @@ fn take_in(rows: Vec<IncidentRow>, now: Duration, seen: &mut Incidents) -> Vec<S
             let word = match IncidentState::try_from(state) {
                 Ok(IncidentState::Closed) => "CLOSED",
                 Ok(IncidentState::Unobserved) => "UNOBSERVED",
+                Ok(IncidentState::Abandoned) => "ABANDONED",
                 _ => "OPEN AGAIN",
             };
             said.push(format!("INCIDENT {word}: {summary}"));
         }
-        let known = seen.entry(row.incident.clone()).or_insert_with(|| Seen { row: row.clone(), first: now, changed: now });
+        let known = seen.entry(row.incident.clone()).or_insert_with(|| Seen { row: row.clone(), first: now, changed: now, openings: 1 });
         if was.is_some_and(|was| was != state) {
             known.changed = now;
+        }
+        if known.row.is_closed() && !row.is_closed() {
+            known.openings += 1;
         }
         known.row = row;
     }
@@ -107,8 +113,11 @@ pub(crate) fn compare(expected: &[Expected], seen: &Incidents) -> Result<String,
             wrong.push(format!("no incident of {slice} was opened"));
             continue;
         };
-        let Seen { row, first, changed } = left.swap_remove(place);
+        let Seen { row, first, changed, openings } = left.swap_remove(place);
         let after = first.saturating_sub(wanted.start);
+        if *openings != 1 {
+            wrong.push(format!("the incident of {slice} was opened {openings} times"));
+        }
         if row.cause() != wanted.cause {
             wrong.push(format!("the incident of {slice} has the cause {}, and is to have {}", cause(row.cause()), cause(wanted.cause)));
         }
@@ -192,7 +201,10 @@ mod tests {
         let closed = IncidentRow { slice: "fleet".into(), ..row("issuer=icbc", IncidentState::Closed, 1300) };
         assert_eq!(say(closed, 330), ["INCIDENT CLOSED: issuer=icbc is down."]);
         let known = &seen["incident of issuer=icbc"];
-        assert_eq!((known.first, known.changed, known.row.attempts), (second(130), second(330), 40));
+        assert_eq!((known.first, known.changed, known.openings), (second(130), second(330), 1));
+        take_in(vec![row("issuer=icbc", IncidentState::Open, 0)], second(340), &mut seen);
+        let flapping = compare(&expected(), &seen).unwrap_err();
+        assert!(flapping.contains("the incident of issuer=icbc was opened 2 times"), "{flapping}");
         assert_eq!(take_in(vec![row("x", IncidentState::Closed, 9)], second(1), &mut seen).len(), 2);
     }
 
@@ -202,7 +214,7 @@ mod tests {
             let seen = rows.iter().map(|(slice, first, changed)| {
                 let state = if *changed > 0 { IncidentState::Closed } else { IncidentState::Open };
                 let row = row(slice, state, u32::try_from(*changed).unwrap());
-                (row.incident.clone(), Seen { row, first: second(*first), changed: second(*changed) })
+                (row.incident.clone(), Seen { row, first: second(*first), changed: second(*changed), openings: 1 })
             });
             seen.collect()
         };

@@ -2,6 +2,7 @@
 
 mod config;
 mod incidents;
+mod output;
 mod service;
 mod simulate;
 mod token;
@@ -82,6 +83,7 @@ fn main() -> ExitCode {
 fn start(cli: Cli) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     let result = runtime.block_on(run(cli));
+    output::finish();
     runtime.shutdown_background();
     result
 }

@@ -13,12 +13,15 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::answer;
 use crate::config::Config;
 use crate::incidents::{compare, follow, until_over};
+use crate::output::say;
 
 /// How often it is said how it goes.
 const TELL: Duration = Duration::from_secs(10);
+/// For how long it is tried to write the past, and the pause between.
+const HISTORY_PATIENCE: Duration = Duration::from_secs(60);
+const HISTORY_PAUSE: Duration = Duration::from_secs(2);
 /// Length of a bucket of counts. What completed in the last one may not be counted yet.
 const BUCKET_S: u32 = 10;
 const MINUTE_S: u32 = 60;
@@ -85,7 +88,8 @@ pub(crate) async fn run(config: &Config, options: Options) -> anyhow::Result<()>
         signal = stopping => bail!("ended at once by a second signal ({signal})"),
     };
     if last.waiting() + last.lost > 0 {
-        bail!("{} of {} outcomes were not acknowledged: {}", last.waiting() + last.lost, last.reported, last.problem);
+        let why = if last.problem.is_empty() { "there was no time left" } else { &last.problem };
+        bail!("{} of {} outcomes were not acknowledged: {why}", last.waiting() + last.lost, last.reported);
     }
     Ok(())
 }
@@ -148,11 +152,7 @@ impl Show<'_> {
             never = self.tell(begin, progress.subscribe()) => never,
             never = following => never,
         };
-        let unacknowledged = match last.waiting() + last.lost {
-            0 => "all acknowledged".into(),
-            some => format!("{some} not acknowledged"),
-        };
-        say(&format!("{} The fleet is switched off: {} outcomes reported, {unacknowledged}.", clock(begin.elapsed()), last.reported));
+        say(&format!("{} The fleet is switched off: {}.", clock(begin.elapsed()), reported(&last)));
         if let Length::Checked(_) = self.length
             && !stop.is_cancelled()
         {
@@ -170,10 +170,22 @@ impl Show<'_> {
                 say(&format!("Counts of the time before the fleet was switched on: day {day} of {days} written."));
             }
         };
-        let written = self.simulation.write_history(self.database, tenant, told).await;
-        let written = written.with_context(|| format!("cannot write the past of tenant {tenant}"))?;
-        tracing::debug!(counts = written, tenant, "the past is there");
-        Ok(())
+        let begin = Instant::now();
+        loop {
+            // What was written is not written again.
+            let error = match self.simulation.write_history(self.database, tenant, told).await {
+                Ok(written) => {
+                    tracing::debug!(counts = written, tenant, "the past is there");
+                    return Ok(());
+                }
+                Err(error) => error,
+            };
+            if begin.elapsed() > HISTORY_PATIENCE {
+                return Err(error).with_context(|| format!("cannot write the past of tenant {tenant}"));
+            }
+            say(&format!("The past is not written yet: {}", with_causes(&error)));
+            sleep(HISTORY_PAUSE).await;
+        }
     }
 
     /// Says again and again how it goes, and what Faultline makes of it.
@@ -213,6 +225,15 @@ impl Show<'_> {
     }
 }
 
+/// What became of everything that was reported.
+fn reported(last: &Progress) -> String {
+    match (last.reported, last.waiting() + last.lost) {
+        (0, _) => "nothing was reported".into(),
+        (all, 0) => format!("{all} outcomes reported, all acknowledged"),
+        (all, some) => format!("{all} outcomes reported, {some} not acknowledged"),
+    }
+}
+
 /// Seconds since 1970-01-01 UTC.
 fn now_s() -> u32 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u32::try_from(since.as_secs()).unwrap_or(u32::MAX))
@@ -239,13 +260,6 @@ fn told(now: &Progress, before: &Progress) -> String {
 /// Minutes and seconds since the fleet was switched on.
 fn clock(elapsed: Duration) -> String {
     format!("[{:02}:{:02}]", elapsed.as_secs() / 60, elapsed.as_secs() % 60)
-}
-
-/// Nobody may be listening, and it is played all the same.
-fn say(text: &str) {
-    if let Err(error) = answer(&format!("{text}\n")) {
-        tracing::debug!("{error:#}");
-    }
 }
 
 #[cfg(test)]

@@ -20,9 +20,10 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::output::say;
 use crate::service::{Process, bind};
 use crate::simulate::{Length, Show};
-use crate::{answer, token};
+use crate::token;
 
 /// The tenant of the token that is made where none is configured.
 const TRIAL_TENANT: &str = "demo";
@@ -156,10 +157,7 @@ async fn serve(
                     readiness.obstacles().join("; ")
                 );
             }
-            // Nobody may be reading, and it runs all the same.
-            if let Err(error) = answer(&summary(&config, local, token.as_deref())?) {
-                tracing::warn!("{error:#}");
-            }
+            say(&summary(&config, local, token.as_deref())?);
             anyhow::Ok(())
         };
         let conducting = async {
@@ -171,6 +169,11 @@ async fn serve(
                 (Some((length, simulation)), Some(token)) if !stop.is_cancelled() => {
                     play((simulation, *length), &config, token, &stop).await?;
                     if let Length::Checked(_) = length {
+                        // Who does not look sees nothing either.
+                        let obstacles = readiness.obstacles();
+                        if !obstacles.is_empty() && !stop.is_cancelled() {
+                            bail!("Faultline was not ready at the end of the scenario: {}", obstacles.join("; "));
+                        }
                         stop.cancel();
                     }
                 }
@@ -309,6 +312,6 @@ fn summary(config: &Config, local: Option<&LocalParts>, token: Option<&Path>) ->
     if local.is_some() {
         text.push_str(&format!("  Data, logs  {}\n", config.local.data_directory()?.display()));
     }
-    text.push_str("\nCtrl-C stops it.\n\n");
+    text.push_str("\nCtrl-C stops it.\n");
     Ok(text)
 }

@@ -84,6 +84,8 @@ struct World {
     busy: BTreeMap<u32, f64>,
     /// The one terminal that fails so often in every tick.
     hammering: u32,
+    /// What nobody has any more.
+    without: Option<Slice>,
     /// By tick, attempts that end in a timeout.
     waiting: BTreeMap<u32, Vec<Slice>>,
     ticks: Vec<Tick>,
@@ -108,6 +110,7 @@ impl World {
             faults: Vec::new(),
             busy: BTreeMap::new(),
             hammering: 0,
+            without: None,
             waiting: BTreeMap::new(),
             ticks: Vec::new(),
             leaves: Vec::new(),
@@ -180,6 +183,9 @@ impl World {
         };
         for _ in 0..attempts {
             let (at, mut class) = (self.draw_place(), self.draw_class());
+            if self.without.as_ref().is_some_and(|gone| gone.holds(&at)) {
+                continue;
+            }
             for fault in self.faults.iter().filter(|fault| fault.ticks.contains(&tick) && fault.slice.holds(&at)) {
                 if self.rng.random_bool(fault.share) {
                     class = fault.class;
@@ -419,11 +425,119 @@ fn a_fault_of_before_is_not_one_of_now() {
     assert_eq!(world.happened(), []);
 }
 
+/// Where nothing is known, a guess must not call anybody at night.
 #[test]
-fn a_fleet_without_a_past_is_watched_all_the_same() {
+fn without_a_past_nothing_is_concluded() {
     let mut world = World::new(97);
     world.detector = Detector::default();
     world.fault(issuer("a"), (Class::IssuerDown, 0.95), 20..40);
     world.run(80);
+    assert_eq!(world.happened(), []);
+    let past = world.past();
+    world.detector.learn(past);
+    world.fault(issuer("a"), (Class::IssuerDown, 0.95), 100..120);
+    world.run(100);
     assert_eq!(world.happened(), [(What::Opened, "issuer=a"), (What::Closed, "issuer=a")]);
+}
+
+#[test]
+fn a_slice_that_is_new_is_not_judged_by_what_is_usual_elsewhere() {
+    let mut world = World::new(98);
+    let mut past = world.past();
+    let firmware = slice(&[(Dimension::Model, "m3"), (Dimension::Firmware, "f2")]);
+    past.slices.remove(&firmware);
+    world.detector.learn(past);
+    world.fault(firmware, (Class::DeviceFault, 0.03), 0..200);
+    world.run(200);
+    assert!(world.happened().iter().all(|(_, slice)| !slice.contains("m3")), "{:?}", world.changes);
+}
+
+#[test]
+fn two_silent_banks_are_two_incidents() {
+    let mut world = World::new(100);
+    world.fault(issuer("a"), (Class::IssuerTimeout, 1.0), 30..60);
+    world.fault(issuer("d"), (Class::IssuerTimeout, 1.0), 30..60);
+    world.run(150);
+    let happened = world.happened();
+    let of = |wanted: What| {
+        let mut of: Vec<&str> = happened.iter().filter(|(what, _)| *what == wanted).map(|(_, slice)| *slice).collect();
+        of.sort_unstable();
+        of
+    };
+    let both = ["issuer=a", "issuer=d"];
+    assert_eq!(
+        (of(What::Opened), of(What::Changed), of(What::Closed)),
+        (both.to_vec(), both.to_vec(), both.to_vec()),
+        "{:?}",
+        world.changes
+    );
+}
+
+/// A fault that is over closes, though another of the same kind that crosses it goes on.
+#[test]
+fn faults_that_cross_do_not_keep_each_other_open() {
+    let mut world = World::new(110);
+    world.fault(slice(&[(Dimension::Acquirer, "acquirer"), (Dimension::Host, "h2")]), (Class::HostUnreachable, 0.6), 20..100);
+    world.fault(slice(&[(Dimension::Carrier, "ct")]), (Class::HostUnreachable, 0.8), 40..60);
+    world.run(150);
+    let host = "acquirer=acquirer&host=h2";
+    let expected = [(What::Opened, host), (What::Opened, "carrier=ct"), (What::Closed, "carrier=ct"), (What::Closed, host)];
+    assert_eq!(world.happened(), expected);
+    assert!(world.changes[2].0 <= 68, "{:?}", world.changes);
+}
+
+/// What follows elsewhere is not what was closed before, though it is a part of it.
+#[test]
+fn a_fault_in_a_part_is_not_that_of_the_whole() {
+    let mut world = World::new(120);
+    world.fault(Slice::fleet(), (Class::HostUnreachable, 0.5), 20..30);
+    world.fault(slice(&[(Dimension::Carrier, "ct")]), (Class::HostUnreachable, 0.6), 45..70);
+    world.run(120);
+    let expected = [(What::Opened, "fleet"), (What::Closed, "fleet"), (What::Opened, "carrier=ct"), (What::Closed, "carrier=ct")];
+    assert_eq!(world.happened(), expected);
+}
+
+#[test]
+fn after_a_long_outage_nothing_is_missing() {
+    let mut world = World::new(130);
+    world.fault(issuer("c"), (Class::IssuerDown, 0.8), 60..180);
+    world.run(300);
+    assert_eq!(world.happened(), [(What::Opened, "issuer=c"), (What::Closed, "issuer=c")]);
+}
+
+#[test]
+fn a_fault_that_nothing_is_seen_of_for_a_day_is_given_up() {
+    let mut world = World::new(140);
+    let firmware = slice(&[(Dimension::Model, "m2"), (Dimension::Firmware, "f1")]);
+    world.fault(firmware.clone(), (Class::DeviceRead, 0.6), 20..10_000);
+    world.run(40);
+    // It is replaced everywhere.
+    world.without = Some(firmware);
+    world.run(100);
+    // A day later, at the same hour.
+    world.tick += 8640;
+    world.run(2);
+    let name = "firmware=f1&model=m2";
+    assert_eq!(world.happened(), [(What::Opened, name), (What::Seen, name), (What::Closed, name)]);
+    assert!(world.detector.open.is_empty());
+}
+
+/// An hour in which a bank is maintained is usual; the one after it is not to blame for it.
+#[test]
+fn a_window_is_judged_by_the_hours_that_it_is_of() {
+    let mut world = World::new(150);
+    let mut past = world.past();
+    for (slice, past) in &mut past.slices {
+        let one_in = if slice.value(Dimension::Issuer).is_none() { 16 } else { 3 };
+        for counts in [&mut past.at_hour, &mut past.around] {
+            counts.add(Class::IssuerDown, counts.attempts / one_in);
+        }
+    }
+    world.detector.learn(past);
+    world.fault(issuer("a"), (Class::IssuerDown, 0.3), 300..360);
+    world.run(360);
+    let next = Past { hour: HOUR + 3600, ..world.past() };
+    world.detector.learn(next);
+    world.run(60);
+    assert_eq!(world.happened(), []);
 }
