@@ -18,8 +18,8 @@ pub struct Leaf {
     pub class: Class,
     /// How many.
     pub failures: u32,
-    /// How many of them count as evidence. A terminal that tries a hundred times is no better a witness than one that tries three times, so that in the
-    /// answer to one question no terminal counts for more.
+    /// How many of them count as evidence. A shop whose till tries a hundred times is no better a witness than one that tries twice, so that in the
+    /// answer to one question no shop counts for more than one and a half.
     pub witnessed: f64,
 }
 

@@ -12,7 +12,8 @@
 //!    failing is a hundred times its usual rate of "issuer down", and three times its usual failures.
 //! 2. **Name.** A fault shows in every slice that overlaps it. The failing attempts of the window, with all their values (*leaves*), are summed in all
 //!    slices; the one whose excess is most evident, less the price of its narrowness (Bayesian information, roughly), is the fault. Its failures are
-//!    then taken out of all slices, and what still stands out is another fault. One terminal that tries a hundred times is one witness.
+//!    then taken out of all slices, and what still stands out is another fault. One shop whose till tries a hundred times is one witness, so four failures that
+//!    count are of three shops at least.
 //!
 //! Missing approvals are compared with the slice's share of what the fleet usually has at this hour, no more than at the slice's level before,
 //! and no more than the rest of the fleet has now.
@@ -22,6 +23,7 @@
 //!
 //! # Limits
 //!
+//! Nothing is concluded of a fleet of which less than half an hour is known, nor of a slice with fewer than fifty attempts of its own at such hours.
 //! A slice is one of the counted families, not any combination of values. The usual rate does not follow a drift of hours; the dead band covers
 //! it. Hours of the week are those of UTC, and holidays are not known. Terminals that fall silent altogether are only seen as approvals that are
 //! missing in their slices. Times are seconds since 1970-01-01 UTC; evidence is in nats.

@@ -262,4 +262,15 @@ mod tests {
             assert_eq!(is_worth_a_retry(StatusCode::from_u16(status).unwrap()), expected, "{status}");
         }
     }
+
+    /// With TLS too, which needs a provider of cryptography.
+    #[tokio::test]
+    async fn who_cannot_be_reached_is_given_up_without_being_named() {
+        let config = WebhookConfig { url: "https://127.0.0.1:9/hook?key=hunter2".to_owned().into(), ..WebhookConfig::default() };
+        let (_, webhook) = set_up(&config).unwrap();
+        let (client, url) = webhook.endpoint.unwrap();
+        let notice = Notice::new("opened", proto::Incident::default());
+        let error = post(&client, &url, &Delivery::of(&notice), Instant::now()).await.unwrap_err();
+        assert!(error.contains("refused") && !error.contains("hunter2"), "{error}");
+    }
 }
