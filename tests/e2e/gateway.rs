@@ -27,7 +27,7 @@ use tonic_types::StatusExt;
 
 use crate::program::{Faultline, eventually, process, run};
 use crate::sandbox::{PATIENCE, port, ports, sandbox, scratch};
-use crate::services::{Gateway, new_token};
+use crate::services::{Gateway, http, new_token};
 use crate::terminal::{Terminal, batch, event, in_seconds, outcome, profile, saying};
 
 const CARD: &str = "6212345678901232";
@@ -503,7 +503,10 @@ async fn a_closed_terminal_stops_it_unless_it_was_started_to_outlive_that() {
     let monitoring = format!("127.0.0.1:{}", port());
     beside.extend([("GATEWAY__LISTEN", format!("127.0.0.1:{}", port())), ("MONITORING__LISTEN", monitoring.clone())]);
     let outliving = Faultline::start_under_nohup(&["gateway"], &beside);
-    let ready = async || reqwest::get(format!("http://{monitoring}/readyz")).await.ok().filter(|answer| answer.status() == 200);
+    let ready = async || {
+        let answer = http().get(format!("http://{monitoring}/readyz")).send().await.ok();
+        answer.filter(|answer| answer.status() == 200)
+    };
     eventually("the one beside it is ready", ready).await;
     outliving.signal(Signal::SIGHUP);
     gateway.service.program.signal(Signal::SIGHUP);

@@ -33,7 +33,7 @@ impl Service {
 
     /// Status and text of one of its endpoints.
     pub(crate) async fn ask(&self, path: &str) -> Option<(u16, String)> {
-        let response = reqwest::get(format!("http://127.0.0.1:{}{path}", self.monitoring_port)).await.ok()?;
+        let response = http().get(format!("http://127.0.0.1:{}{path}", self.monitoring_port)).send().await.ok()?;
         Some((response.status().as_u16(), response.text().await.ok()?))
     }
 
@@ -169,6 +169,13 @@ pub(crate) fn settings_with(kafka: &KafkaConfig, clickhouse: &ClickHouseConfig) 
     settings
 }
 
+/// A client for HTTP. It wants a provider of cryptography, also where nothing is encrypted.
+pub(crate) fn http() -> reqwest::Client {
+    // Whoever was first has set the same.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::new()
+}
+
 /// The answer of ClickHouse to a query, as its user and in its database.
 pub(crate) async fn query(clickhouse: &ClickHouseConfig, sql: &str) -> String {
     let (status, answer) = query_as(clickhouse, &clickhouse.user, clickhouse.password.expose_secret(), sql).await;
@@ -189,7 +196,7 @@ pub(crate) async fn query_as(clickhouse: &ClickHouseConfig, user: &str, password
 
 async fn request(clickhouse: &ClickHouseConfig, user: &str, password: &str, sql: &str) -> reqwest::Result<(u16, String)> {
     let address = format!("{}?database={}", clickhouse.url, clickhouse.database);
-    let request = reqwest::Client::new().post(address).header("X-ClickHouse-User", user).header("X-ClickHouse-Key", password);
+    let request = http().post(address).header("X-ClickHouse-User", user).header("X-ClickHouse-Key", password);
     let response = request.body(sql.to_owned()).send().await?;
     Ok((response.status().as_u16(), response.text().await?))
 }
