@@ -75,8 +75,7 @@ impl Class {
     }
 
     /// The class of this name.
-    #[must_use]
-    pub fn named(name: &str) -> Option<Class> {
+    pub(crate) fn named(name: &str) -> Option<Class> {
         ABOUT.iter().find(|about| about.name == name).map(|about| about.class)
     }
 
@@ -87,8 +86,7 @@ impl Class {
     }
 
     /// Whether its rate is watched. Paydays raise `funds`, and cardholders mistype; no fault does.
-    #[must_use]
-    pub fn is_watched(self) -> bool {
+    pub(crate) fn is_watched(self) -> bool {
         self.about().is_some_and(|about| about.cut_by.is_some())
     }
 
@@ -100,6 +98,12 @@ impl Class {
     /// Whether an attempt that ends so got no answer, so that its approval is missing.
     pub(crate) fn is_silence(self) -> bool {
         matches!(self, Class::IssuerTimeout | Class::NoAnswer | Class::HostUnreachable | Class::LocalNetwork)
+    }
+
+    /// Whether a fault of this class can plausibly be one of a slice of this kind. Where not, more evidence is asked for.
+    pub(crate) fn is_plausible_in(self, kind: &Kind) -> bool {
+        let cut_by = self.about().and_then(|about| about.cut_by).unwrap_or_default();
+        cut_by.iter().any(|dimension| kind.has(*dimension)) || (self == Class::Acquirer && kind.is_fleet())
     }
 
     fn about(self) -> Option<&'static About> {
@@ -140,17 +144,6 @@ impl Signal {
         match self {
             Signal::Failures(class) => Some(class),
             Signal::MissingApprovals => None,
-        }
-    }
-
-    /// Whether it can plausibly come from a slice of this kind. Where not, more evidence is asked for.
-    pub(crate) fn is_plausible_in(self, kind: &Kind) -> bool {
-        match self {
-            Signal::Failures(class) => {
-                let cut_by = class.about().and_then(|about| about.cut_by).unwrap_or_default();
-                cut_by.iter().any(|dimension| kind.has(*dimension)) || (class == Class::Acquirer && kind.is_fleet())
-            }
-            Signal::MissingApprovals => true,
         }
     }
 }

@@ -52,9 +52,11 @@ pub enum What {
     Reopened,
     /// It has another name, or another signal besides.
     Changed,
-    /// Its state is another, and not closed: nothing is seen of it any more, or again.
-    Seen,
-    /// It is over.
+    /// Nothing is seen of it any more.
+    Unobserved,
+    /// Something is seen of it again.
+    Observed,
+    /// It is over, or abandoned.
     Closed,
 }
 
@@ -157,7 +159,11 @@ impl Detector {
                 incident.watches.iter().filter_map(|watch| watch.signal.class()).map(|class| (class, failures(class))).collect();
             let of_class = |class| failures.iter().find(|(own, _)| *own == class).map_or(0, |(_, failures)| *failures);
             if incident.step(&self.fleet, of_class) {
-                let what = if incident.state.is_open() { What::Seen } else { What::Closed };
+                let what = match incident.state {
+                    State::Open => What::Observed,
+                    State::Unobserved => What::Unobserved,
+                    State::Closed | State::Abandoned => What::Closed,
+                };
                 self.changes.push(Change { what, incident: incident.clone() });
             }
             older.push(incident);

@@ -17,7 +17,7 @@ const VOLUME_WINDOWS: [u32; 10] = [2, 3, 5, 8, 12, 20, 36, 60, 100, 150];
 /// Evidence that is asked for, in nats: all slices, classes, windows and ticks of a month together are to give one alarm by chance.
 const RATE_THRESHOLD: f64 = 17.0;
 const VOLUME_THRESHOLD: f64 = 15.0;
-/// What is asked for on top where the signal does not plausibly come from such a slice.
+/// What is asked for on top where failures of the class do not plausibly come from such a slice.
 const IMPLAUSIBLE: f64 = 3.5;
 /// Fewer failures are none.
 const LEAST_FAILURES: u64 = 4;
@@ -168,20 +168,21 @@ impl Fleet {
         if all > 0.0 { now + (earlier - now) * of_earlier / all } else { now }
     }
 
-    /// Puts back failures that are not explained any more.
-    pub(crate) fn put_back(&mut self, leaf: &Leaf) {
-        for kind in self.kinds.keys() {
-            if let Some(series) = self.series.get_mut(&leaf.at.at(kind)) {
-                series.put_back(leaf.tick(), leaf.class, leaf.failures);
-            }
-        }
-    }
-
     /// Takes out failures that are explained, from every slice that they are in.
     pub(crate) fn take_out(&mut self, leaf: &Leaf) {
+        self.change(leaf, |count| count.saturating_sub(leaf.failures));
+    }
+
+    /// Puts back failures that are not explained any more.
+    pub(crate) fn put_back(&mut self, leaf: &Leaf) {
+        self.change(leaf, |count| count.saturating_add(leaf.failures));
+    }
+
+    fn change(&mut self, leaf: &Leaf, change: impl Fn(u32) -> u32) {
         for kind in self.kinds.keys() {
-            if let Some(series) = self.series.get_mut(&leaf.at.at(kind)) {
-                series.take_out(leaf.tick(), leaf.class, leaf.failures);
+            let series = self.series.get_mut(&leaf.at.at(kind));
+            if let Some(count) = series.and_then(|series| series.failures_at(leaf.tick(), leaf.class)) {
+                *count = change(*count);
             }
         }
     }
@@ -204,7 +205,7 @@ impl Fleet {
         if !is_of_now || series.failures(class, &(self.earliest(longest)..=self.now)) < LEAST_FAILURES {
             return None;
         }
-        let threshold = rate_threshold(signal, &slice.kind());
+        let threshold = rate_threshold(class, &slice.kind());
         let mut attempts = 0;
         let mut counted = self.now + 1;
         let mut best: Option<Suspicion> = None;
@@ -274,7 +275,7 @@ impl Fleet {
     pub(crate) fn is_enough(&self, slice: &Slice, failing: Failing, View { class, ticks, .. }: &View<'_>) -> bool {
         let attempts = self.series.get(slice).map_or(0, |series| series.attempts(ticks.clone()));
         let evidence = more_failures(failing.witnessed, real(attempts), self.rate(slice, *class, ticks));
-        failing.witnessed >= real(LEAST_FAILURES) && evidence > rate_threshold(Signal::Failures(*class), &slice.kind())
+        failing.witnessed >= real(LEAST_FAILURES) && evidence > rate_threshold(*class, &slice.kind())
     }
 
     /// The slice whose approvals are missing most plainly, and its score. What `lost` of each slice's approvals is explained is not missing.
@@ -297,7 +298,6 @@ impl Fleet {
             if !is_judged || share * most < LEAST_EXPECTED || is_dismissed(slice) {
                 return None;
             }
-            let threshold = VOLUME_THRESHOLD + if Signal::MissingApprovals.is_plausible_in(&kind) { 0.0 } else { IMPLAUSIBLE };
             let windows = VOLUME_WINDOWS.into_iter().filter(|length| self.earliest(*length) + length == self.now + 1);
             let of_window = windows.filter_map(|length| {
                 let window = self.earliest(length)..=self.now;
@@ -308,7 +308,7 @@ impl Fleet {
                 let evidence = fewer_approvals(approved, MISSING * expected);
                 let score = plain_approvals(approved, VOLUME_MARGIN * expected) - self.price(slice);
                 let suspicion = Suspicion { slice: slice.clone(), signal: Signal::MissingApprovals, window, evidence };
-                (evidence > threshold).then_some((suspicion, score))
+                (evidence > VOLUME_THRESHOLD).then_some((suspicion, score))
             });
             of_window.max_by(|(a, _), (b, _)| a.evidence.total_cmp(&b.evidence))
         });
@@ -406,6 +406,6 @@ pub(crate) struct Expected {
     pub(crate) level: f64,
 }
 
-fn rate_threshold(signal: Signal, kind: &Kind) -> f64 {
-    RATE_THRESHOLD + if signal.is_plausible_in(kind) { 0.0 } else { IMPLAUSIBLE }
+fn rate_threshold(class: Class, kind: &Kind) -> f64 {
+    RATE_THRESHOLD + if class.is_plausible_in(kind) { 0.0 } else { IMPLAUSIBLE }
 }

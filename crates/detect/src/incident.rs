@@ -44,8 +44,7 @@ pub enum State {
 
 impl State {
     /// Whether it is followed.
-    #[must_use]
-    pub fn is_open(self) -> bool {
+    pub(crate) fn is_open(self) -> bool {
         matches!(self, State::Open | State::Unobserved)
     }
 }

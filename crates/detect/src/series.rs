@@ -76,20 +76,10 @@ impl Series {
         }
     }
 
-    /// Takes out failures that are explained.
-    pub(crate) fn take_out(&mut self, tick: u32, class: Class, failures: u32) {
-        let of_class = self.failures.iter_mut().find(|(own, _)| *own == class).map(|(_, counts)| counts);
-        if let Some((_, count)) = of_class.and_then(|counts| counts.iter_mut().rev().find(|(own, _)| *own == tick)) {
-            *count = count.saturating_sub(failures);
-        }
-    }
-
-    /// Puts back failures that were taken out.
-    pub(crate) fn put_back(&mut self, tick: u32, class: Class, failures: u32) {
-        let of_class = self.failures.iter_mut().find(|(own, _)| *own == class).map(|(_, counts)| counts);
-        if let Some((_, count)) = of_class.and_then(|counts| counts.iter_mut().rev().find(|(own, _)| *own == tick)) {
-            *count = count.saturating_add(failures);
-        }
+    /// Failures of a class in a tick, where there were any.
+    pub(crate) fn failures_at(&mut self, tick: u32, class: Class) -> Option<&mut u32> {
+        let of_class = self.failures.iter_mut().find(|(own, _)| *own == class).map(|(_, counts)| counts)?;
+        of_class.iter_mut().rev().find(|(own, _)| *own == tick).map(|(_, count)| count)
     }
 
     /// Classes of which there are failures.
@@ -151,10 +141,10 @@ mod tests {
         assert_eq!(series.failures(Class::IssuerDown, &(last - 2..=last - 1)), 2);
         // Nobody watches that.
         assert_eq!(series.classes().collect::<Vec<_>>(), [Class::IssuerDown]);
-        series.take_out(last, Class::IssuerDown, 3);
+        *series.failures_at(last, Class::IssuerDown).unwrap() = 0;
         assert_eq!(series.failures(Class::IssuerDown, &(last - 1..=last)), 1);
-        series.put_back(last, Class::IssuerDown, 1);
-        assert_eq!(series.failures(Class::IssuerDown, &(last - 1..=last)), 2);
+        assert_eq!(series.failures_at(last, Class::DeviceRead), None);
+        assert_eq!(series.failures_at(last + 1, Class::IssuerDown), None);
         for tick in last + 1..=last + KEPT {
             series.begin(tick);
         }

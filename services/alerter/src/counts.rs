@@ -8,7 +8,10 @@ use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogra
 /// Tells the exporter what the figures are. Those that are known beforehand begin at 0, so that the first increase is seen as one.
 pub(crate) fn describe() {
     describe_counter!("faultline_alerter_ticks_total", "Times of ten seconds that were judged");
-    describe_counter!("faultline_alerter_changes_total", "Changes of incidents, by what: opened, reopened, changed, seen, closed");
+    describe_counter!(
+        "faultline_alerter_changes_total",
+        "Changes of incidents, by what: opened, reopened, changed, unobserved, observed, closed"
+    );
     describe_counter!("faultline_alerter_notices_total", "Notices of changes by fate: delivered, given_up, dropped (too many waited)");
     describe_counter!("faultline_alerter_attempts_failed_total", "Attempts to deliver a notice that failed, and were repeated or given up");
     describe_gauge!("faultline_alerter_open_incidents", "Incidents that are not closed, of all tenants");
@@ -23,7 +26,7 @@ pub(crate) fn describe() {
         "From the question of what was counted in ten seconds until they are judged"
     );
     counter!("faultline_alerter_ticks_total").increment(0);
-    for what in [What::Opened, What::Reopened, What::Changed, What::Seen, What::Closed] {
+    for what in [What::Opened, What::Reopened, What::Changed, What::Unobserved, What::Observed, What::Closed] {
         counter!("faultline_alerter_changes_total", "what" => name(what)).increment(0);
     }
     for fate in [DELIVERED, GIVEN_UP, DROPPED] {
@@ -44,7 +47,8 @@ pub(crate) fn name(what: What) -> &'static str {
         What::Opened => "opened",
         What::Reopened => "reopened",
         What::Changed => "changed",
-        What::Seen => "seen",
+        What::Unobserved => "unobserved",
+        What::Observed => "observed",
         What::Closed => "closed",
     }
 }

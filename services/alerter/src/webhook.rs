@@ -19,8 +19,8 @@
 //! }
 //! ```
 //!
-//! `change` is opened, reopened, changed (another name, or another signal), seen (its state is another, and it is still followed) or closed (also
-//! where it is abandoned: `state` tells). The header `faultline-delivery` has the delivery's identifier too. What is sent again has the same one, also
+//! `change` is opened, reopened, changed (another name, or another signal), unobserved, observed (again) or closed (also where it is abandoned: `state`
+//! tells). The header `faultline-delivery` has the delivery's identifier too. What is sent again has the same one, also
 //! by another process, which may know the counts better by then. An answer of 2xx takes it; one of 4xx refuses it for good, but for 408, 425 and 429.
 
 use std::collections::BTreeMap;

@@ -365,11 +365,11 @@ fn without_traffic_nothing_is_over() {
     world.fault(issuer("a"), (Class::IssuerDown, 0.95), 20..200);
     world.busy.insert(40, 0.0);
     world.run(60);
-    assert_eq!(world.happened(), [(What::Opened, "issuer=a"), (What::Seen, "issuer=a")]);
+    assert_eq!(world.happened(), [(What::Opened, "issuer=a"), (What::Unobserved, "issuer=a")]);
     assert_eq!(world.detector.open()[0].state, State::Unobserved);
     world.busy.insert(60, 1.0);
     world.run(60);
-    assert_eq!(world.happened()[2..], [(What::Seen, "issuer=a")]);
+    assert_eq!(world.happened()[2..], [(What::Observed, "issuer=a")]);
     world.faults.clear();
     world.run(20);
     assert_eq!(world.happened()[3..], [(What::Closed, "issuer=a")]);
@@ -518,7 +518,7 @@ fn a_fault_that_nothing_is_seen_of_for_a_day_is_given_up() {
     world.tick += 8640;
     world.run(2);
     let name = "firmware=f1&model=m2";
-    assert_eq!(world.happened(), [(What::Opened, name), (What::Seen, name), (What::Closed, name)]);
+    assert_eq!(world.happened(), [(What::Opened, name), (What::Unobserved, name), (What::Closed, name)]);
     assert!(world.detector.open.is_empty());
 }
 
