@@ -2,12 +2,14 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup build run demo test lint fmt
+.PHONY: help setup setup-tests build run demo test lint fmt
 
 TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/faultline/tools
-export PATH := $(TOOLS)/bin:$(PATH)
+export PATH := $(TOOLS)/bin:$(TOOLS)/debian/usr/bin:$(PATH)
 
 BUF := proto/node_modules/.bin/buf
+PAGE := dashboards/console
+PAGE_SOURCES := $(PAGE)/package.json $(PAGE)/vite.config.ts $(PAGE)/tsconfig.json $(PAGE)/index.html $(shell find $(PAGE)/src $(PAGE)/public -type f 2>/dev/null)
 SCENARIO := services/simulator/scenarios/largest-bank-fails.toml
 
 help: ## Show this.
@@ -17,7 +19,10 @@ setup: ## Install what this machine lacks, and say so. Everything else does this
 	@deploy/setup/setup.sh "$(TOOLS)"
 	@cargo fetch --locked --quiet
 
-build: setup ## Build the program: target/debug/faultline.
+setup-tests: setup ## The same for what only tests need: a browser, Prometheus, Alertmanager.
+	@deploy/setup/setup.sh "$(TOOLS)" --tests
+
+build: setup $(PAGE)/dist/index.html ## Build the page, and the program that has it in it: target/debug/faultline.
 	cargo build --workspace --locked --offline
 
 run: build ## Run everything on this machine, with a simulated fleet, until Ctrl-C. SCENARIO=file plays another scenario.
@@ -27,21 +32,32 @@ demo: build ## The same, once and without a terminal, from nothing: fails unless
 	@rm -rf target/demo
 	@target/debug/faultline up --simulate $(SCENARIO) --check --data-dir target/demo
 
-test: build ## Run every test. Kafka and ClickHouse are real.
+test: build setup-tests ## Run every test. Kafka and ClickHouse are real.
 	@target/debug/faultline parts
 	cargo test --workspace --all-targets --locked --offline
 
-lint: setup $(BUF) ## Check format, lints, dependency rules and the wire contract.
+lint: setup $(BUF) $(PAGE)/node_modules/.package-lock.json ## Check format, lints, dependency rules and the wire contract.
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --all-features --locked --offline -- --deny warnings
 	cargo deny --offline --locked check bans licenses sources
 	cd proto && node_modules/.bin/buf lint && node_modules/.bin/buf format --diff --exit-code
+	cd $(PAGE) && npm run --silent check
 
 fmt: setup $(BUF) ## Format everything.
 	cargo fmt --all
 	cd proto && node_modules/.bin/buf format --write
 
+NPM_CI := npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier
+
 $(BUF): proto/package-lock.json | setup
 	@echo "setup: installing buf, which lints the wire contract"
-	@cd proto && npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier
+	@cd proto && $(NPM_CI)
 	@touch $@
+
+$(PAGE)/node_modules/.package-lock.json: $(PAGE)/package-lock.json | setup
+	@echo "setup: installing what the console's page is built and tested with"
+	@cd $(PAGE) && $(NPM_CI)
+	@touch $@
+
+$(PAGE)/dist/index.html: $(PAGE)/node_modules/.package-lock.json $(PAGE_SOURCES)
+	cd $(PAGE) && npm run --silent build

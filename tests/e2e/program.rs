@@ -139,6 +139,7 @@ pub(crate) fn settings(local: &LocalConfig) -> Vec<(&'static str, String)> {
     vec![
         ("GATEWAY__LISTEN", format!("127.0.0.1:{}", port())),
         ("MONITORING__LISTEN", format!("127.0.0.1:{}", port())),
+        ("CONSOLE__LISTEN", format!("127.0.0.1:{}", port())),
         ("LOCAL__KAFKA_PORT", local.kafka_port.to_string()),
         ("LOCAL__KAFKA_CONTROLLER_PORT", local.kafka_controller_port.to_string()),
         ("LOCAL__CLICKHOUSE_HTTP_PORT", local.clickhouse_http_port.to_string()),

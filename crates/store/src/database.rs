@@ -19,6 +19,11 @@ const KEEP_OUTCOMES_DAYS: RangeInclusive<u32> = 15..=3660;
 const KEEP_ROLLUP_DAYS: RangeInclusive<u32> = 35..=3660;
 /// How long a probe may take.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a question may take that somebody asks who looks at the answer.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
+/// What of the server's memory such a question may use, and how many of its threads.
+const LOOK_MEMORY_BYTES: u64 = 1 << 30;
+const LOOK_THREADS: u8 = 4;
 
 /// Settings of ClickHouse.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -155,6 +160,19 @@ impl Database {
     /// A client for questions: one that nobody waits for any more is not worked on.
     pub(crate) fn asking(&self) -> Client {
         self.client.clone().with_setting("cancel_http_readonly_queries_on_client_close", "1")
+    }
+
+    /// A client for the questions of people: none may take the server for itself.
+    pub(crate) fn looking(&self) -> Client {
+        self.asking()
+            .with_setting("max_execution_time", LOOK_TIMEOUT.as_secs().to_string())
+            .with_setting("max_memory_usage", LOOK_MEMORY_BYTES.to_string())
+            .with_setting("max_threads", LOOK_THREADS.to_string())
+    }
+
+    /// Waits for the answer to such a question.
+    pub(crate) async fn look<T>(&self, what: &str, question: impl Future<Output = clickhouse::error::Result<T>>) -> Result<T, StoreError> {
+        self.answer(what, LOOK_TIMEOUT, question).await
     }
 
     /// Waits for an answer, at most for `limit`.

@@ -5,6 +5,8 @@
 //! A family that is added here is counted from then on; its past would have to be computed from `outcomes`.
 
 use std::collections::HashMap;
+use std::fmt;
+use std::str::FromStr;
 
 use clickhouse::Row;
 use faultline_proto::outcome::v1::EntryMode;
@@ -15,10 +17,16 @@ use crate::delivery::BatchId;
 use crate::outcomes::OutcomeRow;
 
 /// Length of a bucket of event time, in seconds.
-const BUCKET_S: u32 = 10;
+pub(crate) const BUCKET_S: u32 = 10;
 
 /// The family whose rows say which records an insert covered.
 pub(crate) const LEDGER: &str = "ledger";
+
+/// The family of everything, and what its one slice is called.
+pub(crate) const FLEET: &str = "fleet";
+
+/// What an entry mode of a newer contract is called.
+const NEWER: &str = "newer";
 
 /// What joins the values of a key of two. No identifier of the contract has it.
 const JOINT: char = '|';
@@ -35,7 +43,7 @@ struct Family {
 type Key<'a> = (&'a str, Option<&'a str>);
 
 const FAMILIES: [Family; 9] = [
-    Family { name: "fleet", dimensions: &[], key: |_| ("", None) },
+    Family { name: FLEET, dimensions: &[], key: |_| ("", None) },
     Family { name: "issuer", dimensions: &["issuer"], key: |of| (of.issuer, None) },
     Family { name: "issuer_entry", dimensions: &["issuer", "entry_mode"], key: |of| (of.issuer, Some(entry_mode(of.entry_mode))) },
     Family { name: "carrier", dimensions: &["carrier"], key: |of| (of.carrier, None) },
@@ -86,6 +94,88 @@ pub fn values<'a>(family: &str, key: &'a str) -> Option<Vec<(&'static str, &'a s
     Some(dimensions.iter().copied().zip(values).collect())
 }
 
+/// The columns of `outcomes` that the fleet is cut by.
+const DIMENSIONS: [&str; 9] = ["acquirer", "carrier", "entry_mode", "firmware", "host", "issuer", "merchant_group", "model", "region"];
+
+/// The outcomes that have all of these values, by name of the column; without any, all there are. As text it is what `incidents.slice` holds: `fleet`, or
+/// `issuer=icbc&entry_mode=chip`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Slice(Vec<(&'static str, String)>);
+
+/// A slice that is counted, by family and key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CountedSlice {
+    pub(crate) family: &'static str,
+    pub(crate) key: String,
+}
+
+impl CountedSlice {
+    /// Everything.
+    #[must_use]
+    pub fn fleet() -> CountedSlice {
+        CountedSlice { family: FLEET, key: String::new() }
+    }
+}
+
+/// Why a text is not a [`Slice`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("is not `fleet`, or `dimension=value` for dimensions among {}, joined by `&`", DIMENSIONS.join(", "))]
+pub struct NoSlice;
+
+impl FromStr for Slice {
+    type Err = NoSlice;
+
+    fn from_str(text: &str) -> Result<Slice, NoSlice> {
+        if text == FLEET {
+            return Ok(Slice::default());
+        }
+        let mut values: Vec<(&'static str, String)> = Vec::new();
+        for part in text.split('&') {
+            let named = part.split_once('=').and_then(|(name, value)| Some((DIMENSIONS.iter().find(|known| **known == name)?, value)));
+            match named {
+                Some((name, value)) => values.push((name, value.into())),
+                // The sign is part of the value before it.
+                None => {
+                    let (_, value) = values.last_mut().ok_or(NoSlice)?;
+                    *value = format!("{value}&{part}");
+                }
+            }
+        }
+        Ok(Slice(values))
+    }
+}
+
+impl fmt::Display for Slice {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let values: Vec<String> = self.values().map(|(name, value)| format!("{name}={value}")).collect();
+        formatter.write_str(if values.is_empty() { FLEET } else { "" })?;
+        formatter.write_str(&values.join("&"))
+    }
+}
+
+impl Slice {
+    /// Its values, by name of the column.
+    pub fn values(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.0.iter().map(|(name, value)| (*name, value.as_str()))
+    }
+
+    /// Where it is counted, if it is.
+    #[must_use]
+    pub fn counted(&self) -> Option<CountedSlice> {
+        let value = |wanted: &str| self.values().find(|(name, _)| *name == wanted).map(|(_, value)| value);
+        FAMILIES.iter().find_map(|family| {
+            let values: Vec<&str> = family.dimensions.iter().copied().filter_map(value).collect();
+            let is_it = values.len() == self.0.len() && values.len() == family.dimensions.len();
+            is_it.then(|| CountedSlice { family: family.name, key: values.join(&JOINT.to_string()) })
+        })
+    }
+}
+
+/// The number that `outcomes` has for the name of an entry mode; none for one that is not known.
+pub(crate) fn entry_mode_number(name: &str) -> Option<u16> {
+    (0..=u16::MAX).take_while(|number| entry_mode(*number) != NEWER).find(|number| entry_mode(*number) == name)
+}
+
 pub(crate) fn entry_mode(number: u16) -> &'static str {
     match EntryMode::try_from(i32::from(number)) {
         Ok(EntryMode::Unspecified) => "",
@@ -94,7 +184,7 @@ pub(crate) fn entry_mode(number: u16) -> &'static str {
         Ok(EntryMode::MagneticStripe) => "magnetic_stripe",
         Ok(EntryMode::Qr) => "qr",
         Ok(EntryMode::Keyed) => "keyed",
-        Err(_) => "newer",
+        Err(_) => NEWER,
     }
 }
 
@@ -294,6 +384,36 @@ mod tests {
         assert_eq!(values("host", "48020000|h1").unwrap(), [("acquirer", "48020000"), ("host", "h1")]);
         assert_eq!((values("fleet", "").unwrap(), values("issuer", "").unwrap()), (vec![], vec![("issuer", "")]));
         assert_eq!(values("weather", ""), None);
+    }
+
+    #[test]
+    fn a_slice_is_read_as_it_is_written() {
+        for text in ["fleet", "issuer=icbc", "issuer=icbc&entry_mode=chip", "carrier=", "merchant_group=Marks & Spencer=1&region=310000"] {
+            assert_eq!(text.parse::<Slice>().unwrap().to_string(), text);
+        }
+        let slice: Slice = "merchant_group=A&B&region=310000".parse().unwrap();
+        assert_eq!(slice.values().collect::<Vec<_>>(), [("merchant_group", "A&B"), ("region", "310000")]);
+        for text in ["", "icbc", "weather=rain", "&issuer=a", "fleet&issuer=a"] {
+            assert_eq!(text.parse::<Slice>(), Err(NoSlice), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_slice_is_counted_where_a_family_has_its_dimensions() {
+        let counted = |text: &str| text.parse::<Slice>().unwrap().counted().map(|counted| (counted.family, counted.key));
+        assert_eq!(counted("fleet"), Some(("fleet", String::new())));
+        assert_eq!(counted("issuer=icbc"), Some(("issuer", "icbc".into())));
+        assert_eq!(counted("entry_mode=chip&issuer=icbc"), Some(("issuer_entry", "icbc|chip".into())));
+        assert_eq!(counted("host=h1&acquirer=48020000"), Some(("host", "48020000|h1".into())));
+        assert_eq!((counted("host=h1"), counted("issuer=icbc&region=310000"), counted("issuer=a&issuer=b")), (None, None, None));
+    }
+
+    #[test]
+    fn an_entry_mode_has_one_number() {
+        for number in 0..=5 {
+            assert_eq!(entry_mode_number(entry_mode(number)), Some(number));
+        }
+        assert_eq!((entry_mode_number("newer"), entry_mode_number("chips")), (None, None));
     }
 
     #[test]

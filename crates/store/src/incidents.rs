@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clickhouse::Row;
+use faultline_proto::incident::v1::IncidentState;
 use faultline_proto::verdict::v1::Cause;
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +12,8 @@ use crate::delivery::{insert_all, one_block};
 
 /// How long a question may take.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// How many revisions of an incident are shown.
+const MAX_REVISIONS: u32 = 200;
 
 /// A revision of an incident: a row of `incidents`, whose columns the schema documents. Times are in seconds since 1970-01-01 UTC.
 #[derive(Clone, Debug, PartialEq, Row, Serialize, Deserialize)]
@@ -42,6 +45,12 @@ impl IncidentRow {
         Cause::try_from(i32::from(self.cause)).unwrap_or(Cause::Unknown)
     }
 
+    /// How it stands.
+    #[must_use]
+    pub fn state(&self) -> IncidentState {
+        IncidentState::try_from(i32::from(self.state)).unwrap_or(IncidentState::Unspecified)
+    }
+
     /// Whether it is over.
     #[must_use]
     pub fn is_closed(&self) -> bool {
@@ -60,6 +69,19 @@ pub struct Delivered {
     pub channel: String,
     /// The revision.
     pub revision: u32,
+}
+
+/// Which incidents of a tenant are wanted.
+#[derive(Clone, Debug)]
+pub struct WantedIncidents<'a> {
+    /// Whose.
+    pub tenant: &'a str,
+    /// Updated at this second, in event time since 1970-01-01 UTC, or later.
+    pub updated_since: u32,
+    /// In one of these states; in any, where none is named.
+    pub states: &'a [IncidentState],
+    /// How many at most.
+    pub limit: u32,
 }
 
 impl Database {
@@ -83,6 +105,35 @@ impl Database {
                    ORDER BY opened, incident, revision DESC LIMIT 1 BY incident";
         let query = self.asking().query(sql).bind(tenant).bind(updated_since);
         self.answer("say which incidents there are", QUESTION_TIMEOUT, query.fetch_all::<IncidentRow>()).await
+    }
+
+    /// The last revisions of some incidents: those that were opened last.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn latest_incidents(&self, wanted: &WantedIncidents<'_>) -> Result<Vec<IncidentRow>, StoreError> {
+        let of_states = if wanted.states.is_empty() { "" } else { "WHERE state IN ?" };
+        let sql = format!(
+            "SELECT ?fields FROM (SELECT * FROM incidents WHERE tenant = ? AND updated >= fromUnixTimestamp(?) \
+             ORDER BY revision DESC LIMIT 1 BY incident) {of_states} ORDER BY opened DESC, incident DESC LIMIT ?"
+        );
+        let mut query = self.looking().query(&sql).bind(wanted.tenant).bind(wanted.updated_since);
+        if !wanted.states.is_empty() {
+            query = query.bind(wanted.states.iter().map(|state| i32::from(*state)).collect::<Vec<_>>());
+        }
+        self.look("say which incidents there are", query.bind(wanted.limit).fetch_all::<IncidentRow>()).await
+    }
+
+    /// The last 200 revisions of an incident, in their order; none, where there is no such incident.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn revisions(&self, tenant: &str, incident: &str) -> Result<Vec<IncidentRow>, StoreError> {
+        let sql = "SELECT ?fields FROM incidents WHERE tenant = ? AND incident = ? ORDER BY revision DESC LIMIT 1 BY revision LIMIT ?";
+        let query = self.looking().query(sql).bind(tenant).bind(incident).bind(MAX_REVISIONS);
+        let mut revisions = self.look("say what became of an incident", query.fetch_all::<IncidentRow>()).await?;
+        revisions.reverse();
+        Ok(revisions)
     }
 
     /// Keeps that a channel was told.

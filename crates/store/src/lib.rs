@@ -1,4 +1,5 @@
-//! Faultline's ClickHouse: the schema and how it changes, how batches get into it once, and what is asked of it: by those who store, and by those who watch.
+//! Faultline's ClickHouse: the schema and how it changes, how batches get into it once, and what is asked of it: by those who store, by those who
+//! watch, and by people.
 
 mod address;
 mod database;
@@ -10,14 +11,18 @@ mod migrations;
 mod outcomes;
 mod past;
 mod rates;
+mod reported;
+mod series;
 
 pub use address::{AddressError, HttpUrl};
 pub use database::{ClickHouseConfig, Database, StoreError};
 pub use delivery::{BatchId, Settled};
-pub use families::{Dimensions, families, values};
+pub use families::{CountedSlice, Dimensions, NoSlice, Slice, families, values};
 pub use high_water::{RECEIPT_SLACK_S, SeenSpool, SpoolMark};
-pub use incidents::{Delivered, IncidentRow};
+pub use incidents::{Delivered, IncidentRow, WantedIncidents};
 pub use migrations::{HistoryError, Migrated};
 pub use outcomes::OutcomeRow;
 pub use past::{Past, PastCount};
 pub use rates::{Count, FailingLeaf, Usual, UsualApprovals, UsualCount};
+pub use reported::{Reported, Wanted};
+pub use series::{Counted, Rate, StepCount, UsualRates};

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use faultline_alerter::AlerterConfig;
 use faultline_classifier::ClassifierConfig;
+use faultline_console::ConsoleConfig;
 use faultline_deploy::LocalConfig;
 use faultline_gateway::GatewayConfig;
 use faultline_runtime::monitoring::MonitoringConfig;
@@ -28,6 +29,7 @@ pub(crate) struct Config {
     pub(crate) gateway: GatewayConfig,
     pub(crate) classifier: ClassifierConfig,
     pub(crate) alerter: AlerterConfig,
+    pub(crate) console: ConsoleConfig,
 }
 
 /// Settings of `faultline up`.

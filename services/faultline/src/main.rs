@@ -41,6 +41,8 @@ enum Command {
     Classifier,
     /// Run the alerter: finds what goes wrong in the counts, and tells those who are on call. There is to be one.
     Alerter,
+    /// Run the console: a web page and an HTTP API (JSON) that show what Faultline knows.
+    Console,
     /// Play a scenario: a simulated fleet reports to a gateway, through the SDK, until Ctrl-C.
     Simulate(Box<simulate::Options>),
     /// Make a bearer token for a terminal, and print it: the only time that it is shown.
@@ -96,6 +98,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Gateway => service::gateway(config).await,
         Command::Classifier => service::classifier(config).await,
         Command::Alerter => service::alerter(config).await,
+        Command::Console => service::console(config).await,
         Command::Simulate(options) => Box::pin(simulate::run(&config, *options)).await,
         Command::Token(options) => answer(&format!("{}\n", token::add(&options)?)),
         Command::Parts { parts_dir } => {

@@ -1,10 +1,11 @@
-//! Services as processes of their own: `faultline gateway`, `faultline classifier`, `faultline alerter`.
+//! Services as processes of their own: `faultline gateway`, `faultline classifier`, `faultline alerter`, `faultline console`.
 
 use std::net::SocketAddr;
 
 use anyhow::{Context, bail};
 use faultline_alerter::Alerter;
 use faultline_classifier::Classifier;
+use faultline_console::Console;
 use faultline_gateway::Gateway;
 use faultline_runtime::monitoring::{self, Metrics};
 use faultline_runtime::readiness::Readiness;
@@ -43,6 +44,17 @@ pub(crate) async fn alerter(config: Config) -> anyhow::Result<()> {
     tracing::info!(monitoring = %config.monitoring.listen, "the alerter starts");
     let working = Box::pin(alerter.serve(process.stop.clone()));
     process.run_until_stopped(async { Ok(working.await?) }, &mut signals).await
+}
+
+/// `faultline console`: configured, bound, served until a signal, drained.
+pub(crate) async fn console(config: Config) -> anyhow::Result<()> {
+    let mut signals = StopSignals::catch().context("cannot catch signals")?;
+    let process = Process::bind(&config).await?;
+    let console = Console::new(&config.console, &config.clickhouse, &process.readiness)?;
+    let listener = bind(config.console.listen, "console.listen").await?;
+    tracing::info!(listen = %config.console.listen, monitoring = %config.monitoring.listen, "the console listens");
+    let serving = Box::pin(console.serve(listener, process.stop.clone()));
+    process.run_until_stopped(async { Ok(serving.await?) }, &mut signals).await
 }
 
 /// What the services of one process share.

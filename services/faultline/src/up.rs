@@ -9,6 +9,7 @@ use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use faultline_alerter::Alerter;
 use faultline_classifier::Classifier;
+use faultline_console::Console;
 use faultline_deploy::{LocalParts, Parts, Wanted};
 use faultline_gateway::Gateway;
 use faultline_runtime::readiness::wait_until_ready;
@@ -137,7 +138,9 @@ async fn serve(
     let gateway = Gateway::new(&config.gateway, &config.kafka, &process.readiness)?;
     let classifier = Classifier::new(&config.classifier, &config.kafka, &config.clickhouse, &process.readiness)?;
     let alerter = Alerter::new(&config.alerter, &config.kafka, &config.clickhouse, &process.readiness)?;
+    let console = Console::new(&config.console, &config.clickhouse, &process.readiness)?;
     let listener = bind(config.gateway.listen, "gateway.listen").await?;
+    let page = bind(config.console.listen, "console.listen").await?;
 
     let (readiness, stop) = (process.readiness.clone(), process.stop.clone());
     // The fleet stops first, while there is still somebody to report to.
@@ -186,9 +189,10 @@ async fn serve(
         let serving = async { Ok(Box::pin(gateway.serve(listener, services_stop.clone())).await?) };
         let classifying = async { Ok(Box::pin(classifier.serve(services_stop.clone())).await?) };
         let alerting = async { Ok(Box::pin(alerter.serve(services_stop.clone())).await?) };
+        let showing = async { Ok(Box::pin(console.serve(page, services_stop.clone())).await?) };
         tokio::select! {
             // All end when they are asked to; one that fails ends the others.
-            ended = async { tokio::try_join!(serving, classifying, alerting) } => ended.map(|((), (), ())| ()),
+            ended = async { tokio::try_join!(serving, classifying, alerting, showing) } => ended.map(|_| ()),
             failed = Box::pin(conducting) => failed,
         }
     };
@@ -296,7 +300,8 @@ fn listed(names: &[&str]) -> String {
 /// What a person wants to know of a system that has come up.
 fn summary(config: &Config, local: Option<&LocalParts>, token: Option<&Path>) -> anyhow::Result<String> {
     let scheme = if config.gateway.tls_key_file.as_os_str().is_empty() { "http" } else { "https" };
-    let mut text = format!("\nFaultline is up.\n\n  Terminals   {scheme}://{} (gRPC)\n", config.gateway.listen);
+    let mut text = format!("\nFaultline is up.\n\n  Console     http://{}/ (API: /api/v1/openapi.json)\n", config.console.listen);
+    text.push_str(&format!("  Terminals   {scheme}://{} (gRPC)\n", config.gateway.listen));
     if let Some(token) = token {
         text.push_str(&format!("              token of tenant {TRIAL_TENANT} in {}\n", token.display()));
     }

@@ -1,0 +1,110 @@
+//! The console: what Faultline knows, for people. An HTTP API over what ClickHouse has, with its OpenAPI document, and a web page that uses it.
+
+mod answer;
+mod api;
+mod config;
+mod counts;
+mod page;
+mod problem;
+mod question;
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::middleware;
+use faultline_runtime::readiness::Readiness;
+use faultline_store::{ClickHouseConfig, Database, StoreError};
+use faultline_verdict::{RuleSet, RulesError};
+use tokio::net::TcpListener;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tower_http::compression::CompressionLayer;
+
+use crate::api::Shared;
+pub use crate::config::ConsoleConfig;
+
+/// The part that has to work.
+const ANSWERS: &str = "the console's ClickHouse";
+/// How often ClickHouse is asked whether it is there.
+const CHECK_PAUSE: Duration = Duration::from_secs(5);
+/// How long answers that were begun may take when the console stops.
+const DRAIN_WITHIN: Duration = Duration::from_secs(5);
+
+/// Why the console does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ConsoleError {
+    /// A setting is not one.
+    #[error("configuration key `console.{key}`: {reason}")]
+    Setting {
+        /// The key, after `console.`.
+        key: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// ClickHouse is not one to use.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Nobody could say what to do about a failure.
+    #[error(transparent)]
+    Rules(#[from] RulesError),
+    /// The listener failed.
+    #[error("the console's listener failed")]
+    Listen(#[source] std::io::Error),
+}
+
+/// A console that is set up and serves nobody yet.
+pub struct Console {
+    shared: Shared,
+    database: Database,
+    readiness: Readiness,
+}
+
+impl Console {
+    /// Checks the settings. ClickHouse is not asked anything yet, and `readiness` says so.
+    ///
+    /// # Errors
+    /// When a setting is not what it is to be.
+    pub fn new(config: &ConsoleConfig, clickhouse: &ClickHouseConfig, readiness: &Readiness) -> Result<Console, ConsoleError> {
+        config.check().map_err(|(key, reason)| ConsoleError::Setting { key, reason })?;
+        let database = Database::new(clickhouse)?;
+        readiness.expect(ANSWERS);
+        let shared = Shared::new(database.clone(), RuleSet::built_in()?, config.max_questions);
+        Ok(Console { shared, database, readiness: readiness.clone() })
+    }
+
+    /// Serves until `stop`; answers that were begun are finished, for five seconds at most. While ClickHouse does not answer, questions are answered with
+    /// that.
+    ///
+    /// # Errors
+    /// When the listener fails, or the schema in ClickHouse is not ours.
+    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) -> Result<(), ConsoleError> {
+        counts::describe();
+        let serving = axum::serve(listener, router(self.shared)).with_graceful_shutdown(stop.clone().cancelled_owned()).into_future();
+        let watching = async {
+            let schema = async || {
+                self.database.probe().await?;
+                self.database.migrate().await.map(|_| ())
+            };
+            self.readiness.until_prepared(ANSWERS, schema, StoreError::is_worth_a_retry).await?;
+            self.readiness.watch(ANSWERS, CHECK_PAUSE, async || self.database.probe().await).await
+        };
+        let stopped_long_ago = async {
+            stop.cancelled().await;
+            sleep(DRAIN_WITHIN).await;
+        };
+        tokio::select! {
+            served = serving => served.map_err(ConsoleError::Listen),
+            failed = watching => failed,
+            () = stopped_long_ago => Ok(()),
+        }
+    }
+}
+
+/// Everything that is served: the API under `/api`, the page everywhere else.
+fn router(shared: Shared) -> Router {
+    api::router(shared)
+        .merge(page::router())
+        .layer(middleware::from_fn(counts::request))
+        .layer(CompressionLayer::new())
+        .layer(middleware::map_response(page::with_security_headers))
+}

@@ -1,0 +1,340 @@
+//! What is asked: the parameters of the API, each with its limits. What is wrong is answered with its name and its value.
+
+use std::fmt;
+
+use axum::extract::{FromRequestParts, Path};
+use axum::http::request::Parts;
+use faultline_proto::incident::v1::IncidentState;
+use faultline_proto::verdict::v1::Cause;
+use faultline_store::Slice;
+use serde::de::{DeserializeOwned, Error, Visitor};
+use serde::{Deserialize, Deserializer};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use utoipa::{IntoParams, ToSchema};
+
+use crate::problem::Problem;
+
+/// How long a slice may be as a text.
+const MAX_SLICE_LENGTH: usize = 600;
+
+/// Whose fleet it is about.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(crate) struct OfTenant {
+    /// Name of the tenant.
+    #[param(min_length = 1, max_length = 32, pattern = "^[A-Za-z0-9._-]+$")]
+    pub(crate) tenant: String,
+}
+
+/// Which incident it is about.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(crate) struct OfIncident {
+    /// Name of the tenant.
+    #[param(min_length = 1, max_length = 32, pattern = "^[A-Za-z0-9._-]+$")]
+    pub(crate) tenant: String,
+    /// Its identifier.
+    #[param(min_length = 1, max_length = 64)]
+    pub(crate) incident_id: String,
+}
+
+/// Which counts are wanted.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CountsQuery {
+    /// How long a time.
+    #[param(value_type = Option<u32>, minimum = 5, maximum = 10080, default = 60)]
+    pub(crate) minutes: Option<Within<5, 10080>>,
+    /// Until when; later than now is now. Without it, now.
+    #[param(value_type = Option<String>, format = DateTime)]
+    pub(crate) until: Option<Moment>,
+    /// Of which slice: `fleet`, or values that are counted together, such as `issuer=icbc&entry_mode=chip`.
+    #[param(value_type = Option<String>, default = "fleet", max_length = 600, pattern = "^(fleet|(acquirer|carrier|entry_mode|firmware|host|issuer|merchant_group|model|region)=.*)$")]
+    pub(crate) slice: Option<InSlice>,
+}
+
+/// Which incidents are wanted.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct IncidentsQuery {
+    /// Of which anything was learnt in the last so many minutes.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 43200, default = 1440)]
+    pub(crate) minutes: Option<Within<1, 43200>>,
+    /// In this state alone.
+    pub(crate) state: Option<StateName>,
+    /// How many at most: those that were opened last.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 200, default = 50)]
+    pub(crate) limit: Option<Within<1, 200>>,
+}
+
+/// Which outcomes are wanted.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OutcomesQuery {
+    /// Of this terminal alone.
+    #[param(value_type = Option<String>, min_length = 1, max_length = 32, pattern = "^[A-Za-z0-9._-]+$")]
+    pub(crate) terminal: Option<Name>,
+    /// In this slice: `fleet`, or values such as `issuer=icbc&region=310000`, in any combination.
+    #[param(value_type = Option<String>, default = "fleet", max_length = 600, pattern = "^(fleet|(acquirer|carrier|entry_mode|firmware|host|issuer|merchant_group|model|region)=.*)$")]
+    pub(crate) slice: Option<InSlice>,
+    /// Of this cause alone.
+    pub(crate) cause: Option<CauseName>,
+    /// Whether those that were approved are left out.
+    #[param(default = false)]
+    pub(crate) failed: Option<bool>,
+    /// How long a time. Without a terminal, 1440 at most are looked at.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 10080, default = 60)]
+    pub(crate) minutes: Option<Within<1, 10080>>,
+    /// Until when; later than now is now. Without it, now.
+    #[param(value_type = Option<String>, format = DateTime)]
+    pub(crate) until: Option<Moment>,
+    /// How many at most: the newest.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 200, default = 50)]
+    pub(crate) limit: Option<Within<1, 200>>,
+}
+
+/// How an incident stands.
+#[derive(Clone, Copy, Debug, Deserialize, serde::Serialize, PartialEq, Eq, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum StateName {
+    /// It goes on.
+    Open,
+    /// Hardly anything is attempted in its slice any more: whether it is over cannot be seen.
+    Unobserved,
+    /// Approvals are back at the usual rate.
+    Closed,
+    /// It was unobserved for a day, and is not followed any more.
+    Abandoned,
+}
+
+/// Whose fault an attempt's end is.
+#[derive(Clone, Copy, Debug, Deserialize, serde::Serialize, PartialEq, Eq, PartialOrd, Ord, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum CauseName {
+    /// Nobody's: it was approved.
+    Approved,
+    /// The way between the terminal and the acquirer's host.
+    Network,
+    /// The terminal itself.
+    Device,
+    /// The issuing bank's systems.
+    Bank,
+    /// The cardholder's account or card.
+    Account,
+    /// The acquirer's or switch's systems, the operator, or the merchant's configuration.
+    Other,
+    /// The evidence does not allow a decision.
+    Unknown,
+}
+
+/// Each state by its two names.
+const STATES: [(StateName, IncidentState); 4] = [
+    (StateName::Open, IncidentState::Open),
+    (StateName::Unobserved, IncidentState::Unobserved),
+    (StateName::Closed, IncidentState::Closed),
+    (StateName::Abandoned, IncidentState::Abandoned),
+];
+
+impl From<StateName> for IncidentState {
+    fn from(name: StateName) -> IncidentState {
+        STATES.iter().find(|(known, _)| *known == name).map_or(IncidentState::Unspecified, |(_, state)| *state)
+    }
+}
+
+impl From<IncidentState> for StateName {
+    fn from(state: IncidentState) -> StateName {
+        STATES.iter().find(|(_, known)| *known == state).map_or(StateName::Open, |(name, _)| *name)
+    }
+}
+
+/// Each cause by its two names, in the order in which they are shown.
+pub(crate) const CAUSES: [(CauseName, Cause); 7] = [
+    (CauseName::Approved, Cause::Approved),
+    (CauseName::Network, Cause::Network),
+    (CauseName::Device, Cause::Device),
+    (CauseName::Bank, Cause::Bank),
+    (CauseName::Account, Cause::Account),
+    (CauseName::Other, Cause::Other),
+    (CauseName::Unknown, Cause::Unknown),
+];
+
+impl From<CauseName> for Cause {
+    fn from(name: CauseName) -> Cause {
+        CAUSES.iter().find(|(known, _)| *known == name).map_or(Cause::Unknown, |(_, cause)| *cause)
+    }
+}
+
+impl From<Cause> for CauseName {
+    fn from(cause: Cause) -> CauseName {
+        CAUSES.iter().find(|(_, known)| *known == cause).map_or(CauseName::Unknown, |(name, _)| *name)
+    }
+}
+
+/// A whole number within limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Within<const LEAST: u32, const MOST: u32>(u32);
+
+impl<const LEAST: u32, const MOST: u32> Within<LEAST, MOST> {
+    pub(crate) fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl<'de, const LEAST: u32, const MOST: u32> Deserialize<'de> for Within<LEAST, MOST> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = |text: &str| text.parse().ok().filter(|number| (LEAST..=MOST).contains(number) && !text.starts_with('+')).map(Within);
+        deserializer.deserialize_str(Text { read: number, expected: format!("is not a whole number from {LEAST} to {MOST}") })
+    }
+}
+
+/// A moment, in seconds since 1970-01-01 UTC: what is before that is that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Moment(pub(crate) u32);
+
+impl<'de> Deserialize<'de> for Moment {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let moment = |text: &str| {
+            let second = OffsetDateTime::parse(text, &Rfc3339).ok()?.unix_timestamp();
+            Some(Moment(u32::try_from(second.max(0)).unwrap_or(u32::MAX)))
+        };
+        let expected = "is not a time as RFC 3339 writes it, such as 2026-11-25T14:40:00Z".into();
+        deserializer.deserialize_str(Text { read: moment, expected })
+    }
+}
+
+/// A slice.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct InSlice(pub(crate) Slice);
+
+impl<'de> Deserialize<'de> for InSlice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text.chars().count() > MAX_SLICE_LENGTH {
+            return Err(D::Error::custom(format!("is longer than {MAX_SLICE_LENGTH} characters")));
+        }
+        text.parse().map(InSlice).map_err(D::Error::custom)
+    }
+}
+
+/// What a tenant or a terminal may be called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Name(pub(crate) String);
+
+impl Name {
+    /// What is wrong with another.
+    pub(crate) const EXPECTED: &str = "is not 1 to 32 of A-Z a-z 0-9 . _ -";
+
+    pub(crate) fn read(text: &str) -> Option<Name> {
+        let is_name = (1..=32).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+        is_name.then(|| Name(text.into()))
+    }
+}
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Text { read: Name::read, expected: Name::EXPECTED.into() })
+    }
+}
+
+/// Reads a value from a text, or says what was expected.
+struct Text<F> {
+    read: F,
+    expected: String,
+}
+
+impl<T, F: Fn(&str) -> Option<T>> Visitor<'_> for Text<F> {
+    type Value = T;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.expected)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+        (self.read)(text).ok_or_else(|| E::custom(self.expected))
+    }
+}
+
+/// The parameters in a path.
+pub(crate) struct InPath<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for InPath<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<InPath<T>, Problem> {
+        let read = Path::<T>::from_request_parts(parts, state).await;
+        let wrong = |_| Problem::Parameter { field: "path".into(), value: None, reason: "is not UTF-8 once it is decoded".into() };
+        read.map(|Path(parameters)| InPath(parameters)).map_err(wrong)
+    }
+}
+
+/// The parameters behind the question mark.
+pub(crate) struct InQuery<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for InQuery<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<InQuery<T>, Problem> {
+        read_query(parts.uri.query().unwrap_or_default()).map(InQuery)
+    }
+}
+
+fn read_query<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
+    serde_path_to_error::deserialize(serde_html_form::Deserializer::from_bytes(query.as_bytes())).map_err(|error| {
+        let field = error.path().to_string();
+        let reason = error.into_inner().to_string();
+        let pairs: Vec<(String, String)> = serde_html_form::from_str(query).unwrap_or_default();
+        let value = pairs.into_iter().find(|(name, _)| *name == field).map(|(_, value)| value);
+        match reason.strip_prefix("unknown field ") {
+            // It is the name that is wrong.
+            Some(rest) => Problem::Parameter { field, value: None, reason: format!("is not a parameter here: {rest}") },
+            None => Problem::Parameter { field, value, reason },
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn refused<T: DeserializeOwned + fmt::Debug>(query: &str, field: &str, value: Option<&str>, said: &str) {
+        let problem = read_query::<T>(query).unwrap_err();
+        let Problem::Parameter { field: its_field, value: its_value, reason } = problem else { panic!("{problem:?}") };
+        assert_eq!((its_field.as_str(), its_value.as_deref()), (field, value), "{query}: {reason}");
+        assert!(reason.contains(said), "{query}: {reason}");
+    }
+
+    #[test]
+    fn what_is_asked_is_read() {
+        let query: OutcomesQuery =
+            read_query("terminal=T-1&slice=issuer%3Dicbc%26entry_mode%3Dchip&cause=bank&failed=true&minutes=10080&limit=200").unwrap();
+        assert_eq!(query.terminal, Some(Name("T-1".into())));
+        assert_eq!(query.slice.unwrap().0.to_string(), "issuer=icbc&entry_mode=chip");
+        assert_eq!((query.cause, query.failed), (Some(CauseName::Bank), Some(true)));
+        assert_eq!((query.minutes.map(Within::get), query.limit.map(Within::get)), (Some(10080), Some(200)));
+        let query: CountsQuery = read_query("until=2026-11-25T22:40:00.5%2B08:00").unwrap();
+        assert_eq!((query.until, query.minutes), (Some(Moment(1_795_617_600)), None));
+        assert_eq!(read_query::<CountsQuery>("until=0001-01-01T00:00:00Z").unwrap().until, Some(Moment(0)));
+        assert_eq!(read_query::<IncidentsQuery>("state=closed").unwrap().state, Some(StateName::Closed));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_value() {
+        refused::<CountsQuery>("minutes=4", "minutes", Some("4"), "is not a whole number from 5 to 10080");
+        refused::<CountsQuery>("minutes=+60", "minutes", Some(" 60"), "whole number");
+        refused::<CountsQuery>("minutes=", "minutes", Some(""), "whole number");
+        refused::<CountsQuery>("until=now", "until", Some("now"), "RFC 3339");
+        refused::<CountsQuery>("slice=weather%3Drain", "slice", Some("weather=rain"), "dimensions among acquirer, carrier");
+        let long = format!("issuer={}", "a".repeat(600));
+        refused::<CountsQuery>(&format!("slice={long}"), "slice", Some(&long), "is longer than 600 characters");
+        refused::<OutcomesQuery>("terminal=a%20b", "terminal", Some("a b"), "is not 1 to 32 of");
+        refused::<OutcomesQuery>("cause=weather", "cause", Some("weather"), "expected one of `approved`");
+        refused::<OutcomesQuery>("failed=maybe", "failed", Some("maybe"), "expected");
+        refused::<IncidentsQuery>("state=OPEN", "state", Some("OPEN"), "expected one of `open`");
+        refused::<IncidentsQuery>("minuets=5", "minuets", None, "expected one of `minutes`, `state`, `limit`");
+    }
+}
