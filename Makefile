@@ -5,7 +5,7 @@ SHELL := /bin/sh
 .PHONY: help setup setup-tests build run demo test lint fmt
 
 TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/faultline/tools
-export PATH := $(TOOLS)/bin:$(TOOLS)/debian/usr/bin:$(PATH)
+export PATH := $(TOOLS)/bin:$(PATH)
 
 BUF := proto/node_modules/.bin/buf
 PAGE := dashboards/console

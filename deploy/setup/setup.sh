@@ -61,20 +61,35 @@ if ! cmp -s "$here/requirements.txt" "$tools/installed.txt"; then
     cp "$here/requirements.txt" "$tools/installed.txt"
 fi
 
-# --- Servers that tests try Faultline with, unpacked: as packages they would be started with the machine --------------------------------
+# --- Servers that tests try Faultline with --------------------------------------------------------------------------------------------
+
+# Their packages would start and enable them; here they are programs, and nothing more.
+install_without_services() {
+    policy=/usr/sbin/policy-rc.d
+    made=
+    if [ ! -e "$policy" ]; then
+        made=yes
+        printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+        as_root chmod 755 "$policy"
+    fi
+    installed=yes
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null || installed=
+    [ -z "$made" ] || as_root rm -f "$policy"
+    for service in "$@"; do as_root rm -f "/etc/systemd/system/multi-user.target.wants/$service.service"; done
+    [ -n "$installed" ]
+}
 
 if [ "$tests" = --tests ]; then
+    servers=
     for package in prometheus prometheus-alertmanager; do
-        if [ -x "$tools/debian/usr/bin/$package" ] || command -v "$package" >/dev/null 2>&1; then continue; fi
-        if ! command -v apt-get >/dev/null 2>&1; then
-            say "$package is not there, and this is not Debian or Ubuntu: tests that need it will say so"
-            continue
-        fi
-        say "unpacking Debian's $package into $tools/debian"
-        mkdir -p "$tools/debian"
-        cd "$tools/debian"
-        rm -f "$package"_*.deb
-        apt-get download -qq "$package" 2>/dev/null || { as_root apt-get update -qq; apt-get download -qq "$package"; }
-        dpkg -x "$package"_*.deb .
+        command -v "$package" >/dev/null 2>&1 || servers="$servers $package"
     done
+    if [ -n "$servers" ] && command -v apt-get >/dev/null 2>&1; then
+        say "running: apt-get install$servers (without starting them)"
+        as_root apt-get update -qq
+        # shellcheck disable=SC2086  # a list of words
+        install_without_services $servers
+    elif [ -n "$servers" ]; then
+        say "missing:$servers, and this is not Debian or Ubuntu: tests that need them will say so"
+    fi
 fi

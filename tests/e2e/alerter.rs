@@ -12,6 +12,7 @@ use faultline_store::{ClickHouseConfig, Database, IncidentRow};
 use faultline_stream::{Cluster, IncidentLog, KafkaConfig, LogError};
 use tokio::net::TcpListener;
 
+use crate::alertmanager::Alertmanager;
 use crate::classifier::road;
 use crate::fleet::Scenario;
 use crate::program::{Faultline, eventually};
@@ -89,7 +90,14 @@ async fn token_file(gateway: &Gateway, directory: &tempfile::TempDir) -> PathBuf
 async fn an_outage_is_one_incident_though_the_alerter_is_killed() {
     let (gateway, classifier, clickhouse) = road("outage").await;
     let endpoint = Endpoint::start().await;
-    let alerter = Service::start("alerter", settings(&gateway.kafka, &clickhouse, &endpoint));
+    let alertmanager = Alertmanager::start().await;
+    let mut settings = settings(&gateway.kafka, &clickhouse, &endpoint);
+    settings.push(("ALERTER__CONSOLE_URL", "https://faultline.example".into()));
+    if let Some(alertmanager) = &alertmanager {
+        settings.push(("ALERTER__ALERTMANAGER__URLS", alertmanager.url.clone()));
+        settings.push(("ALERTER__ALERTMANAGER__RESEND_INTERVAL", "1s".into()));
+    }
+    let alerter = Service::start("alerter", settings.clone());
     alerter.until_ready().await;
     let scenario = Scenario::new(OUTAGE);
     let token = token_file(&gateway, &scenario.directory).await;
@@ -105,7 +113,7 @@ async fn an_outage_is_one_incident_though_the_alerter_is_killed() {
     eventually("it is kept that the webhook was told", async || (query(&clickhouse, told).await == "1").then_some(())).await;
     alerter.kill().await;
 
-    let alerter = Service::start("alerter", settings(&gateway.kafka, &clickhouse, &endpoint));
+    let alerter = Service::start("alerter", settings);
     fleet.until_it_says("over:").await;
     let closed = fleet.until_it_says("INCIDENT CLOSED").await;
     assert!(closed.contains("issuer icbc") && closed.contains("over."), "{closed}");
@@ -120,6 +128,20 @@ async fn an_outage_is_one_incident_though_the_alerter_is_killed() {
     assert_eq!((&opened["slice"], &opened["tenant"]), (&serde_json::json!({"issuer": "icbc"}), &"acme".into()));
     assert_eq!((&closed["incident_id"], &closed["state"]), (&opened["incident_id"], &"closed".into()));
     assert_eq!(opened["delivery_id"], first.0);
+
+    if let Some(alertmanager) = alertmanager {
+        // Sent every second, it would have ended after four by itself, and been told again.
+        let told = eventually("Alertmanager tells that it is over", async || {
+            alertmanager.told().into_iter().find(|told| told["status"] == "resolved").map(|_| alertmanager.told())
+        });
+        let told = told.await;
+        let [firing, resolved] = told.as_slice() else { panic!("{told:?}") };
+        let (firing, resolved) = (&firing["alerts"][0], &resolved["alerts"][0]);
+        assert_eq!(firing["labels"], resolved["labels"]);
+        assert_eq!((&firing["labels"]["issuer"], &firing["labels"]["cause"]), (&"icbc".into(), &"bank".into()));
+        assert_eq!((&resolved["startsAt"], &resolved["endsAt"]), (&closed["begin_time"], &closed["close_time"]));
+        assert_eq!((&firing["generatorURL"], &opened["link"]), (&closed["link"], &closed["link"]));
+    }
 
     let (_, incidents) = IncidentLog::take_over(&gateway.kafka).await.unwrap();
     assert_eq!(incidents.len(), 1);

@@ -10,6 +10,7 @@ mod services;
 mod terminal;
 
 mod alerter;
+mod alertmanager;
 mod classifier;
 mod console;
 mod delivery;

@@ -158,6 +158,12 @@ impl Incident {
         class::cause(self.watches.iter().map(|watch| watch.signal), &self.slice.kind())
     }
 
+    /// Whose fault it seemed to be by what opened it, which never changes.
+    #[must_use]
+    pub fn first_cause(&self) -> Cause {
+        class::cause(self.watches.first().map(|watch| watch.signal).into_iter(), &self.first_slice.kind())
+    }
+
     /// Whether it explains failures of this class at this place and time.
     pub(crate) fn explains(&self, class: Class, at: &Slice, tick: u32) -> bool {
         let is_during = tick >= self.began / TICK_S && self.closed.is_none_or(|closed| tick < closed / TICK_S);

@@ -16,13 +16,23 @@ pub struct AlerterConfig {
     /// How far counts may be behind until that is said, and the alerter is not ready.
     #[serde(with = "humantime_serde")]
     pub late_after: Duration,
-    /// Who is told.
+    /// Where the console is reached, for links to incidents; empty: there are none.
+    pub console_url: String,
+    /// Who is told of changes.
     pub webhook: WebhookConfig,
+    /// Who is told of what goes on.
+    pub alertmanager: AlertmanagerConfig,
 }
 
 impl Default for AlerterConfig {
     fn default() -> Self {
-        AlerterConfig { arrival_delay: Duration::from_secs(3), late_after: Duration::from_secs(60), webhook: WebhookConfig::default() }
+        AlerterConfig {
+            arrival_delay: Duration::from_secs(3),
+            late_after: Duration::from_secs(60),
+            console_url: String::new(),
+            webhook: WebhookConfig::default(),
+            alertmanager: AlertmanagerConfig::default(),
+        }
     }
 }
 
@@ -47,19 +57,48 @@ impl Default for WebhookConfig {
     }
 }
 
+/// Settings of Alertmanager.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AlertmanagerConfig {
+    /// Where they are reached, separated by commas; empty: there are none. They may have a password in them, so they are never written out again.
+    #[serde(skip_serializing)]
+    pub urls: SecretString,
+    /// How long an answer may take.
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+    /// How often they are told what goes on. What they were not told of for four times as long is resolved for them.
+    #[serde(with = "humantime_serde")]
+    pub resend_interval: Duration,
+}
+
+impl Default for AlertmanagerConfig {
+    fn default() -> Self {
+        AlertmanagerConfig { urls: SecretString::default(), timeout: Duration::from_secs(10), resend_interval: Duration::from_secs(60) }
+    }
+}
+
 impl WebhookConfig {
     /// Where to post to, if anywhere.
     pub(crate) fn address(&self) -> Result<Option<Url>, String> {
         let text = self.url.expose_secret();
-        if text.is_empty() {
-            return Ok(None);
-        }
-        // The text is not shown: it may be a secret.
-        let url = Url::parse(text).map_err(|error| format!("it is not an address ({error}); it is not shown here"))?;
-        match url.scheme() {
-            "http" | "https" => Ok(Some(url)),
-            other => Err(format!("`{other}` is not http or https")),
-        }
+        if text.is_empty() { Ok(None) } else { address(text).map(Some) }
+    }
+}
+
+impl AlertmanagerConfig {
+    /// Where they are reached.
+    pub(crate) fn addresses(&self) -> Result<Vec<Url>, String> {
+        self.urls.expose_secret().split(',').map(str::trim).filter(|text| !text.is_empty()).map(address).collect()
+    }
+}
+
+/// An address to post to. It is not shown when it is wrong: it may be a secret.
+fn address(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| format!("it is not an address ({error}); it is not shown here"))?;
+    match url.scheme() {
+        "http" | "https" => Ok(url),
+        other => Err(format!("`{other}` is not http or https")),
     }
 }
 
@@ -72,13 +111,22 @@ impl AlerterConfig {
             ("late_after", self.late_after, 20 * second, 86_400 * second),
             ("webhook.timeout", self.webhook.timeout, second, 60 * second),
             ("webhook.give_up_after", self.webhook.give_up_after, second, 7 * 86_400 * second),
+            ("alertmanager.timeout", self.alertmanager.timeout, second, 60 * second),
+            ("alertmanager.resend_interval", self.alertmanager.resend_interval, second, 600 * second),
         ] {
             if !(least..=most).contains(&value) {
                 let (value, least, most) = (value.as_secs_f64(), least.as_secs_f64(), most.as_secs_f64());
                 return Err((key, format!("{value} s is not within {least} s to {most} s")));
             }
         }
+        self.console().map_err(|reason| ("console_url", reason))?;
+        self.alertmanager.addresses().map_err(|reason| ("alertmanager.urls", reason))?;
         self.webhook.address().map(|_| ()).map_err(|reason| ("webhook.url", reason))
+    }
+
+    /// Where the console is reached, if that is said.
+    pub(crate) fn console(&self) -> Result<Option<Url>, String> {
+        if self.console_url.is_empty() { Ok(None) } else { address(&self.console_url).map(Some) }
     }
 }
 

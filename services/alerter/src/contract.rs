@@ -7,6 +7,7 @@ use faultline_proto::incident::v1 as proto;
 use faultline_store::IncidentRow;
 use prost_types::Timestamp;
 use sha2::{Digest, Sha256};
+use url::Url;
 
 use crate::words;
 
@@ -93,6 +94,11 @@ pub(crate) fn row(record: &proto::Incident) -> IncidentRow {
     }
 }
 
+/// Where the console shows an incident.
+pub(crate) fn link(console: &Url, record: &proto::Incident) -> String {
+    format!("{}/#/{}/incidents/{}", console.as_str().trim_end_matches('/'), record.tenant, record.incident_id)
+}
+
 /// When a record was last brought up to date, and when it was closed, in seconds since 1970-01-01 UTC.
 pub(crate) fn updated(record: &proto::Incident) -> u32 {
     second(record.update_time.as_ref()).unwrap_or_default()
@@ -138,7 +144,7 @@ fn timestamp(second: u32) -> Timestamp {
     Timestamp { seconds: second.into(), nanos: 0 }
 }
 
-fn second(timestamp: Option<&Timestamp>) -> Option<u32> {
+pub(crate) fn second(timestamp: Option<&Timestamp>) -> Option<u32> {
     u32::try_from(timestamp?.seconds).ok()
 }
 

@@ -14,6 +14,10 @@ pub(crate) fn describe() {
     );
     describe_counter!("faultline_alerter_notices_total", "Notices of changes by fate: delivered, given_up, dropped (too many waited)");
     describe_counter!("faultline_alerter_attempts_failed_total", "Attempts to deliver a notice that failed, and were repeated or given up");
+    describe_counter!(
+        "faultline_alerter_alertmanager_posts_total",
+        "Times that an Alertmanager was sent the incidents, by fate: taken, failed"
+    );
     describe_gauge!("faultline_alerter_open_incidents", "Incidents that are not closed, of all tenants");
     describe_gauge!(
         "faultline_alerter_lag_seconds",
@@ -33,7 +37,18 @@ pub(crate) fn describe() {
         notice(fate, 0);
     }
     counter!("faultline_alerter_attempts_failed_total").increment(0);
+    for fate in [TAKEN, FAILED] {
+        counter!("faultline_alerter_alertmanager_posts_total", "fate" => fate).increment(0);
+    }
     open(0);
+}
+
+const TAKEN: &str = "taken";
+const FAILED: &str = "failed";
+
+/// An Alertmanager was sent the incidents, and took them or not.
+pub(crate) fn alertmanager(is_taken: bool) {
+    counter!("faultline_alerter_alertmanager_posts_total", "fate" => if is_taken { TAKEN } else { FAILED }).increment(1);
 }
 
 /// What became of a notice.

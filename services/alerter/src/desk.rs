@@ -1,7 +1,7 @@
 //! Where incidents are written down and told of.
 //!
 //! ```text
-//! a change ─▶ the incidents topic, which is the truth ─▶ ClickHouse, for questions ─▶ the webhook
+//! a change ─▶ the incidents topic, which is the truth ─▶ ClickHouse, for questions ─▶ the webhook, Alertmanager
 //! ```
 //!
 //! Whoever takes over reads the topic, brings ClickHouse up to date, and tells what was not told.
@@ -43,6 +43,7 @@ impl Desk<'_> {
         let rows: Vec<IncidentRow> = desk.known.values().map(contract::row).collect();
         shared.insist(async || shared.database.keep_incidents(&rows).await).await;
         desk.tell_what_was_not_told().await;
+        desk.show();
         Ok(desk)
     }
 
@@ -91,8 +92,14 @@ impl Desk<'_> {
             for notice in notices {
                 self.shared.notices.tell(notice);
             }
+            self.show();
         }
         Ok(())
+    }
+
+    /// Puts what is known on the board.
+    fn show(&self) {
+        self.shared.board.send_replace(self.known.values().cloned().collect());
     }
 
     /// Forgets what is long over.

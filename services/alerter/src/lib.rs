@@ -1,5 +1,6 @@
 //! The alerter: finds what goes wrong in the counts, keeps one incident for each fault, and tells those who are on call.
 
+mod alertmanager;
 mod config;
 mod contract;
 mod counts;
@@ -16,7 +17,8 @@ use faultline_stream::{CLASSIFIERS, Cluster, KafkaConfig, LogError, Progress, St
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-pub use crate::config::{AlerterConfig, WebhookConfig};
+use crate::alertmanager::{Alertmanager, Board};
+pub use crate::config::{AlerterConfig, AlertmanagerConfig, WebhookConfig};
 use crate::watch::{DETECTION, PAUSE, Shared, watch};
 use crate::webhook::Webhook;
 
@@ -47,6 +49,7 @@ pub struct Alerter {
     cluster: Cluster,
     shared: Shared,
     webhook: Webhook,
+    alertmanager: Alertmanager,
 }
 
 impl Alerter {
@@ -62,7 +65,9 @@ impl Alerter {
     ) -> Result<Alerter, AlerterError> {
         let refused = |(key, reason)| AlerterError::Setting { key, reason };
         config.check().map_err(refused)?;
-        let (notices, webhook) = webhook::set_up(&config.webhook).map_err(|reason| refused(("webhook.url", reason)))?;
+        let console = config.console().map_err(|reason| refused(("console_url", reason)))?;
+        let (notices, webhook) = webhook::set_up(&config.webhook, console.clone()).map_err(|reason| refused(("webhook.url", reason)))?;
+        let alertmanager = Alertmanager::new(&config.alertmanager, console).map_err(|reason| refused(("alertmanager.urls", reason)))?;
         readiness.expect(DETECTION);
         let shared = Shared {
             config: config.clone(),
@@ -71,8 +76,9 @@ impl Alerter {
             progress: Progress::new(kafka, CLASSIFIERS)?,
             readiness: readiness.clone(),
             notices,
+            board: Board::default(),
         };
-        Ok(Alerter { cluster: Cluster::new(kafka)?, shared, webhook })
+        Ok(Alerter { cluster: Cluster::new(kafka)?, shared, webhook, alertmanager })
     }
 
     /// Works until `stop`. What was not told by then is told by the next. While Kafka or ClickHouse do not answer it waits, and goes on where it was.
@@ -81,12 +87,13 @@ impl Alerter {
     /// When Kafka's topics are not ones to rely on, the schema in ClickHouse is not ours, or another alerter has taken over.
     pub async fn serve(self, stop: CancellationToken) -> Result<(), AlerterError> {
         counts::describe();
-        let Alerter { cluster, shared, webhook } = self;
+        let Alerter { cluster, shared, webhook, alertmanager } = self;
         let working = async {
             prepare(&cluster, &shared).await?;
             tokio::select! {
                 watched = watch(&shared) => Ok(watched?),
                 () = webhook.deliver(&shared.database) => Ok(()),
+                () = alertmanager.keep_told(shared.board.subscribe()) => Ok(()),
             }
         };
         tokio::select! {

@@ -10,6 +10,7 @@ use faultline_store::{Count, Database, StoreError};
 use faultline_stream::{KafkaConfig, LogError, Progress, StreamError, Topic};
 use tokio::time::{Instant, sleep};
 
+use crate::alertmanager::Board;
 use crate::config::AlerterConfig;
 use crate::counts;
 use crate::desk::Desk;
@@ -39,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) progress: Progress,
     pub(crate) readiness: Readiness,
     pub(crate) notices: Notices,
+    /// The incidents that are known, for those who are told again and again.
+    pub(crate) board: Board,
 }
 
 /// Watches all tenants until another takes over.

@@ -15,11 +15,12 @@
 //!   "open_time": "2026-11-25T12:03:40Z",
 //!   "update_time": "2026-11-25T12:03:40Z",
 //!   "close_time": null,
+//!   "link": "https://faultline.example/#/acme/incidents/20261125T120340Z-3f9a2c01",
 //!   "summary": {"zh_cn": "…", "en": "…"}
 //! }
 //! ```
 //!
-//! `change` is opened, reopened, changed (another name, or another signal), unobserved, observed (again) or closed (also where it is abandoned: `state`
+//! `link` is null where `alerter.console_url` is not set. `change` is opened, reopened, changed (another name, or another signal), unobserved, observed (again) or closed (also where it is abandoned: `state`
 //! tells). The header `faultline-delivery` has the delivery's identifier too. What is sent again has the same one, also
 //! by another process, which may know the counts better by then. An answer of 2xx takes it; one of 4xx refuses it for good, but for 408, 425 and 429.
 
@@ -31,7 +32,6 @@ use faultline_proto::incident::v1 as proto;
 use faultline_proto::verdict::v1::LocalizedText;
 use faultline_runtime::error::with_causes;
 use faultline_store::{Database, Delivered};
-use prost_types::Timestamp;
 use reqwest::StatusCode;
 use reqwest::redirect::Policy;
 use serde::Serialize;
@@ -40,7 +40,7 @@ use tokio::time::{Instant, sleep};
 use url::Url;
 
 use crate::config::WebhookConfig;
-use crate::counts;
+use crate::{contract, counts};
 
 /// What deliveries over it are kept under.
 pub(crate) const CHANNEL: &str = "webhook";
@@ -82,19 +82,22 @@ impl Notices {
 /// The endpoint that is told.
 pub(crate) struct Webhook {
     endpoint: Option<(reqwest::Client, Url)>,
+    /// Where an incident is shown, if anywhere.
+    console: Option<Url>,
     queue: mpsc::Receiver<Notice>,
     give_up_after: Duration,
 }
 
 /// Sets it up; nothing is sent yet. Without an address, nobody is told.
-pub(crate) fn set_up(config: &WebhookConfig) -> Result<(Notices, Webhook), String> {
+pub(crate) fn set_up(config: &WebhookConfig, console: Option<Url>) -> Result<(Notices, Webhook), String> {
     let (sender, queue) = mpsc::channel(WAITING);
     let endpoint = config.address()?.map(|url| client(config.timeout).map(|client| (client, url))).transpose()?;
     let notices = Notices(endpoint.is_some().then_some(sender));
-    Ok((notices, Webhook { endpoint, queue, give_up_after: config.give_up_after }))
+    Ok((notices, Webhook { endpoint, console, queue, give_up_after: config.give_up_after }))
 }
 
-fn client(timeout: Duration) -> Result<reqwest::Client, String> {
+/// A client for whoever is told.
+pub(crate) fn client(timeout: Duration) -> Result<reqwest::Client, String> {
     // Whoever was first has set the same.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let builder = reqwest::Client::builder().timeout(timeout).redirect(Policy::none()).user_agent("faultline");
@@ -106,7 +109,7 @@ impl Webhook {
     pub(crate) async fn deliver(mut self, database: &Database) {
         let Some((client, url)) = &self.endpoint else { return std::future::pending().await };
         while let Some(notice) = self.queue.recv().await {
-            let delivery = Delivery::of(&notice);
+            let delivery = Delivery::of(&notice, self.console.as_ref());
             let fate = match post(client, url, &delivery, notice.since + self.give_up_after).await {
                 Ok(()) => counts::DELIVERED,
                 Err(error) => {
@@ -178,6 +181,7 @@ struct Delivery<'a> {
     open_time: Option<String>,
     update_time: Option<String>,
     close_time: Option<String>,
+    link: Option<String>,
     summary: Summary<'a>,
 }
 
@@ -204,8 +208,7 @@ impl SignalOut<'_> {
 }
 
 impl Delivery<'_> {
-    fn of(Notice { change, incident, .. }: &Notice) -> Delivery<'_> {
-        let word = |name: &str, prefix: &str| name.trim_start_matches(prefix).to_lowercase();
+    fn of<'a>(Notice { change, incident, .. }: &'a Notice, console: Option<&Url>) -> Delivery<'a> {
         let summary = incident.summary.as_ref().map(|LocalizedText { zh_cn, en }| Summary { zh_cn, en });
         Delivery {
             delivery_id: format!("{}.{}", incident.incident_id, incident.notice_revision),
@@ -217,22 +220,30 @@ impl Delivery<'_> {
             cause: word(incident.cause().as_str_name(), "CAUSE_"),
             slice: incident.slice.iter().map(|value| (value.dimension.as_str(), value.value.as_str())).collect(),
             signals: incident.signals.iter().map(SignalOut::of).collect(),
-            begin_time: incident.begin_time.as_ref().map(time),
-            open_time: incident.open_time.as_ref().map(time),
-            update_time: incident.update_time.as_ref().map(time),
-            close_time: incident.close_time.as_ref().map(time),
+            begin_time: contract::second(incident.begin_time.as_ref()).map(time),
+            open_time: contract::second(incident.open_time.as_ref()).map(time),
+            update_time: contract::second(incident.update_time.as_ref()).map(time),
+            close_time: contract::second(incident.close_time.as_ref()).map(time),
+            link: console.map(|console| contract::link(console, incident)),
             summary: summary.unwrap_or_default(),
         }
     }
 }
 
-fn time(timestamp: &Timestamp) -> String {
-    let since = Duration::from_secs(u64::try_from(timestamp.seconds).unwrap_or_default());
-    humantime::format_rfc3339_seconds(UNIX_EPOCH + since).to_string()
+/// What a value of an enumeration of the contract is called outside, by its name there.
+pub(crate) fn word(name: &str, prefix: &str) -> String {
+    name.trim_start_matches(prefix).to_lowercase()
+}
+
+/// A second since 1970-01-01 UTC, as RFC 3339 writes it.
+pub(crate) fn time(second: u32) -> String {
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(second.into())).to_string()
 }
 
 #[cfg(test)]
 mod tests {
+    use prost_types::Timestamp;
+
     use super::*;
 
     #[test]
@@ -248,10 +259,13 @@ mod tests {
             open_time: Some(Timestamp { seconds: 1_793_620_830, nanos: 0 }),
             ..proto::Incident::default()
         };
-        let posted = serde_json::to_value(Delivery::of(&Notice::new("opened", incident))).unwrap();
+        let posted =
+            serde_json::to_value(Delivery::of(&Notice::new("opened", incident), Some(&"https://console.example".parse().unwrap())))
+                .unwrap();
         assert_eq!(posted["delivery_id"], "20261102T120030Z-00112233.2");
         assert_eq!((&posted["state"], &posted["cause"], &posted["slice"]["issuer"]), (&"open".into(), &"bank".into(), &"icbc".into()));
         assert_eq!((&posted["open_time"], &posted["close_time"]), (&"2026-11-02T12:00:30Z".into(), &serde_json::Value::Null));
+        assert_eq!(posted["link"], "https://console.example/#/acme/incidents/20261102T120030Z-00112233");
     }
 
     #[test]
@@ -267,10 +281,10 @@ mod tests {
     #[tokio::test]
     async fn who_cannot_be_reached_is_given_up_without_being_named() {
         let config = WebhookConfig { url: "https://127.0.0.1:9/hook?key=hunter2".to_owned().into(), ..WebhookConfig::default() };
-        let (_, webhook) = set_up(&config).unwrap();
+        let (_, webhook) = set_up(&config, None).unwrap();
         let (client, url) = webhook.endpoint.unwrap();
         let notice = Notice::new("opened", proto::Incident::default());
-        let error = post(&client, &url, &Delivery::of(&notice), Instant::now()).await.unwrap_err();
+        let error = post(&client, &url, &Delivery::of(&notice, None), Instant::now()).await.unwrap_err();
         assert!(error.contains("refused") && !error.contains("hunter2"), "{error}");
     }
 }
