@@ -19,5 +19,6 @@ mod fleet;
 mod gateway;
 mod ledger;
 mod store;
+mod telemetry;
 mod topics;
 mod up;

@@ -3,6 +3,7 @@
 pub mod config;
 pub mod error;
 pub mod monitoring;
+pub mod otlp;
 pub mod readiness;
 pub mod shutdown;
 pub mod telemetry;

@@ -9,14 +9,16 @@ use axum::http::{StatusCode, header};
 use axum::routing::get;
 use metrics::describe_gauge;
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_util::layers::FanoutBuilder;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::readiness::Readiness;
+use crate::telemetry::Telemetry;
 
 /// Bounds of every histogram of seconds: from what a healthy disk takes to what a patient client waits.
-const SECONDS: [f64; 15] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+pub(crate) const SECONDS: [f64; 15] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 /// How often histograms are emptied into their buckets, whether or not someone asks.
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -34,18 +36,35 @@ impl Default for MonitoringConfig {
     }
 }
 
+/// Why nothing is counted.
+#[derive(Debug, thiserror::Error)]
+pub enum MetricsError {
+    /// They cannot be kept.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// The process counts already.
+    #[error("the process counts already")]
+    Installed,
+}
+
 /// The metrics of this process.
 #[derive(Clone, Debug)]
 pub struct Metrics(PrometheusHandle);
 
 impl Metrics {
-    /// From here on everything that is counted with the `metrics` crate is kept for `/metrics`. Once a process.
+    /// From here on everything that is counted with the `metrics` crate is kept for `/metrics`, and sent to the collector if there is one. Once a
+    /// process.
     ///
     /// # Errors
     /// When the process counts already.
-    pub fn install() -> Result<Metrics, BuildError> {
-        let builder = PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)?;
-        let metrics = builder.install_recorder().map(Metrics)?;
+    pub fn install(telemetry: &Telemetry) -> Result<Metrics, MetricsError> {
+        let kept = PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)?.build_recorder();
+        let metrics = Metrics(kept.handle());
+        let mut recorders = FanoutBuilder::default().add_recorder(kept);
+        if let Some(sent) = telemetry.recorder() {
+            recorders = recorders.add_recorder(sent);
+        }
+        metrics::set_global_recorder(recorders.build()).map_err(|_| MetricsError::Installed)?;
         describe_gauge!("faultline_ready", "Whether a part that the process depends on works: 1 or 0");
         Ok(metrics)
     }

@@ -1,7 +1,8 @@
-//! How a process says what it does: one log on standard error, for people or for machines, and spans that belong to traces.
+//! How a process says what it does: one log on standard error, for people or for machines; and traces and metrics for a collector, if there is one.
 
 use std::io::IsTerminal;
 
+use metrics::Recorder;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,8 @@ use tracing_subscriber::fmt;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+
+use crate::otlp::{Otlp, OtlpConfig, OtlpError};
 
 /// Settings of the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,13 +56,22 @@ pub enum TelemetryError {
     /// The process has a log already.
     #[error("the log is already set up")]
     Installed(#[source] TryInitError),
+    /// The collector cannot be sent anything.
+    #[error(transparent)]
+    Otlp(#[from] OtlpError),
 }
 
-/// Sets up the log of this process, and the traces that its spans belong to. Once.
+/// What a process says, as long as it runs.
+#[must_use = "what is for the collector is sent to its end by `finish`"]
+pub struct Telemetry(Option<Otlp>);
+
+/// Sets up the log of this process, and the traces that its spans belong to; those of a part of Faultline also go to the collector, if there is one.
+/// Once.
 ///
 /// # Errors
-/// When the filter cannot be understood, or the process has a log already.
-pub fn init(config: &LogConfig) -> Result<(), TelemetryError> {
+/// When a setting cannot be understood, or the process has a log already.
+pub fn init(config: &LogConfig, otlp: &OtlpConfig, part: Option<&str>) -> Result<Telemetry, TelemetryError> {
+    let otlp = part.map(|part| Otlp::new(otlp, part)).transpose()?.flatten();
     let filter = EnvFilter::try_new(&config.filter).map_err(|source| TelemetryError::Filter { filter: config.filter.clone(), source })?;
     // A log that nobody reads any more must not stop the work: without this, a failed write panics.
     let log = fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
@@ -67,11 +79,30 @@ pub fn init(config: &LogConfig) -> Result<(), TelemetryError> {
         LogFormat::Human => log.with_target(false).with_ansi(std::io::stderr().is_terminal()).boxed(),
         LogFormat::Json => log.json().flatten_event(true).boxed(),
     };
-    tracing_subscriber::registry().with(log.with_filter(filter)).with(spans()).try_init().map_err(TelemetryError::Installed)
+    // Without a collector, spans have their places in traces all the same, and nobody keeps them.
+    let nobody = || SdkTracerProvider::builder().with_sampler(Sampler::AlwaysOff).build();
+    let tracers = otlp.as_ref().map_or_else(nobody, |otlp| otlp.tracers.clone());
+    let layers = tracing_subscriber::registry().with(log.with_filter(filter)).with(spans(&tracers));
+    layers.try_init().map_err(TelemetryError::Installed)?;
+    Ok(Telemetry(otlp))
 }
 
-/// Gives each of our spans its place in a trace, whatever the log shows of it. No trace is sampled: nobody collects them yet.
-pub(crate) fn spans<S: Subscriber + for<'span> LookupSpan<'span>>() -> impl Layer<S> {
-    let tracer = SdkTracerProvider::builder().with_sampler(Sampler::AlwaysOff).build().tracer("faultline");
+impl Telemetry {
+    /// Where metrics go, if there is a collector.
+    pub(crate) fn recorder(&self) -> Option<impl Recorder + Sync + 'static> {
+        self.0.as_ref().map(Otlp::recorder)
+    }
+
+    /// Sends the collector what it was not sent yet, for some seconds at most. Blocks.
+    pub fn finish(self) {
+        if let Some(otlp) = self.0 {
+            otlp.finish();
+        }
+    }
+}
+
+/// Gives each of our spans its place in a trace, whatever the log shows of it.
+pub(crate) fn spans<S: Subscriber + for<'span> LookupSpan<'span>>(tracers: &SdkTracerProvider) -> impl Layer<S> {
+    let tracer = tracers.tracer("faultline");
     tracing_opentelemetry::layer().with_tracer(tracer).with_filter(Targets::new().with_target("faultline", Level::INFO))
 }

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 
 use opentelemetry::propagation::TextMapPropagator;
+use opentelemetry::trace::TraceContextExt;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
@@ -19,8 +20,22 @@ pub fn parent_of(span: &Span) -> Option<String> {
     carrier.remove(TRACE_PARENT)
 }
 
+/// Makes a span that goes on with another process's trace, where that trace is sampled: none where nobody would see it.
+pub fn continued(trace_parent: &str, make: impl FnOnce() -> Span) -> Option<Span> {
+    let carrier = HashMap::from([(TRACE_PARENT.to_owned(), trace_parent.to_owned())]);
+    let parent = TraceContextPropagator::new().extract(&carrier);
+    if !parent.span().span_context().is_sampled() {
+        return None;
+    }
+    let span = make();
+    // Fails where the process has no telemetry; then nobody sees the span either.
+    let _ = span.set_parent(parent);
+    Some(span)
+}
+
 #[cfg(test)]
 mod tests {
+    use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
     use tracing_subscriber::layer::SubscriberExt;
 
     use super::*;
@@ -28,7 +43,8 @@ mod tests {
 
     #[test]
     fn a_span_and_the_spans_in_it_are_of_one_trace() {
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(telemetry::spans()), || {
+        let nobody = SdkTracerProvider::builder().with_sampler(Sampler::AlwaysOff).build();
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(telemetry::spans(&nobody)), || {
             let outer = tracing::info_span!("outer");
             let inner = outer.in_scope(|| tracing::info_span!("inner"));
             let (outer, inner) = (parent_of(&outer).unwrap(), parent_of(&inner).unwrap());
@@ -36,6 +52,21 @@ mod tests {
             assert_eq!((trace(&outer).len(), trace(&outer)), (32, trace(&inner)));
             assert_ne!(trace(&outer), "0".repeat(32));
             assert_ne!(outer, inner);
+        });
+    }
+
+    #[test]
+    fn a_trace_goes_on_where_it_is_sampled() {
+        let everything = SdkTracerProvider::builder().with_sampler(Sampler::AlwaysOn).build();
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(telemetry::spans(&everything)), || {
+            let went_on = |flags: &str| {
+                let parent = format!("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-{flags}");
+                continued(&parent, || tracing::info_span!("record")).and_then(|span| parent_of(&span))
+            };
+            let own = went_on("01").unwrap();
+            assert!(own.starts_with("00-0af7651916cd43dd8448eb211c80319c-") && !own.contains("b7ad6b7169203331"), "{own}");
+            assert_eq!(went_on("00"), None);
+            assert!(continued("nonsense", || tracing::info_span!("record")).is_none());
         });
     }
 

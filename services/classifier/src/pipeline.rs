@@ -9,6 +9,7 @@ use faultline_stream::{DeadLetters, Intent, Partition, Position, Record, Rejecti
 use faultline_verdict::RuleSet;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
+use tracing::{Span, info_span};
 
 use crate::config::ClassifierConfig;
 use crate::counts::{self, Stored};
@@ -73,6 +74,7 @@ pub(crate) async fn work(partition: Partition, shared: &Shared) {
         let (first, last) = (batch.first.cast_unsigned(), batch.last.cast_unsigned());
         let id = BatchId { log: &position.log.clone(), partition: column(number), first, last, since_ms: intent.since_ms };
         let rows: Vec<OutcomeRow<'_>> = judged.iter().map(|event| event.row(&id)).collect();
+        let inserting = insert_spans(&reports, rows.len());
         let stored = match batch.begun {
             Some(_) => settle(shared, &standing, &id, &rows).await,
             None if rows.is_empty() => Stored::Empty,
@@ -83,6 +85,7 @@ pub(crate) async fn work(partition: Partition, shared: &Shared) {
                 deliver(shared, &standing, (&id, &rows), since).await
             }
         };
+        drop(inserting);
         drop(room);
         keep_dead_letters(shared, &standing, &rejected).await;
         position = Position { next: batch.last + 1, intent: None, ..position };
@@ -133,6 +136,11 @@ fn judge<'a>(reports: &'a [Report], seen: &mut Seen, shared: &'a Shared) -> Vec<
         judged.extend(new.map(|event| Judged::new(report, event, &shared.rules, &shared.issuers)));
     }
     judged
+}
+
+/// A span in that of each record that is traced: as long as its rows, with others, are inserted.
+fn insert_spans(reports: &[Report], rows: usize) -> Vec<Span> {
+    reports.iter().filter_map(|report| report.span.as_ref()).map(|span| info_span!(parent: span, "insert", rows)).collect()
 }
 
 /// Stores and counts the rows of a new batch, however long that takes.

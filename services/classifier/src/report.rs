@@ -5,9 +5,11 @@ use std::ops::RangeInclusive;
 use faultline_proto::ingest::v1::{Event, OutcomeBatch};
 use faultline_proto::outcome::v1::Outcome;
 use faultline_proto::terminal::v1::TerminalProfile;
+use faultline_runtime::trace;
 use faultline_store::RECEIPT_SLACK_S;
 use faultline_stream::{BatchClock, OutcomeRecord, Record, Rejection, card_numbers, unix_ms};
 use prost::Message;
+use tracing::{Span, info_span};
 
 /// Greatest sequence: that of the contract.
 const MAX_SEQUENCE: u64 = i64::MAX.cast_unsigned();
@@ -31,6 +33,8 @@ pub(crate) struct Report {
     pub(crate) profile: TerminalProfile,
     pub(crate) batch: OutcomeBatch,
     pub(crate) clock: BatchClock,
+    /// As long as it is worked on, where its trace is sampled.
+    pub(crate) span: Option<Span>,
 }
 
 impl Report {
@@ -68,7 +72,12 @@ impl Report {
         // A gateway's clock that is far off dates nothing.
         let is_redated = read.receipt_ms.abs_diff(appended_ms) > u64::from(RECEIPT_SLACK_S) * 1000;
         let receipt_ms = if is_redated { appended_ms } else { read.receipt_ms };
+        let span = read.trace_parent.and_then(|parent| {
+            let (partition, offset, events) = (record.partition, record.offset, batch.events.len());
+            trace::continued(&parent, || info_span!("classify", partition, offset, events))
+        });
         Ok(Report {
+            span,
             offset: record.offset,
             tenant: read.tenant,
             terminal: read.terminal,

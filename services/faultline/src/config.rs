@@ -8,6 +8,7 @@ use faultline_console::ConsoleConfig;
 use faultline_deploy::LocalConfig;
 use faultline_gateway::GatewayConfig;
 use faultline_runtime::monitoring::MonitoringConfig;
+use faultline_runtime::otlp::OtlpConfig;
 use faultline_runtime::telemetry::LogConfig;
 use faultline_store::ClickHouseConfig;
 use faultline_stream::KafkaConfig;
@@ -22,6 +23,7 @@ pub(crate) const DEFAULT_FILE: &str = include_str!("../faultline.toml");
 pub(crate) struct Config {
     pub(crate) log: LogConfig,
     pub(crate) monitoring: MonitoringConfig,
+    pub(crate) otlp: OtlpConfig,
     pub(crate) up: UpConfig,
     pub(crate) local: LocalConfig,
     pub(crate) kafka: KafkaConfig,

@@ -16,7 +16,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use faultline_deploy::{Parts, Wanted};
 use faultline_runtime::error::with_causes;
-use faultline_runtime::telemetry;
+use faultline_runtime::telemetry::{self, Telemetry};
 
 use crate::config::{Config, DEFAULT_FILE};
 
@@ -64,6 +64,24 @@ enum Command {
     ClickhouseServer { library: PathBuf, directory: PathBuf },
 }
 
+impl Command {
+    /// The part of Faultline that it runs, if it is not a tool.
+    fn part(&self) -> Option<&'static str> {
+        match self {
+            Command::Up(_) => Some("up"),
+            Command::Gateway => Some("gateway"),
+            Command::Classifier => Some("classifier"),
+            Command::Alerter => Some("alerter"),
+            Command::Console => Some("console"),
+            Command::Simulate(_)
+            | Command::Token(_)
+            | Command::Parts { .. }
+            | Command::Config { .. }
+            | Command::ClickhouseServer { .. } => None,
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     // Before there are other threads: the launcher blocks signals, and threads inherit that.
@@ -91,14 +109,21 @@ fn start(cli: Cli) -> anyhow::Result<()> {
 }
 
 async fn run(cli: Cli) -> anyhow::Result<()> {
-    let mut config: Config = faultline_runtime::config::load(cli.config.as_deref())?;
-    telemetry::init(&config.log)?;
-    match cli.command {
-        Command::Up(options) => up::run(config, options).await,
-        Command::Gateway => service::gateway(config).await,
-        Command::Classifier => service::classifier(config).await,
-        Command::Alerter => service::alerter(config).await,
-        Command::Console => service::console(config).await,
+    let config: Config = faultline_runtime::config::load(cli.config.as_deref())?;
+    let telemetry = telemetry::init(&config.log, &config.otlp, cli.command.part())?;
+    let result = execute(cli.command, config, &telemetry).await;
+    // It blocks, and the runtime has to go on meanwhile: that is what sends.
+    tokio::task::block_in_place(|| telemetry.finish());
+    result
+}
+
+async fn execute(command: Command, mut config: Config, telemetry: &Telemetry) -> anyhow::Result<()> {
+    match command {
+        Command::Up(options) => up::run(config, options, telemetry).await,
+        Command::Gateway => service::gateway(config, telemetry).await,
+        Command::Classifier => service::classifier(config, telemetry).await,
+        Command::Alerter => service::alerter(config, telemetry).await,
+        Command::Console => service::console(config, telemetry).await,
         Command::Simulate(options) => Box::pin(simulate::run(&config, *options)).await,
         Command::Token(options) => answer(&format!("{}\n", token::add(&options)?)),
         Command::Parts { parts_dir } => {

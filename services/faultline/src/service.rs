@@ -10,15 +10,16 @@ use faultline_gateway::Gateway;
 use faultline_runtime::monitoring::{self, Metrics};
 use faultline_runtime::readiness::Readiness;
 use faultline_runtime::shutdown::StopSignals;
+use faultline_runtime::telemetry::Telemetry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 
 /// `faultline gateway`: configured, bound, served until a signal, drained.
-pub(crate) async fn gateway(config: Config) -> anyhow::Result<()> {
+pub(crate) async fn gateway(config: Config, telemetry: &Telemetry) -> anyhow::Result<()> {
     let mut signals = StopSignals::catch().context("cannot catch signals")?;
-    let process = Process::bind(&config).await?;
+    let process = Process::bind(&config, telemetry).await?;
     let gateway = Gateway::new(&config.gateway, &config.kafka, &process.readiness)?;
     let listener = bind(config.gateway.listen, "gateway.listen").await?;
     tracing::info!(listen = %config.gateway.listen, monitoring = %config.monitoring.listen, "the gateway listens");
@@ -27,9 +28,9 @@ pub(crate) async fn gateway(config: Config) -> anyhow::Result<()> {
 }
 
 /// `faultline classifier`: configured, at work until a signal, drained.
-pub(crate) async fn classifier(config: Config) -> anyhow::Result<()> {
+pub(crate) async fn classifier(config: Config, telemetry: &Telemetry) -> anyhow::Result<()> {
     let mut signals = StopSignals::catch().context("cannot catch signals")?;
-    let process = Process::bind(&config).await?;
+    let process = Process::bind(&config, telemetry).await?;
     let classifier = Classifier::new(&config.classifier, &config.kafka, &config.clickhouse, &process.readiness)?;
     tracing::info!(monitoring = %config.monitoring.listen, "the classifier starts");
     let working = Box::pin(classifier.serve(process.stop.clone()));
@@ -37,9 +38,9 @@ pub(crate) async fn classifier(config: Config) -> anyhow::Result<()> {
 }
 
 /// `faultline alerter`: configured, at work until a signal.
-pub(crate) async fn alerter(config: Config) -> anyhow::Result<()> {
+pub(crate) async fn alerter(config: Config, telemetry: &Telemetry) -> anyhow::Result<()> {
     let mut signals = StopSignals::catch().context("cannot catch signals")?;
-    let process = Process::bind(&config).await?;
+    let process = Process::bind(&config, telemetry).await?;
     let alerter = Alerter::new(&config.alerter, &config.kafka, &config.clickhouse, &process.readiness)?;
     tracing::info!(monitoring = %config.monitoring.listen, "the alerter starts");
     let working = Box::pin(alerter.serve(process.stop.clone()));
@@ -47,9 +48,9 @@ pub(crate) async fn alerter(config: Config) -> anyhow::Result<()> {
 }
 
 /// `faultline console`: configured, bound, served until a signal, drained.
-pub(crate) async fn console(config: Config) -> anyhow::Result<()> {
+pub(crate) async fn console(config: Config, telemetry: &Telemetry) -> anyhow::Result<()> {
     let mut signals = StopSignals::catch().context("cannot catch signals")?;
-    let process = Process::bind(&config).await?;
+    let process = Process::bind(&config, telemetry).await?;
     let console = Console::new(&config.console, &config.clickhouse, &process.readiness)?;
     let listener = bind(config.console.listen, "console.listen").await?;
     tracing::info!(listen = %config.console.listen, monitoring = %config.monitoring.listen, "the console listens");
@@ -68,12 +69,12 @@ pub(crate) struct Process {
 
 impl Process {
     /// Begins to count, and takes the address at which it will tell.
-    pub(crate) async fn bind(config: &Config) -> anyhow::Result<Process> {
+    pub(crate) async fn bind(config: &Config, telemetry: &Telemetry) -> anyhow::Result<Process> {
         Ok(Process {
             readiness: Readiness::new(),
             stop: CancellationToken::new(),
             monitoring: bind(config.monitoring.listen, "monitoring.listen").await?,
-            metrics: Metrics::install().context("metrics")?,
+            metrics: Metrics::install(telemetry).context("metrics")?,
         })
     }
 

@@ -14,6 +14,7 @@ use faultline_deploy::{LocalParts, Parts, Wanted};
 use faultline_gateway::Gateway;
 use faultline_runtime::readiness::wait_until_ready;
 use faultline_runtime::shutdown::StopSignals;
+use faultline_runtime::telemetry::Telemetry;
 use faultline_simulator::Simulation;
 use faultline_store::{ClickHouseConfig, Database};
 use faultline_stream::{Cluster, KafkaConfig, TopicState};
@@ -81,7 +82,7 @@ impl Options {
 
 /// Parts are installed, started, asked until they answer, given topics and schema; the services run on them until a signal; then all is
 /// stopped, the services first.
-pub(crate) async fn run(mut config: Config, options: Options) -> anyhow::Result<()> {
+pub(crate) async fn run(mut config: Config, options: Options, telemetry: &Telemetry) -> anyhow::Result<()> {
     let mut signals = StopSignals::catch().context("cannot catch signals")?;
     let simulation = options.simulate.as_deref().map(|path| Simulation::load(path, |_| ())).transpose()?;
     if simulation.is_some() {
@@ -90,7 +91,7 @@ pub(crate) async fn run(mut config: Config, options: Options) -> anyhow::Result<
     let simulation = simulation.map(|simulation| Ok::<_, anyhow::Error>((length(&simulation, options.check)?, simulation))).transpose()?;
     let wanted = options.apply(&mut config)?;
     if wanted == (Wanted { kafka: false, clickhouse: false }) {
-        return Box::pin(serve(config, simulation, None, &mut signals)).await;
+        return Box::pin(serve((config, telemetry), simulation, None, &mut signals)).await;
     }
     let local = tokio::select! {
         local = start(&config, wanted) => local?,
@@ -112,7 +113,7 @@ pub(crate) async fn run(mut config: Config, options: Options) -> anyhow::Result<
         config.clickhouse.user.clone_from(&access.user);
         config.clickhouse.password = access.password.clone().into();
     }
-    let outcome = Box::pin(serve(config, simulation, Some(&local), &mut signals)).await;
+    let outcome = Box::pin(serve((config, telemetry), simulation, Some(&local), &mut signals)).await;
     tracing::info!("stopping Kafka and ClickHouse; a second Ctrl-C ends everything at once");
     tokio::select! {
         () = local.stop() => outcome,
@@ -128,13 +129,13 @@ async fn start(config: &Config, wanted: Wanted) -> anyhow::Result<LocalParts> {
 
 /// Brings everything up and lets it run until a signal, or until a local part cannot be kept running.
 async fn serve(
-    mut config: Config,
+    (mut config, telemetry): (Config, &Telemetry),
     simulation: Option<(Length, Simulation)>,
     local: Option<&LocalParts>,
     signals: &mut StopSignals,
 ) -> anyhow::Result<()> {
     let token = provide_token(&mut config)?;
-    let process = Process::bind(&config).await?;
+    let process = Process::bind(&config, telemetry).await?;
     let gateway = Gateway::new(&config.gateway, &config.kafka, &process.readiness)?;
     let classifier = Classifier::new(&config.classifier, &config.kafka, &config.clickhouse, &process.readiness)?;
     let alerter = Alerter::new(&config.alerter, &config.kafka, &config.clickhouse, &process.readiness)?;

@@ -192,11 +192,11 @@ impl Session {
         let admission = admit(batch, &self.access.identity, &self.profile, receipt_ms)?;
         let mut fate = Fate::Empty;
         if let Some(mut record) = admission.record {
-            let span = Span::current();
-            span.record("terminal", &record.terminal);
-            record.trace_parent = trace::parent_of(&span);
+            Span::current().record("terminal", &record.terminal);
+            let producing = info_span!("produce", bytes = record.batch.len());
+            record.trace_parent = trace::parent_of(&producing);
             let begin = Instant::now();
-            let sent = self.shared.producer.send(&record).await;
+            let sent = self.shared.producer.send(&record).instrument(producing).await;
             sent.inspect_err(|reason| tracing::debug!(reason = with_causes(reason), "a batch was not stored"))?;
             counts::stored(record.batch.len(), begin.elapsed());
             fate = Fate::Stored;
