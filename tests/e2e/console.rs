@@ -3,16 +3,19 @@
 use std::path::Path;
 use std::process::{Output, Stdio};
 
+use faultline_deploy::LocalConfig;
 use faultline_proto::ingest::v1::Event;
 use faultline_proto::outcome::v1::{EntryMode, Outcome, Stage};
 use faultline_store::{ClickHouseConfig, Database, IncidentRow};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::process::Command;
 
 use crate::classifier::{counted, road};
-use crate::program::run;
-use crate::sandbox::{port, sandbox, scratch};
+use crate::fleet::Scenario;
+use crate::program::{Faultline, run};
+use crate::sandbox::{port, ports, sandbox, scratch};
 use crate::services::{Service, Settings, http, query, settings_with};
 use crate::terminal::{batch, event, in_seconds, outcome};
 
@@ -114,7 +117,9 @@ async fn what_was_reported_and_found_is_shown() {
     let of_bank = console.of_acme("counts?minutes=5&slice=issuer%3Dicbc%26entry_mode%3Dchip").await;
     assert_eq!((of_bank["slice"].as_str(), by_cause(&of_bank)), (Some("issuer=icbc&entry_mode=chip"), [1, 1, 1]));
     let summary = console.of_acme("summary").await;
-    assert_eq!((&summary["counted_until"], &summary["usual"]), (&counts["counted_until"], &Value::Null));
+    assert_eq!(summary["usual"], Value::Null);
+    let settled = counts["settled_until"].as_str().unwrap();
+    assert!(settled < summary["counted_until"].as_str().unwrap(), "{counts}");
 
     // The newest comes first: the event that came last in its batch.
     let outcomes = console.of_acme("outcomes?terminal=T-1&limit=2").await;
@@ -257,6 +262,43 @@ async fn whatever_the_document_allows_is_answered_as_it_says() {
     assert!(output.status.success(), "{said}");
     assert!(said.contains("Tested: 6"), "{said}");
     console.service.stop().await;
+}
+
+/// A bank that begins to fail once the page has been looked at, and goes on.
+const OUTAGE: &str = "
+title = 'A bank fails'
+[fleet]
+terminals = 60
+transactions_per_minute = 3000.0
+rhythm = 0.0
+[history]
+weeks = 1
+[[fault]]
+kind = 'bank_outage'
+issuer = 'icbc'
+start = '45s'
+";
+
+/// The page's own tests, in a browser, while a bank begins to fail.
+#[tokio::test]
+async fn the_page_shows_an_outage_as_it_comes() {
+    let directory = scratch("page");
+    let local = LocalConfig { data_dir: directory.path().into(), ..ports() };
+    let scenario = Scenario::new(OUTAGE);
+    let mut up = Faultline::up(&local, &["--simulate", scenario.path().to_str().unwrap()]);
+    let line = up.until_it_says("Console ").await;
+    let address = line.split_whitespace().nth(1).unwrap().trim_end_matches('/').to_owned();
+    up.until_it_says("Counted in the last minute: approved").await;
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dashboards/console");
+    let pictures = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../console-pictures");
+    std::fs::create_dir_all(&pictures).unwrap();
+    let variables = [("CONSOLE_URL", address.as_str()), ("SCREENSHOTS", pictures.to_str().unwrap())];
+    let output = tool("node", &page, &["--test", "tests/page.test.ts"], &variables).await;
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("fail 0") && said.contains("skipped 0"), "{said}");
+    up.signal(Signal::SIGTERM);
+    let ended = up.end().await;
+    assert!(ended.status.success(), "{ended:?}");
 }
 
 /// Runs one of the tools that `make test` installs, in a directory.

@@ -168,8 +168,9 @@ pub(crate) struct Series {
     pub(crate) by_cause: ByCause<Vec<u64>>,
     /// What is usual.
     pub(crate) usual: UsualSeries,
-    /// End of the newest ten seconds in which something was counted of the tenant in the last seven days.
-    pub(crate) counted_until: Option<Time>,
+    /// Until when everything should be counted that terminals reported in time: what comes later is still being counted. Nothing where nothing was
+    /// counted of the tenant in the last seven days.
+    pub(crate) settled_until: Option<Time>,
 }
 
 /// What is usual over time, by the same hour of the week in the four weeks before: a value a step, nothing where it is not known.

@@ -189,7 +189,7 @@ async fn counts(
         attempts,
         by_cause,
         usual: usual_by_step(&usual, &time, step_s),
-        counted_until: counted_until.map(Time::of_second),
+        settled_until: counted_until.map(|until| Time::of_second(settled(now, until))),
     }))
 }
 
@@ -262,11 +262,15 @@ async fn counted_until(database: &Database, tenant: &str, now: u32) -> Result<Op
 
 /// The last minute of which everything should be counted. Where counting is behind, it is as far behind.
 fn settled_minute(now: u32, counted_until: Option<u32>) -> Range<u32> {
-    let settled = now.saturating_sub(SETTLED_AFTER_S);
-    let counted = counted_until.map_or(settled, |until| until.saturating_sub(BUCKET_S));
-    let end = settled.min(counted);
-    let end = (end - end % BUCKET_S).max(MINUTE_S);
+    let end = settled(now, counted_until.unwrap_or(now)).max(MINUTE_S);
     end - MINUTE_S..end
+}
+
+/// Until when everything should be counted that was reported in time, where the newest ten seconds in which something was counted end at
+/// `counted_until`: they may still be filling.
+fn settled(now: u32, counted_until: u32) -> u32 {
+    let end = now.saturating_sub(SETTLED_AFTER_S).min(counted_until.saturating_sub(BUCKET_S));
+    end - end % BUCKET_S
 }
 
 /// The steps of some minutes until a second: whole ones, as short as they may be. The last holds that second.
