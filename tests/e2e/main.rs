@@ -18,6 +18,7 @@ mod documents;
 mod fleet;
 mod gateway;
 mod ledger;
+mod prometheus;
 mod store;
 mod telemetry;
 mod topics;

@@ -1,0 +1,65 @@
+//! `make bench`: measures what Faultline costs and how fast it is, says it as a table, and writes it to `target/bench/<name>.json`:
+//!
+//! ```json
+//! {"bench": "verdicts", "figures": [{"name": "verdict_events_per_s_core", "value": 2500000.0, "unit": "events/s", "target": 1000000.0, "holds": true}]}
+//! ```
+//!
+//! What works is measured in CPU seconds, which other work on the machine disturbs least, or beside a limit or a peer in the same run.
+
+mod alerts;
+mod report;
+mod verdicts;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+
+use crate::report::{Report, say};
+
+/// Measures what Faultline costs and how fast it is.
+#[derive(Debug, Parser)]
+struct Options {
+    /// What to measure; without any, everything
+    benches: Vec<Bench>,
+    /// Where figures are written
+    #[arg(long, value_name = "DIRECTORY", default_value = "target/bench")]
+    output: PathBuf,
+    /// The program that is measured
+    #[arg(long, value_name = "FILE", default_value = "target/release/faultline")]
+    program: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Bench {
+    /// How many outcomes are judged in a second of one core.
+    Verdicts,
+    /// How long it takes from the first transaction that a failing bank fails until somebody is told: five outages, five to six minutes.
+    Alerts,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(&Options::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("error: {error:#}\n"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(options: &Options) -> anyhow::Result<()> {
+    let wanted = if options.benches.is_empty() { Bench::value_variants() } else { options.benches.as_slice() };
+    let mut reports: Vec<Report> = Vec::new();
+    for bench in wanted {
+        let report = match bench {
+            Bench::Verdicts => verdicts::measure()?,
+            Bench::Alerts => alerts::measure(&options.program).await?,
+        };
+        report.write(&options.output)?;
+        reports.push(report);
+    }
+    say(&report::table(&reports));
+    Ok(())
+}
