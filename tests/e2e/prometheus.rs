@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use faultline_proto::ingest::v1::Event;
+use faultline_proto::outcome::v1::Outcome;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
@@ -12,7 +14,7 @@ use crate::classifier::{counted, road};
 use crate::program::eventually;
 use crate::sandbox::{port, scratch};
 use crate::services::{Service, http, settings_with};
-use crate::terminal::{batch, event};
+use crate::terminal::{batch, event, outcome};
 
 fn from_top(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
@@ -94,7 +96,9 @@ async fn the_dashboard_and_the_rules_ask_for_what_there_is() {
     settings.push(("CONSOLE__LISTEN", format!("127.0.0.1:{page}")));
     let console = Service::start("console", settings);
     tokio::join!(alerter.until_ready(), console.until_ready());
-    gateway.terminal().report(batch(vec![event(1), event(2)])).await.unwrap();
+    // One of them is refused.
+    let wrong = Event { outcome: Some(Outcome { currency_code: "yuan".into(), ..outcome() }), ..event(3) };
+    gateway.terminal().report(batch(vec![event(1), event(2), wrong])).await.unwrap();
     counted(&clickhouse, 2).await;
     http().get(format!("http://127.0.0.1:{page}/api/v1/tenants")).send().await.unwrap();
 
@@ -145,8 +149,8 @@ async fn the_dashboard_and_the_rules_ask_for_what_there_is() {
 /// Each alert fires, and is silent, in time that does not pass.
 #[tokio::test]
 async fn the_rules_pass_their_own_tests() {
-    let tests = from_top("deploy/prometheus/faultline.rules.test.yml");
-    let output = Command::new("promtool").args(["test", "rules"]).arg(tests).output().await.expect("`make test` installs prometheus");
+    let tests = ["faultline.rules.test.yml", "faultline.rules.week.test.yml"].map(|name| from_top("deploy/prometheus").join(name));
+    let output = Command::new("promtool").args(["test", "rules"]).args(tests).output().await.expect("`make test` installs prometheus");
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
 }

@@ -60,6 +60,9 @@ pub(crate) fn describe() {
     for name in ["mended_rows", "mended_sums", "redated_records", "missing_records", "health_samples"] {
         counter!(format!("faultline_classifier_{name}_total")).increment(0);
     }
+    for reason in [DropReason::Unspecified, DropReason::SpoolFull, DropReason::Corrupted, DropReason::Expired, DropReason::Refused] {
+        dropped(word(reason), 0);
+    }
     gauge!("faultline_classifier_partitions").set(0.0);
 }
 
@@ -105,16 +108,25 @@ pub(crate) fn done(reports: &[Report], judged: &[Judged<'_>], stored: Stored) {
         counter!("faultline_classifier_verdicts_total", "cause" => cause).increment(number);
     }
     for range in reports.iter().flat_map(|report| &report.batch.dropped_ranges) {
-        let reason = DropReason::try_from(range.reason).map_or("newer", |reason| match reason {
-            DropReason::Unspecified => "none",
-            DropReason::SpoolFull => "spool_full",
-            DropReason::Corrupted => "corrupted",
-            DropReason::Expired => "expired",
-            DropReason::Refused => "refused",
-        });
-        let dropped = range.last_sequence.saturating_sub(range.first_sequence);
-        counter!("faultline_classifier_dropped_events_total", "reason" => reason).increment(dropped.min(u64::from(u32::MAX)) + 1);
+        let beyond_the_first = range.last_sequence.saturating_sub(range.first_sequence);
+        dropped(DropReason::try_from(range.reason).map_or("newer", word), beyond_the_first.min(u64::from(u32::MAX)) + 1);
     }
+}
+
+/// Why a terminal gave events up, in a word.
+fn word(reason: DropReason) -> &'static str {
+    match reason {
+        DropReason::Unspecified => "none",
+        DropReason::SpoolFull => "spool_full",
+        DropReason::Corrupted => "corrupted",
+        DropReason::Expired => "expired",
+        DropReason::Refused => "refused",
+    }
+}
+
+/// A terminal gave events up.
+fn dropped(reason: &'static str, events: u64) {
+    counter!("faultline_classifier_dropped_events_total", "reason" => reason).increment(events);
 }
 
 /// A record is kept as a dead letter.

@@ -7,6 +7,9 @@
 //! What works is measured in CPU seconds, which other work on the machine disturbs least, or beside a limit or a peer in the same run.
 
 mod alerts;
+mod fleet;
+mod gateway;
+mod processes;
 mod report;
 mod verdicts;
 
@@ -34,6 +37,8 @@ struct Options {
 enum Bench {
     /// How many outcomes are judged in a second of one core.
     Verdicts,
+    /// What a million events cost from the terminal's stream to Kafka: gateway and broker.
+    Gateway,
     /// How long it takes from the first transaction that a failing bank fails until somebody is told: five outages, five to six minutes.
     Alerts,
 }
@@ -55,6 +60,7 @@ async fn run(options: &Options) -> anyhow::Result<()> {
     for bench in wanted {
         let report = match bench {
             Bench::Verdicts => verdicts::measure()?,
+            Bench::Gateway => gateway::measure(&options.program).await?,
             Bench::Alerts => alerts::measure(&options.program).await?,
         };
         report.write(&options.output)?;

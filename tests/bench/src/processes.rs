@@ -1,0 +1,24 @@
+//! What processes used: CPU time and memory, as the kernel counts it (`proc(5)`).
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+use nix::unistd::{SysconfVar, sysconf};
+
+/// CPU time that a process used so far, its threads that have ended included.
+pub(crate) fn cpu_time(pid: i32) -> anyhow::Result<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("process {pid} is gone"))?;
+    // The name, in parentheses, may have anything in it; utime and stime are the twelfth and the thirteenth field behind it.
+    let (_, rest) = stat.rsplit_once(')').context("a process has no name")?;
+    let ticks: Vec<u64> = rest.split_whitespace().skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
+    let a_second = sysconf(SysconfVar::CLK_TCK)?.and_then(|ticks| u32::try_from(ticks).ok()).context("nobody knows how long a tick is")?;
+    Ok(Duration::from_secs(ticks.iter().sum()) / a_second)
+}
+
+/// The processes that work in a directory or below.
+pub(crate) fn processes_in(directory: &Path) -> anyhow::Result<Vec<i32>> {
+    let entries = fs::read_dir("/proc")?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    Ok(entries.filter(|pid| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|working| working.starts_with(directory))).collect())
+}
