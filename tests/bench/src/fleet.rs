@@ -1,5 +1,7 @@
 //! What a fleet reports: outcomes with the content of real ones, the same every time.
 
+use std::time::SystemTime;
+
 use bytes::Bytes;
 use faultline_proto::ingest::v1::{Event, OutcomeBatch};
 use faultline_proto::outcome::v1::{
@@ -49,6 +51,7 @@ pub(crate) fn profile() -> TerminalProfile {
 
 /// So many events, each batch with so many of them and of a terminal of its own.
 pub(crate) fn batches(events: usize, of_batch: usize) -> Vec<Batch> {
+    let now = SystemTime::now().into();
     let mut outcomes = outcomes(events).into_iter();
     let batch = |number: usize| {
         let events = outcomes.by_ref().take(of_batch).zip(1..).map(|(outcome, sequence)| Event {
@@ -57,7 +60,8 @@ pub(crate) fn batches(events: usize, of_batch: usize) -> Vec<Batch> {
             outcome: Some(outcome),
         });
         let terminal = format!("T-{number:07}");
-        let message = OutcomeBatch { terminal_id: terminal.clone(), spool_id: 1, events: events.collect(), ..OutcomeBatch::default() };
+        let events = events.collect();
+        let message = OutcomeBatch { terminal_id: terminal.clone(), spool_id: 1, send_time: Some(now), events, ..OutcomeBatch::default() };
         Batch { terminal, message }
     };
     (0..events / of_batch).map(batch).collect()
