@@ -264,18 +264,21 @@ impl Decision {
                 return self.refuse(index, sequence, Refused::because(RefusalReason::Malformed, "", error.to_string()));
             }
         };
-        let judged = each_once(encoded).map_err(Refused::from).and_then(|()| self.judge(&event));
+        let judged = each_once(encoded).map_err(Refused::from).and_then(|text| self.judge(&event).map(|()| text));
         self.settle(event.sequence);
-        if let Err(refused) = judged {
-            self.cut(field);
-            return self.refuse(index, event.sequence, refused);
-        }
+        let text = match judged {
+            Ok(text) => text,
+            Err(refused) => {
+                self.cut(field);
+                return self.refuse(index, event.sequence, refused);
+            }
+        };
         self.noticed.events += 1;
         self.taken += 1;
         if let Some(outcome) = &event.outcome {
             self.notice_unknown(grammar::unknown_values(outcome));
         }
-        let redacted = redact(encoded);
+        let redacted = text.and_then(|text| redact(encoded, text));
         if let (Some(redacted), Some(range)) = (redacted, field.content.clone()) {
             self.edits.push((range, redacted));
             self.redacted_sequences.push(event.sequence);

@@ -8,7 +8,7 @@ use faultline_stream::card_numbers;
 use prost::Message;
 
 use crate::grammar::Violation;
-use crate::wire::{fields, repeated};
+use crate::wire::{Seen, fields};
 
 /// `Event.sequence`, `Event.outcome`, and of `Outcome` the text and the messages that have texts or bytes.
 const SEQUENCE: u32 = 1;
@@ -24,18 +24,39 @@ const KNOWN_OF_OUTCOME: u32 = 32;
 const KNOWN_OF_ORIGINAL: u32 = 8;
 const KNOWN_OF_EMV: u32 = 3;
 
-/// Checks that no field is there more than once, in the event or in what of it has texts or bytes.
-pub(crate) fn each_once(event: &Bytes) -> Result<(), Violation> {
-    let once = |path, range: Range<usize>, known, lists: &[u32]| {
-        let repeated = repeated(event.get(range).unwrap_or_default(), known, lists);
-        repeated.map_or(Ok(()), |number| Err(Violation { field: path, description: twice(number) }))
-    };
-    let whole = 0..event.len();
-    once("event", whole.clone(), KNOWN_OF_EVENT, &[])?;
-    let Some(outcome) = inside(event, whole, OUTCOME) else { return Ok(()) };
-    once("outcome", outcome.clone(), KNOWN_OF_OUTCOME, &[])?;
-    inside(event, outcome.clone(), ORIGINAL).map_or(Ok(()), |original| once("outcome.original", original, KNOWN_OF_ORIGINAL, &[]))?;
-    inside(event, outcome, EMV).map_or(Ok(()), |emv| once("outcome.emv", emv, KNOWN_OF_EMV, &[STATUS_WORDS]))
+/// Checks that no field is there more than once, in the event or in what of it has texts or bytes, and says where its free text is, if it has any.
+pub(crate) fn each_once(event: &Bytes) -> Result<Option<Range<usize>>, Violation> {
+    let [outcome] = once(event, ("event", 0..event.len()), (KNOWN_OF_EVENT, &[]), [OUTCOME])?;
+    let Some(outcome) = outcome else { return Ok(None) };
+    let [original, diagnostic, emv] = once(event, ("outcome", outcome), (KNOWN_OF_OUTCOME, &[]), [ORIGINAL, DIAGNOSTIC, EMV])?;
+    if let Some(original) = original {
+        once(event, ("outcome.original", original), (KNOWN_OF_ORIGINAL, &[]), [])?;
+    }
+    if let Some(emv) = emv {
+        once(event, ("outcome.emv", emv), (KNOWN_OF_EMV, &[STATUS_WORDS]), [])?;
+    }
+    Ok(diagnostic)
+}
+
+/// Where the contents of some fields are, in the message that is at a place of an event, if none is there more than once.
+fn once<const N: usize>(
+    event: &Bytes,
+    (path, place): (&'static str, Range<usize>),
+    (known, lists): (u32, &[u32]),
+    wanted: [u32; N],
+) -> Result<[Option<Range<usize>>; N], Violation> {
+    let start = place.start;
+    let mut found = [const { None }; N];
+    let mut seen = Seen::default();
+    for field in fields(event.get(place).unwrap_or_default()).map_while(Result::ok) {
+        if seen.repeats(field.number, known, lists) {
+            return Err(Violation { field: path, description: twice(field.number) });
+        }
+        if let Some(found) = wanted.iter().position(|number| *number == field.number).and_then(|position| found.get_mut(position)) {
+            *found = field.content.map(|content| start + content.start..start + content.end);
+        }
+    }
+    Ok(found)
 }
 
 /// What is said of a field that is there more than once.
@@ -43,24 +64,15 @@ pub(crate) fn twice(number: u32) -> String {
     format!("field {number} is there more than once")
 }
 
-/// An encoded event whose free text held card numbers, with their digits overwritten; None where it held none.
-pub(crate) fn redact(event: &Bytes) -> Option<Bytes> {
-    let place = inside(event, inside(event, 0..event.len(), OUTCOME)?, DIAGNOSTIC)?;
-    let mut text = event.get(place.clone())?.to_vec();
-    if !card_numbers::overwrite(&mut text) {
+/// An encoded event whose free text, which is at this place, held card numbers, with their digits overwritten; None where it held none.
+pub(crate) fn redact(event: &Bytes, text: Range<usize>) -> Option<Bytes> {
+    let mut overwritten = event.get(text.clone())?.to_vec();
+    if !card_numbers::overwrite(&mut overwritten) {
         return None;
     }
     let mut redacted = BytesMut::from(event.as_ref());
-    redacted.get_mut(place)?.copy_from_slice(&text);
+    redacted.get_mut(text)?.copy_from_slice(&overwritten);
     Some(redacted.freeze())
-}
-
-/// Where the content of the last field of this number is, in the message that is at `range`.
-fn inside(bytes: &Bytes, range: Range<usize>, number: u32) -> Option<Range<usize>> {
-    let message = bytes.get(range.clone())?;
-    let fields = fields(message).map_while(Result::ok).filter(|field| field.number == number);
-    let content = fields.filter_map(|field| field.content).last()?;
-    Some(range.start + content.start..range.start + content.end)
 }
 
 /// The sequence of an event that cannot be decoded as a whole; 0 where not even that can be read.

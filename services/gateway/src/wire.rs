@@ -72,17 +72,28 @@ pub(crate) fn fields(message: &[u8]) -> impl Iterator<Item = Result<Field, Decod
     })
 }
 
-/// The number of a field that is in the message more than once although the contract has it once. Decoding takes the last of them; who reads the
-/// bytes finds them all, and what was not checked among them. Fields above `known` are of a newer contract, and nobody's business here.
-pub(crate) fn repeated(message: &[u8], known: u32, lists: &[u32]) -> Option<u32> {
-    let mut seen = 0_u64;
-    let numbers = fields(message).map_while(Result::ok).map(|field| field.number);
-    numbers.filter(|number| *number <= known && !lists.contains(number)).find(|number| {
-        let bit = 1_u64.checked_shl(*number).unwrap_or_default();
-        let before = seen & bit != 0;
-        seen |= bit;
+/// The numbers of the fields of a message that came so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Seen(u64);
+
+impl Seen {
+    /// Whether a field came before although the contract has it once. Decoding takes the last of them; who reads the bytes finds them all, and what was
+    /// not checked among them. Fields above `known` are of a newer contract, and nobody's business here.
+    pub(crate) fn repeats(&mut self, number: u32, known: u32, lists: &[u32]) -> bool {
+        if number > known || lists.contains(&number) {
+            return false;
+        }
+        let bit = 1_u64.checked_shl(number).unwrap_or_default();
+        let before = self.0 & bit != 0;
+        self.0 |= bit;
         before
-    })
+    }
+}
+
+/// The number of a field that is in a message more than once although the contract has it once.
+pub(crate) fn repeated(message: &[u8], known: u32, lists: &[u32]) -> Option<u32> {
+    let mut seen = Seen::default();
+    fields(message).map_while(Result::ok).map(|field| field.number).find(|number| seen.repeats(*number, known, lists))
 }
 
 fn next_field(total: usize, rest: &mut &[u8]) -> Result<Field, DecodeError> {
