@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use faultline_store::ClickHouseConfig;
+use faultline_store::{ClickHouseConfig, Database};
 use faultline_stream::KafkaConfig;
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{MetricsService, MetricsServiceServer};
 use opentelemetry_proto::tonic::collector::metrics::v1::{ExportMetricsServiceRequest, ExportMetricsServiceResponse};
@@ -126,7 +126,9 @@ async fn one_trace_goes_from_the_gateway_to_the_insert() {
 #[tokio::test]
 async fn a_collector_that_is_not_there_stops_nothing() {
     let shared = sandbox().await;
-    let mut settings = settings_with(&shared.kafka, &ClickHouseConfig { database: "no_collector".into(), ..shared.clickhouse.clone() });
+    let clickhouse = ClickHouseConfig { database: "no_collector".into(), ..shared.clickhouse.clone() };
+    Database::new(&clickhouse).unwrap().migrate().await.unwrap();
+    let mut settings = settings_with(&shared.kafka, &clickhouse);
     settings.push(("CONSOLE__LISTEN", format!("127.0.0.1:{}", port())));
     settings.push(("OTLP__ENDPOINT", format!("http://127.0.0.1:{}", port())));
     let console = Service::start("console", settings);

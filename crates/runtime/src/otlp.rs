@@ -1,8 +1,9 @@
 //! Where traces and metrics are sent, if anywhere: a collector that speaks OTLP over gRPC (OpenTelemetry protocol 1.x).
 
 use std::collections::HashMap;
-use std::sync::{PoisonError, RwLock};
-use std::time::Duration;
+use std::sync::{PoisonError, RwLock, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use metrics_exporter_opentelemetry::Recorder as OtlpRecorder;
@@ -119,12 +120,20 @@ impl Otlp {
     }
 
     /// Sends what was not sent yet, for three seconds at most.
-    pub(crate) fn finish(&self) {
-        if let Err(error) = self.tracers.shutdown_with_timeout(LAST_WORDS) {
-            tracing::debug!(%error, "the last spans were not sent");
-        }
-        if let Err(error) = self.meters.shutdown_with_timeout(LAST_WORDS) {
-            tracing::debug!(%error, "the last metrics were not sent");
+    pub(crate) fn finish(self) {
+        let (done, ends) = mpsc::channel();
+        // On threads of their own: exporters do not always keep to the time that they are given.
+        let (tracers, spans_sent) = (self.tracers, done.clone());
+        thread::spawn(move || spans_sent.send(tracers.shutdown_with_timeout(LAST_WORDS)));
+        let meters = self.meters;
+        thread::spawn(move || done.send(meters.shutdown_with_timeout(LAST_WORDS)));
+        let begin = Instant::now();
+        for _ in 0..2 {
+            match ends.recv_timeout(LAST_WORDS.saturating_sub(begin.elapsed())) {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "the last spans or metrics were not sent"),
+                Err(_) => return,
+            }
         }
     }
 }

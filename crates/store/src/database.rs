@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use crate::address::HttpUrl;
-use crate::migrations::{CREATE_RECORD, HistoryError, MIGRATIONS, Migrated, pending};
+use crate::migrations::{CREATE_RECORD, HistoryError, MIGRATIONS, Migrated, Migration, pending};
 
 /// How many days outcomes may be kept: longer than Kafka keeps their records (7 days, and as long again until it closes the file that they are in),
 /// since what is unknown of a batch is found among them.
@@ -94,6 +94,18 @@ pub enum StoreError {
         /// How many rows.
         rows: usize,
     },
+    /// The schema is not there yet, or not all of it.
+    #[error(
+        "database {database} of ClickHouse at {url} is not prepared: {steps} steps of its schema are missing, which the classifier and the alerter take when they start"
+    )]
+    Unprepared {
+        /// Address of the server.
+        url: String,
+        /// The database.
+        database: String,
+        /// How many steps are missing.
+        steps: usize,
+    },
     /// The schema in the database does not fit this program.
     #[error("database {database} of ClickHouse at {url} cannot be used")]
     History {
@@ -110,7 +122,7 @@ impl StoreError {
     /// Whether asking again may help. What is left is for the operator to mend.
     #[must_use]
     pub fn is_worth_a_retry(&self) -> bool {
-        matches!(self, StoreError::Request { .. } | StoreError::Vanishing { .. })
+        matches!(self, StoreError::Request { .. } | StoreError::Vanishing { .. } | StoreError::Unprepared { .. })
     }
 }
 
@@ -204,11 +216,7 @@ impl Database {
         self.execute(&outside, "create the database", &format!("CREATE DATABASE IF NOT EXISTS {database}")).await?;
         let client = &self.client;
         self.execute(client, "create the record of migrations", CREATE_RECORD).await?;
-        let pending = pending(MIGRATIONS, &self.applied(client).await?).map_err(|source| StoreError::History {
-            url: self.config.url.to_string(),
-            database: database.clone(),
-            source,
-        })?;
+        let pending = self.pending().await?;
         for migration in &pending {
             for statement in migration.statements() {
                 self.execute(client, &format!("take step {} ({}) of the schema", migration.version, migration.name), &statement).await?;
@@ -226,6 +234,23 @@ impl Database {
         self.keep("rollup", "bucket", self.config.keep_rollup_days).await?;
         let version = MIGRATIONS.last().map_or(0, |migration| migration.version);
         Ok(Migrated { version, applied: pending.iter().map(|migration| migration.name).collect() })
+    }
+
+    /// Looks whether the schema is the one that this program knows, and changes nothing.
+    ///
+    /// # Errors
+    /// When the server does not answer, or steps are missing; or when the schema was made by a newer or an unreleased program.
+    pub async fn check_schema(&self) -> Result<(), StoreError> {
+        match self.pending().await?.len() {
+            0 => Ok(()),
+            steps => Err(StoreError::Unprepared { url: self.config.url.to_string(), database: self.config.database.clone(), steps }),
+        }
+    }
+
+    /// The steps of the schema that were not taken yet.
+    async fn pending(&self) -> Result<Vec<&'static Migration>, StoreError> {
+        let history = |source| StoreError::History { url: self.config.url.to_string(), database: self.config.database.clone(), source };
+        pending(MIGRATIONS, &self.applied(&self.client).await?).map_err(history)
     }
 
     /// Says how many days the rows of a table are kept, unless that is what is said already.

@@ -10,6 +10,7 @@ mod incidents;
 mod migrations;
 mod outcomes;
 mod past;
+mod progress;
 mod rates;
 mod reported;
 mod series;

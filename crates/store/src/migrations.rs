@@ -23,6 +23,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { version: 3, name: "high_water", sql: include_str!("../migrations/0003_high_water.sql") },
     Migration { version: 4, name: "simulated", sql: include_str!("../migrations/0004_simulated.sql") },
     Migration { version: 5, name: "incidents", sql: include_str!("../migrations/0005_incidents.sql") },
+    Migration { version: 6, name: "progress", sql: include_str!("../migrations/0006_progress.sql") },
 ];
 
 /// Where the record of the steps taken is kept.

@@ -104,9 +104,10 @@ impl Database {
         for (column, _) in wanted.slice.values() {
             conditions.push_str(&format!(" AND {column} = ?"));
         }
+        let of_terminal = if wanted.terminal.is_some() { " AND terminal = ?" } else { "" };
         let sql = format!(
             "SELECT ?fields FROM outcomes WHERE {conditions} AND (terminal, spool, sequence, revision) NOT IN \
-             (SELECT terminal, spool, sequence, revision FROM outcomes WHERE {of_time} AND sign = -1) \
+             (SELECT terminal, spool, sequence, revision FROM outcomes WHERE {of_time} AND sign = -1{of_terminal}) \
              ORDER BY completed_at DESC, terminal, spool, sequence DESC LIMIT ?"
         );
         let (begin, end) = (wanted.time.start, wanted.time.end);
@@ -124,7 +125,8 @@ impl Database {
                 _ => query.bind(value),
             };
         }
-        let query = query.bind(wanted.tenant).bind(begin).bind(end).bind(wanted.limit);
+        let query = query.bind(wanted.tenant).bind(begin).bind(end);
+        let query = wanted.terminal.iter().fold(query, |query, terminal| query.bind(terminal)).bind(wanted.limit);
         self.look("say what was reported", query.fetch_all::<Reported>()).await
     }
 }

@@ -75,8 +75,13 @@ impl UsualRates {
     }
 
     fn of(hours: &[UsualHour], wanted: &Range<u32>) -> UsualRates {
-        let watched: BTreeMap<u32, Rate> =
-            hours.iter().filter(|hour| hour.observed_s >= LEAST_OBSERVED_S).map(|hour| (hour.begin, hour.rate())).collect();
+        // An hour between two others in which somebody watched was watched whole, however little came in it.
+        let is_known = |begin: Option<u32>| begin.is_some_and(|begin| hours.iter().any(|hour| hour.begin == begin && hour.observed_s > 0));
+        let is_amid = |hour: &UsualHour| is_known(hour.begin.checked_sub(HOUR_S)) && is_known(hour.begin.checked_add(HOUR_S));
+        let whole =
+            |hour: &UsualHour| if is_amid(hour) { UsualHour { observed_s: hour.observed_s.max(HOUR_S.into()), ..*hour } } else { *hour };
+        let watched = hours.iter().map(whole).filter(|hour| hour.observed_s >= LEAST_OBSERVED_S);
+        let watched: BTreeMap<u32, Rate> = watched.map(|hour| (hour.begin, hour.rate())).collect();
         let first = wanted.start - wanted.start % HOUR_S;
         let usual = (first..wanted.end).step_by(HOUR_S as usize).filter_map(|hour| {
             let weeks: Vec<Rate> = (1..=WEEKS).filter_map(|week| watched.get(&hour.checked_sub(week * WEEK_S)?).copied()).collect();
@@ -209,6 +214,11 @@ mod tests {
         two[3].observed_s = 1500;
         assert_eq!(usual(&two).map(|rate| rate.attempts), Some(1.5));
         assert_eq!(usual(&[]), None);
+        // Little came, in a few five minutes of it, and something before and after it.
+        let quiet: Vec<UsualHour> = [hour(at_noon - WEEK_S - HOUR_S, 6), hour(at_noon - WEEK_S, 6), hour(at_noon - WEEK_S + HOUR_S, 6)]
+            .map(|hour| UsualHour { observed_s: 900, ..hour })
+            .into();
+        assert_eq!(usual(&quiet).map(|rate| rate.attempts * 3600.0), Some(6.0));
         // Watched, and nothing came.
         assert_eq!(usual(&weeks([0; 4])), Some(Rate::default()));
     }

@@ -16,6 +16,7 @@ export interface Tenants {
 
 export interface Summary {
   time: string;
+  settled_until: string;
   counted_until: string | null;
   window: { begin: string; end: string; attempts: number; by_cause: Record<Cause, number>; success_rate: number | null };
   usual: { attempts: number; success_rate: number | null } | null;
@@ -29,7 +30,7 @@ export interface Counts {
   attempts: number[];
   by_cause: Record<Cause, number[]>;
   usual: { attempts: (number | null)[]; approved: (number | null)[] };
-  settled_until: string | null;
+  settled_until: string;
 }
 
 export type IncidentState = "open" | "unobserved" | "closed" | "abandoned";

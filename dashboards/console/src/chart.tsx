@@ -178,7 +178,7 @@ interface Steps {
 function stepsOf(counts: Counts): Steps {
   const begin = Date.parse(counts.begin) / 1000;
   const end = Date.parse(counts.end) / 1000;
-  const settled = counts.settled_until === null ? begin : Date.parse(counts.settled_until) / 1000;
+  const settled = Date.parse(counts.settled_until) / 1000;
   const all = counts.attempts.map((_, index) => begin + index * counts.step_s);
   const times = all.filter((time) => time + counts.step_s <= settled);
   const attempts = counts.attempts.slice(0, times.length).reduce((sum, count) => sum + count, 0);

@@ -224,7 +224,8 @@ function History({ revisions }: { revisions: readonly Revision[] }) {
 }
 
 function endMs(incident: Incident): number {
-  return incident.close_time === null ? Date.now() : Date.parse(incident.close_time);
+  // Whatever the browser's clock says, it is not earlier than what was counted.
+  return incident.close_time === null ? Math.max(Date.now(), Date.parse(incident.update_time)) : Date.parse(incident.close_time);
 }
 
 function countsPath(tenant: string, incident: Incident): string {
@@ -232,7 +233,7 @@ function countsPath(tenant: string, incident: Incident): string {
   const aroundMs = AROUND_MS + (endMs(incident) - beginMs) / 4;
   const untilMs = endMs(incident) + aroundMs;
   const isPast = untilMs < Date.now();
-  const minutes = Math.min(minutesUntil(isPast ? untilMs : Date.now(), beginMs - aroundMs), LONGEST_MINUTES);
+  const minutes = Math.min(minutesUntil(isPast ? untilMs : endMs(incident), beginMs - aroundMs), LONGEST_MINUTES);
   return paths.counts(tenant, { minutes, slice: incident.slice, until: isPast ? new Date(untilMs).toISOString() : undefined });
 }
 

@@ -11,7 +11,7 @@ import { PeriodChoice } from "./period.tsx";
 import { OVERVIEW_PERIODS, overviewAddress } from "./route.ts";
 import { useWords } from "./words.ts";
 
-/** Counts are some ten seconds old by their nature; what is older than this is worth a word. */
+/** Counts are some fifteen seconds old by their nature; what is older than this is worth a word, and so is a fleet that is silent for as long. */
 const LATE_MS = 60_000;
 /** How often counts of a long time are asked for, whose steps are longer too. */
 const LONG_PERIOD_MS = 30_000;
@@ -56,12 +56,17 @@ function Minute({ tenant, summary }: { tenant: string; summary: Summary }) {
   const format = useFormat();
   const { window: minute, usual } = summary;
   if (summary.counted_until === null) return <p class="panel empty">{words.overview.nothingCounted(tenant)}</p>;
-  const behindMs = Date.parse(summary.time) - Date.parse(summary.counted_until);
+  const settled = Date.parse(summary.settled_until);
+  const lateMs = Date.parse(summary.time) - settled;
+  const silentMs = settled - Date.parse(summary.counted_until);
   const usually = (value: string | null) => (value === null ? words.overview.usualUnknown : words.overview.usually(value));
   const failed = CAUSES.reduce((sum, cause) => (cause === "approved" ? sum : sum + minute.by_cause[cause]), 0);
   return (
     <>
-      <div role="status">{behindMs > LATE_MS && <p class="late">{words.overview.behind(format.duration(behindMs))}</p>}</div>
+      <div role="status">
+        {lateMs > LATE_MS && <p class="late">{words.overview.late(format.duration(lateMs))}</p>}
+        {silentMs > LATE_MS && <p class="late">{words.overview.silent(format.duration(silentMs))}</p>}
+      </div>
       <section class="panel minute" aria-label={words.overview.now}>
         <div class="figure">
           <h2>{words.overview.successRate}</h2>

@@ -42,7 +42,8 @@ export const en = {
 
   overview: {
     nothingCounted: (tenant: string) => `Nothing was counted yet: no terminal of “${tenant}” has reported in the last 7 days.`,
-    behind: (duration: string) => `Counts are ${duration} behind: Faultline is late, or nothing is reported.`,
+    late: (duration: string) => `Faultline is late: counts are ${duration} behind.`,
+    silent: (duration: string) => `No terminal has reported anything for ${duration}.`,
     now: "Last minute",
     minute: (begin: string, end: string) => `Last minute: ${begin} to ${end}`,
     successRate: "Success rate",

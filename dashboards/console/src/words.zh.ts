@@ -42,7 +42,8 @@ export const zh: Words = {
 
   overview: {
     nothingCounted: (tenant) => `尚无统计数据：近 7 天“${tenant}”没有终端上报交易。`,
-    behind: (duration) => `统计滞后 ${duration}：Faultline 处理延迟，或没有交易上报。`,
+    late: (duration) => `Faultline 处理延迟：统计滞后 ${duration}。`,
+    silent: (duration) => `已有 ${duration} 未收到任何终端上报。`,
     now: "最近一分钟",
     minute: (begin, end) => `最近一分钟：${begin} 至 ${end}`,
     successRate: "成功率",

@@ -6,6 +6,7 @@
 //! `summary_zh_cn`, `slice`, `cause_now`, `state`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use faultline_proto::incident::v1 as proto;
@@ -22,7 +23,7 @@ use crate::watch::now_s;
 use crate::webhook::{client, time, word};
 use crate::{contract, counts};
 
-/// How many times an alert is sent until it would resolve by itself.
+/// How many times an alert is sent, at least, until it would resolve by itself.
 const SENT_BEFORE_IT_ENDS: u32 = 4;
 /// How long it is said of an incident that it is over, in seconds.
 const RESOLVED_FOR_S: u32 = 15 * 60;
@@ -37,6 +38,7 @@ pub(crate) struct Alertmanager {
     endpoints: Vec<Url>,
     client: Client,
     resend_interval: Duration,
+    timeout: Duration,
     /// Where an incident is shown, if anywhere.
     console: Option<Url>,
 }
@@ -62,47 +64,60 @@ impl Alertmanager {
             endpoints: config.addresses()?.into_iter().map(endpoint).collect::<Result<_, _>>()?,
             client: client(config.timeout)?,
             resend_interval: config.resend_interval,
+            timeout: config.timeout,
             console,
         })
     }
 
-    /// Tells of what is on the board, for ever: at once when it changes, and again after each interval.
-    pub(crate) async fn keep_told(&self, mut board: watch::Receiver<Vec<proto::Incident>>) {
-        if self.endpoints.is_empty() {
-            return std::future::pending().await;
+    /// Tells all of them of what is on the board, for ever. None waits for another.
+    pub(crate) async fn keep_told(self, board: &Board) {
+        let shared = Arc::new(self);
+        let mut tellers = JoinSet::new();
+        for number in 0..shared.endpoints.len() {
+            let (shared, board) = (Arc::clone(&shared), board.subscribe());
+            tellers.spawn(async move { shared.keep_one_told(number, board).await });
         }
+        // They never end.
+        while tellers.join_next().await.is_some() {}
+        std::future::pending::<()>().await;
+    }
+
+    /// Tells one of them: at once when something changes, and again after each interval.
+    async fn keep_one_told(&self, number: usize, mut board: watch::Receiver<Vec<proto::Incident>>) {
+        let Some(endpoint) = self.endpoints.get(number) else { return };
+        let mut is_told = true;
         loop {
             let alerts = self.alerts(&board.borrow_and_update(), now_s());
-            let are_told = alerts.is_empty() || self.post(&alerts).await;
-            let pause = if are_told { self.resend_interval } else { self.resend_interval.min(RETRY) };
+            if !alerts.is_empty() {
+                let posted = self.client.post(endpoint.clone()).json(&alerts).send().await;
+                let posted = posted.and_then(reqwest::Response::error_for_status).map_err(reqwest::Error::without_url);
+                counts::alertmanager(posted.is_ok());
+                // The first of several in a row; addresses may have passwords in them, so it is named by its place in the setting.
+                match (&posted, is_told) {
+                    (Err(error), true) => {
+                        tracing::warn!(
+                            alertmanager = number + 1,
+                            error = with_causes(error),
+                            "an Alertmanager does not take the incidents; it is tried again"
+                        );
+                    }
+                    (Ok(_), false) => tracing::info!(alertmanager = number + 1, "the Alertmanager takes the incidents again"),
+                    _ => {}
+                }
+                is_told = posted.is_ok();
+            }
+            let pause = if is_told { self.resend_interval } else { self.resend_interval.min(RETRY) };
             tokio::select! {
-                changed = board.changed() => if changed.is_err() { return std::future::pending().await },
+                changed = board.changed() => if changed.is_err() { return },
                 () = sleep(pause) => {}
             }
         }
     }
 
-    /// Posts to every Alertmanager. Whether all took it.
-    async fn post(&self, alerts: &[Alert]) -> bool {
-        let mut posts = JoinSet::new();
-        for endpoint in &self.endpoints {
-            let post = self.client.post(endpoint.clone()).json(alerts).send();
-            posts.spawn(async { post.await.and_then(reqwest::Response::error_for_status).map_err(reqwest::Error::without_url) });
-        }
-        let mut are_told = true;
-        while let Some(posted) = posts.join_next().await {
-            let is_told = match posted {
-                Ok(Ok(_)) => true,
-                Ok(Err(error)) => {
-                    tracing::warn!(error = with_causes(&error), "an Alertmanager did not take the incidents; it is tried again");
-                    false
-                }
-                Err(_) => false,
-            };
-            counts::alertmanager(is_told);
-            are_told &= is_told;
-        }
-        are_told
+    /// How long an alert lasts that is not sent again: long enough for one attempt that takes all its time.
+    fn lifetime(&self) -> Duration {
+        let one_that_hangs = 2 * (self.timeout + RETRY) + self.resend_interval;
+        one_that_hangs.max(SENT_BEFORE_IT_ENDS * self.resend_interval)
     }
 
     /// The alerts that are to be sent at `now`, in seconds since 1970-01-01 UTC.
@@ -124,7 +139,7 @@ impl Alertmanager {
             ("cause", cause(incident.first_cause())),
         ];
         let values = record.first_slice.iter().map(|value| (value.dimension.clone(), value.value.clone()));
-        let lasts_s = SENT_BEFORE_IT_ENDS * u32::try_from(self.resend_interval.as_secs()).unwrap_or(u32::MAX / SENT_BEFORE_IT_ENDS);
+        let lasts_s = u32::try_from(self.lifetime().as_secs()).unwrap_or(u32::MAX);
         Some(Alert {
             labels: own.into_iter().map(|(name, value)| (name.to_owned(), value)).chain(values).collect(),
             annotations: BTreeMap::from([
@@ -144,6 +159,8 @@ impl Alertmanager {
 #[cfg(test)]
 mod tests {
     use prost_types::Timestamp;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
 
     use super::*;
 
@@ -201,6 +218,27 @@ mod tests {
         let ends = |now| -> Vec<String> { alertmanager().alerts(&board, now).into_iter().map(|alert| alert.ends_at).collect() };
         assert_eq!(ends(1_793_621_060), ["2026-11-02T12:08:20Z", "2026-11-02T12:03:20Z"]);
         assert_eq!(ends(1_793_621_000 + 900).len(), 1);
+    }
+
+    /// The first takes the connection and says nothing; the second is told long before the first is given up.
+    #[tokio::test]
+    async fn one_that_hangs_holds_up_no_other() {
+        let (silent, other) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap());
+        let urls = [&silent, &other].map(|listener| format!("http://{}", listener.local_addr().unwrap())).join(",");
+        let config = AlertmanagerConfig { urls: urls.into(), timeout: Duration::from_secs(60), ..AlertmanagerConfig::default() };
+        let board = Board::new(vec![record()]);
+        let telling = Alertmanager::new(&config, None).unwrap();
+        let told = async {
+            let (mut connection, _) = other.accept().await.unwrap();
+            let mut head = [0; 20];
+            connection.read_exact(&mut head).await.unwrap();
+            assert_eq!(&head, b"POST /api/v2/alerts ");
+        };
+        tokio::select! {
+            () = telling.keep_told(&board) => panic!("it is told for ever"),
+            () = told => {}
+            () = sleep(Duration::from_secs(30)) => panic!("it was not told"),
+        }
     }
 
     #[test]

@@ -89,7 +89,17 @@ impl WebhookConfig {
 impl AlertmanagerConfig {
     /// Where they are reached.
     pub(crate) fn addresses(&self) -> Result<Vec<Url>, String> {
-        self.urls.expose_secret().split(',').map(str::trim).filter(|text| !text.is_empty()).map(address).collect()
+        self.urls.expose_secret().split(',').map(str::trim).filter(|text| !text.is_empty()).map(base_address).collect()
+    }
+}
+
+/// An address that a path is added to.
+fn base_address(text: &str) -> Result<Url, String> {
+    let url = address(text)?;
+    if url.query().is_some() || url.fragment().is_some() {
+        Err("it has a query or a fragment in it, and a path is added to it".into())
+    } else {
+        Ok(url)
     }
 }
 
@@ -112,7 +122,7 @@ impl AlerterConfig {
             ("webhook.timeout", self.webhook.timeout, second, 60 * second),
             ("webhook.give_up_after", self.webhook.give_up_after, second, 7 * 86_400 * second),
             ("alertmanager.timeout", self.alertmanager.timeout, second, 60 * second),
-            ("alertmanager.resend_interval", self.alertmanager.resend_interval, second, 600 * second),
+            ("alertmanager.resend_interval", self.alertmanager.resend_interval, 10 * second, 600 * second),
         ] {
             if !(least..=most).contains(&value) {
                 let (value, least, most) = (value.as_secs_f64(), least.as_secs_f64(), most.as_secs_f64());
@@ -126,7 +136,7 @@ impl AlerterConfig {
 
     /// Where the console is reached, if that is said.
     pub(crate) fn console(&self) -> Result<Option<Url>, String> {
-        if self.console_url.is_empty() { Ok(None) } else { address(&self.console_url).map(Some) }
+        if self.console_url.is_empty() { Ok(None) } else { base_address(&self.console_url).map(Some) }
     }
 }
 
@@ -139,6 +149,8 @@ mod tests {
         assert_eq!(AlerterConfig::default().check(), Ok(()));
         let slow = AlerterConfig { arrival_delay: Duration::from_secs(61), ..AlerterConfig::default() };
         assert_eq!(slow.check().unwrap_err(), ("arrival_delay", "61 s is not within 0 s to 60 s".into()));
+        let linked = AlerterConfig { console_url: "https://faultline.example/?x=1".into(), ..AlerterConfig::default() };
+        assert_eq!(linked.check().unwrap_err(), ("console_url", "it has a query or a fragment in it, and a path is added to it".into()));
     }
 
     #[test]

@@ -93,7 +93,7 @@ impl Alerter {
             tokio::select! {
                 watched = watch(&shared) => Ok(watched?),
                 () = webhook.deliver(&shared.database) => Ok(()),
-                () = alertmanager.keep_told(shared.board.subscribe()) => Ok(()),
+                () = alertmanager.keep_told(&shared.board) => Ok(()),
             }
         };
         tokio::select! {

@@ -79,6 +79,7 @@ pub(crate) async fn watch(shared: &Shared) -> Result<(), LogError> {
         }
         counts::open(tenants.values().map(|tenant| tenant.open().len()).sum());
         shared.is_behind(until);
+        shared.tell_progress(until + BUCKET_S).await;
         if until / RECALL_S > done / RECALL_S {
             desk.tidy(until).await?;
         }
@@ -193,6 +194,13 @@ impl Shared {
             Ok(())
         };
         self.readiness.report(DETECTION, state);
+    }
+
+    /// Tells those who look at counts how far they reach. What is not told now is told with the next.
+    async fn tell_progress(&self, counted_until: u32) {
+        if let Err(error) = self.database.keep_progress(counted_until).await {
+            tracing::debug!(error = with_causes(&error), "it is not kept how far counts reach");
+        }
     }
 
     /// Says what is in the way.

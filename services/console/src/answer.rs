@@ -106,9 +106,11 @@ pub(crate) struct Summary {
     pub(crate) tenant: String,
     /// When this was answered.
     pub(crate) time: Time,
+    /// Until when everything is counted that was reported in time.
+    pub(crate) settled_until: Time,
     /// End of the newest ten seconds in which something was counted in the last seven days.
     pub(crate) counted_until: Option<Time>,
-    /// The last minute of which everything should be counted.
+    /// The last minute of which everything is counted.
     pub(crate) window: Window,
     /// What is usual of such a minute; nothing where that is not known.
     pub(crate) usual: Option<UsualWindow>,
@@ -168,9 +170,8 @@ pub(crate) struct Series {
     pub(crate) by_cause: ByCause<Vec<u64>>,
     /// What is usual.
     pub(crate) usual: UsualSeries,
-    /// Until when everything should be counted that terminals reported in time: what comes later is still being counted. Nothing where nothing was
-    /// counted of the tenant in the last seven days.
-    pub(crate) settled_until: Option<Time>,
+    /// Until when everything is counted that was reported in time: what comes later is still being counted.
+    pub(crate) settled_until: Time,
 }
 
 /// What is usual over time, by the same hour of the week in the four weeks before: a value a step, nothing where it is not known.

@@ -6,7 +6,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::extract::State;
-use axum::http::Uri;
+use axum::http::{HeaderValue, Uri, header};
+use axum::middleware::map_response;
+use axum::response::Response;
 use axum::{Json, Router};
 use faultline_proto::incident::v1::IncidentState;
 use faultline_proto::verdict::v1::Cause;
@@ -27,7 +29,7 @@ use crate::question::{CauseName, CountsQuery, InPath, InQuery, IncidentsQuery, N
 
 const BUCKET_S: u32 = 10;
 const MINUTE_S: u32 = 60;
-/// How long after their end ten seconds are taken for counted: terminals collect outcomes for two seconds, the classifier for one.
+/// Where nobody says how far counts reach: how long after their end ten seconds are taken for counted.
 const SETTLED_AFTER_S: u32 = 10;
 /// How long steps may be, and how many there may be of the shorter ones in one answer.
 const STEPS_S: [u32; 3] = [10, 60, 300];
@@ -38,6 +40,8 @@ const MAX_MINUTES_OF_ALL: u32 = 1440;
 /// How long ago something may have been learnt of an incident that counts as open, and how many of them are counted.
 const OPEN_SINCE_S: u32 = 30 * 86_400;
 const MAX_OPEN: u32 = 200;
+/// Questions that are asked for one answer at one moment.
+const QUESTIONS_OF_ANSWER: u32 = 3;
 /// How long a question may wait for others.
 const WAIT_FOR_OTHERS: Duration = Duration::from_secs(2);
 
@@ -48,7 +52,7 @@ pub(crate) struct Shared(Arc<Inner>);
 struct Inner {
     database: Database,
     rules: RuleSet,
-    /// A permit a question that is being answered.
+    /// A permit a question to the store.
     questions: Semaphore,
     /// Tenants of which something was counted.
     tenants: RwLock<HashSet<String>>,
@@ -59,9 +63,9 @@ impl Shared {
         Shared(Arc::new(Inner { database, rules, questions: Semaphore::new(max_questions), tenants: RwLock::default() }))
     }
 
-    /// The store, for one question; waits while too many others are asking.
+    /// The store, for as many questions at one moment as an answer needs at most; waits while too many others are asking.
     async fn store(&self) -> Result<(SemaphorePermit<'_>, &Database), Problem> {
-        match timeout(WAIT_FOR_OTHERS, self.0.questions.acquire()).await {
+        match timeout(WAIT_FOR_OTHERS, self.0.questions.acquire_many(QUESTIONS_OF_ANSWER)).await {
             Ok(Ok(permit)) => Ok((permit, &self.0.database)),
             _ => Err(Problem::Busy),
         }
@@ -106,9 +110,17 @@ pub(crate) fn router(shared: Shared) -> Router {
         .split_for_parts();
     routes
         .route("/api/v1/openapi.json", axum::routing::get(async move || Json(document)))
+        .route("/api", axum::routing::any(nothing))
         .route("/api/{*path}", axum::routing::any(nothing))
         .method_not_allowed_fallback(async || Problem::Method)
+        .layer(map_response(kept_by_nobody))
         .with_state(shared)
+}
+
+/// What people see here is theirs, and old in a moment.
+async fn kept_by_nobody(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 async fn nothing(uri: Uri) -> Problem {
@@ -128,8 +140,9 @@ async fn tenants(State(shared): State<Shared>) -> Result<Json<Tenants>, Problem>
 async fn summary(State(shared): State<Shared>, InPath(OfTenant { tenant }): InPath<OfTenant>) -> Result<Json<Summary>, Problem> {
     let (_permit, database) = shared.store_of(&tenant).await?;
     let now = now();
-    let counted_until = counted_until(database, &tenant, now).await?;
-    let minute = settled_minute(now, counted_until);
+    let (counted_until, progress) = tokio::try_join!(counted_until(database, &tenant, now), database.progress())?;
+    let settled_until = settled(now, progress, counted_until).max(MINUTE_S);
+    let minute = settled_until - MINUTE_S..settled_until;
     let fleet = CountedSlice::fleet();
     let fleet = (tenant.as_str(), &fleet);
     let still_open = WantedIncidents {
@@ -156,8 +169,15 @@ async fn summary(State(shared): State<Shared>, InPath(OfTenant { tenant }): InPa
         by_cause,
     };
     let usual = usual.at(minute.start + MINUTE_S / 2).map(|rate| UsualWindow::of(rate, MINUTE_S.into()));
-    let (time, counted_until) = (Time::of_second(now), counted_until.map(Time::of_second));
-    Ok(Json(Summary { tenant, time, counted_until, window, usual, open_incidents: open.len() }))
+    Ok(Json(Summary {
+        tenant,
+        time: Time::of_second(now),
+        settled_until: Time::of_second(settled_until),
+        counted_until: counted_until.map(Time::of_second),
+        window,
+        usual,
+        open_incidents: open.len(),
+    }))
 }
 
 /// How the counts of a slice went over time, and what is usual of them.
@@ -175,11 +195,8 @@ async fn counts(
     let now = now();
     let (time, step_s) = steps(query.minutes.map_or(60, Within::get), query.until.map_or(now, |until| until.0.min(now)));
     let of_slice = (tenant.as_str(), &counted);
-    let (counts, usual, counted_until) = tokio::try_join!(
-        database.series(of_slice, &time, step_s),
-        database.usual_rates(of_slice, &time),
-        counted_until(database, &tenant, now)
-    )?;
+    let (counted_until, progress) = tokio::try_join!(counted_until(database, &tenant, now), database.progress())?;
+    let (counts, usual) = tokio::try_join!(database.series(of_slice, &time, step_s), database.usual_rates(of_slice, &time))?;
     let (attempts, by_cause) = by_step(&counts, &time, step_s);
     Ok(Json(Series {
         slice: slice.to_string(),
@@ -189,7 +206,7 @@ async fn counts(
         attempts,
         by_cause,
         usual: usual_by_step(&usual, &time, step_s),
-        settled_until: counted_until.map(|until| Time::of_second(settled(now, until))),
+        settled_until: Time::of_second(settled(now, progress, counted_until)),
     }))
 }
 
@@ -219,8 +236,8 @@ async fn incident(
     InPath(OfIncident { tenant, incident_id }): InPath<OfIncident>,
 ) -> Result<Json<IncidentHistory>, Problem> {
     let (_permit, database) = shared.store_of(&tenant).await?;
-    let rows = database.revisions(&tenant, &incident_id).await?;
-    let last = rows.last().ok_or_else(|| Problem::Missing { what: format!("incident `{incident_id}` of tenant `{tenant}`") })?;
+    let rows = database.revisions(&tenant, &incident_id.0).await?;
+    let last = rows.last().ok_or_else(|| Problem::Missing { what: format!("incident `{}` of tenant `{tenant}`", incident_id.0) })?;
     Ok(Json(IncidentHistory { incident: last.into(), revisions: rows.iter().map(Revision::from).collect() }))
 }
 
@@ -260,16 +277,11 @@ async fn counted_until(database: &Database, tenant: &str, now: u32) -> Result<Op
     Ok(database.counted(Some(tenant), now).await?.first().map(|counted| counted.until))
 }
 
-/// The last minute of which everything should be counted. Where counting is behind, it is as far behind.
-fn settled_minute(now: u32, counted_until: Option<u32>) -> Range<u32> {
-    let end = settled(now, counted_until.unwrap_or(now)).max(MINUTE_S);
-    end - MINUTE_S..end
-}
-
-/// Until when everything should be counted that was reported in time, where the newest ten seconds in which something was counted end at
-/// `counted_until`: they may still be filling.
-fn settled(now: u32, counted_until: u32) -> u32 {
-    let end = now.saturating_sub(SETTLED_AFTER_S).min(counted_until.saturating_sub(BUCKET_S));
+/// Until when everything is counted that was reported in time: as whoever knows has kept it (`progress`). Where nobody has, what ends ten seconds before
+/// now, but not the newest ten seconds in which something was counted, which may still be filling.
+fn settled(now: u32, progress: Option<u32>, counted_until: Option<u32>) -> u32 {
+    let guessed = || now.saturating_sub(SETTLED_AFTER_S).min(counted_until.map_or(now, |until| until.saturating_sub(BUCKET_S)));
+    let end = progress.map_or_else(guessed, |until| until.min(now));
     end - end % BUCKET_S
 }
 
@@ -332,11 +344,13 @@ mod tests {
     }
 
     #[test]
-    fn a_minute_is_settled_when_everything_in_it_should_be_counted() {
-        assert_eq!(settled_minute(1_000_025, Some(1_000_030)), 999_950..1_000_010);
-        // Counting is behind, and what was counted last may not be all.
-        assert_eq!(settled_minute(1_000_025, Some(999_990)), 999_920..999_980);
-        assert_eq!(settled_minute(1_000_025, None), 999_950..1_000_010);
-        assert_eq!(settled_minute(5, Some(3)), 0..60);
+    fn what_is_settled_is_what_was_kept_or_what_should_be_counted() {
+        assert_eq!(settled(1_000_025, Some(1_000_010), Some(999_000)), 1_000_010);
+        // Nobody says.
+        assert_eq!(settled(1_000_025, None, Some(1_000_030)), 1_000_010);
+        assert_eq!(settled(1_000_025, None, Some(999_990)), 999_980);
+        assert_eq!(settled(1_000_025, None, None), 1_000_010);
+        // A clock that is ahead.
+        assert_eq!(settled(1_000_025, Some(2_000_000), None), 1_000_020);
     }
 }

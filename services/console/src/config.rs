@@ -12,13 +12,23 @@ pub struct ConsoleConfig {
     pub listen: SocketAddr,
     /// Whether others than this machine may be served all the same.
     pub serve_anyone: bool,
+    /// Names by which it may be asked, beside `localhost` and addresses, separated by commas.
+    pub hosts: String,
     /// Questions to ClickHouse at one moment. Beyond that they wait for a moment, and are then sent away.
     pub max_questions: usize,
+    /// Connections at one moment. More wait to be accepted.
+    pub max_connections: usize,
 }
 
 impl Default for ConsoleConfig {
     fn default() -> Self {
-        ConsoleConfig { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 18090)), serve_anyone: false, max_questions: 8 }
+        ConsoleConfig {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 18090)),
+            serve_anyone: false,
+            hosts: String::new(),
+            max_questions: 12,
+            max_connections: 256,
+        }
     }
 }
 
@@ -33,8 +43,14 @@ impl ConsoleConfig {
             );
             return Err(("listen", reason));
         }
-        if !(1..=1000).contains(&self.max_questions) {
-            return Err(("max_questions", format!("{} is not within 1 to 1000", self.max_questions)));
+        for (key, value, least, most) in [
+            // As many as one answer may need.
+            ("max_questions", self.max_questions, 3, 1000),
+            ("max_connections", self.max_connections, 1, 100_000),
+        ] {
+            if !(least..=most).contains(&value) {
+                return Err((key, format!("{value} is not within {least} to {most}")));
+            }
         }
         Ok(())
     }
@@ -57,6 +73,6 @@ mod tests {
     #[test]
     fn what_is_outside_its_limits_is_named() {
         let none = ConsoleConfig { max_questions: 0, ..ConsoleConfig::default() };
-        assert_eq!(none.check(), Err(("max_questions", "0 is not within 1 to 1000".into())));
+        assert_eq!(none.check(), Err(("max_questions", "0 is not within 3 to 1000".into())));
     }
 }

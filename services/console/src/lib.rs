@@ -3,7 +3,9 @@
 mod answer;
 mod api;
 mod config;
+mod connections;
 mod counts;
+mod hosts;
 mod page;
 mod problem;
 mod question;
@@ -22,6 +24,7 @@ use tower_http::compression::CompressionLayer;
 
 use crate::api::Shared;
 pub use crate::config::ConsoleConfig;
+use crate::hosts::Hosts;
 
 /// The part that has to work.
 const ANSWERS: &str = "the console's ClickHouse";
@@ -47,15 +50,14 @@ pub enum ConsoleError {
     /// Nobody could say what to do about a failure.
     #[error(transparent)]
     Rules(#[from] RulesError),
-    /// The listener failed.
-    #[error("the console's listener failed")]
-    Listen(#[source] std::io::Error),
 }
 
 /// A console that is set up and serves nobody yet.
 pub struct Console {
     shared: Shared,
     database: Database,
+    hosts: Hosts,
+    max_connections: usize,
     readiness: Readiness,
 }
 
@@ -69,31 +71,33 @@ impl Console {
         let database = Database::new(clickhouse)?;
         readiness.expect(ANSWERS);
         let shared = Shared::new(database.clone(), RuleSet::built_in()?, config.max_questions);
-        Ok(Console { shared, database, readiness: readiness.clone() })
+        let (hosts, max_connections) = (Hosts::listed(&config.hosts), config.max_connections);
+        Ok(Console { shared, database, hosts, max_connections, readiness: readiness.clone() })
     }
 
     /// Serves until `stop`; answers that were begun are finished, for five seconds at most. While ClickHouse does not answer, questions are answered with
     /// that.
     ///
     /// # Errors
-    /// When the listener fails, or the schema in ClickHouse is not ours.
+    /// When the schema in ClickHouse is not ours.
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken) -> Result<(), ConsoleError> {
         counts::describe();
-        let serving = axum::serve(listener, router(self.shared)).with_graceful_shutdown(stop.clone().cancelled_owned()).into_future();
+        let serving = connections::serve(listener, router(self.shared, self.hosts), self.max_connections, stop.clone());
         let watching = async {
-            let schema = async || {
+            // It only reads, so the schema is made by others.
+            let check = async || {
                 self.database.probe().await?;
-                self.database.migrate().await.map(|_| ())
+                self.database.check_schema().await
             };
-            self.readiness.until_prepared(ANSWERS, schema, StoreError::is_worth_a_retry).await?;
-            self.readiness.watch(ANSWERS, CHECK_PAUSE, async || self.database.probe().await).await
+            self.readiness.until_prepared(ANSWERS, check, StoreError::is_worth_a_retry).await?;
+            self.readiness.watch(ANSWERS, CHECK_PAUSE, check).await
         };
         let stopped_long_ago = async {
             stop.cancelled().await;
             sleep(DRAIN_WITHIN).await;
         };
         tokio::select! {
-            served = serving => served.map_err(ConsoleError::Listen),
+            () = serving => Ok(()),
             failed = watching => failed,
             () = stopped_long_ago => Ok(()),
         }
@@ -101,9 +105,10 @@ impl Console {
 }
 
 /// Everything that is served: the API under `/api`, the page everywhere else.
-fn router(shared: Shared) -> Router {
+fn router(shared: Shared, hosts: Hosts) -> Router {
     api::router(shared)
         .merge(page::router())
+        .layer(middleware::from_fn_with_state(hosts, hosts::only_these))
         .layer(middleware::from_fn(counts::request))
         .layer(CompressionLayer::new())
         .layer(middleware::map_response(page::with_security_headers))

@@ -11,7 +11,7 @@ use utoipa::{IntoResponses, ToSchema};
 /// How long whoever is sent away should wait, in seconds.
 const COME_AGAIN_S: u16 = 2;
 /// How many characters of a wrong value are shown.
-const MAX_SHOWN: usize = 100;
+const MAX_SHOWN: usize = 200;
 
 /// Why there is no answer.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub(crate) enum Problem {
     Missing { what: String },
     /// The resource has no such method.
     Method,
+    /// It was asked by a name that is not its own.
+    Misdirected,
     /// Too many are asking.
     Busy,
     /// ClickHouse has no answer. Its own words are for the log.
@@ -84,12 +86,19 @@ impl Problem {
                 let kind = ("urn:faultline:problem:parameter", "A parameter is not what it is to be");
                 ProblemDetails { field: Some(field), value, ..details(StatusCode::BAD_REQUEST, kind, detail) }
             }
-            Problem::Missing { what } => {
-                details(StatusCode::NOT_FOUND, ("urn:faultline:problem:missing", "There is no such thing"), format!("There is no {what}."))
-            }
+            Problem::Missing { what } => details(
+                StatusCode::NOT_FOUND,
+                ("urn:faultline:problem:missing", "There is no such thing"),
+                format!("There is no {}.", shortened(&what)),
+            ),
             Problem::Method => {
                 let kind = ("urn:faultline:problem:method", "There is no such method");
                 details(StatusCode::METHOD_NOT_ALLOWED, kind, "Everything here is read with GET.".into())
+            }
+            Problem::Misdirected => {
+                let kind = ("urn:faultline:problem:misdirected", "This is not the host that was asked for");
+                let detail = "This is Faultline's console. Ask it by its address, by `localhost`, or by a name in `console.hosts`.";
+                details(StatusCode::MISDIRECTED_REQUEST, kind, detail.into())
             }
             Problem::Busy => {
                 let kind = ("urn:faultline:problem:busy", "Too many are asking");

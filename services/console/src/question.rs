@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use axum::extract::path::ErrorKind;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
 use faultline_proto::incident::v1::IncidentState;
@@ -35,8 +37,8 @@ pub(crate) struct OfIncident {
     #[param(min_length = 1, max_length = 32, pattern = "^[A-Za-z0-9._-]+$")]
     pub(crate) tenant: String,
     /// Its identifier.
-    #[param(min_length = 1, max_length = 64)]
-    pub(crate) incident_id: String,
+    #[param(value_type = String, min_length = 1, max_length = 64)]
+    pub(crate) incident_id: IncidentId,
 }
 
 /// Which counts are wanted.
@@ -240,6 +242,22 @@ impl<'de> Deserialize<'de> for Name {
     }
 }
 
+/// What an incident may be called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct IncidentId(pub(crate) String);
+
+impl IncidentId {
+    pub(crate) fn read(text: &str) -> Option<IncidentId> {
+        (1..=64).contains(&text.chars().count()).then(|| IncidentId(text.into()))
+    }
+}
+
+impl<'de> Deserialize<'de> for IncidentId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Text { read: IncidentId::read, expected: "is not 1 to 64 characters".into() })
+    }
+}
+
 /// Reads a value from a text, or says what was expected.
 struct Text<F> {
     read: F,
@@ -266,8 +284,18 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for InPath<
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<InPath<T>, Problem> {
         let read = Path::<T>::from_request_parts(parts, state).await;
-        let wrong = |_| Problem::Parameter { field: "path".into(), value: None, reason: "is not UTF-8 once it is decoded".into() };
-        read.map(|Path(parameters)| InPath(parameters)).map_err(wrong)
+        read.map(|Path(parameters)| InPath(parameters)).map_err(|rejection| {
+            let kind = match &rejection {
+                PathRejection::FailedToDeserializePathParams(failed) => Some(failed.kind()),
+                _ => None,
+            };
+            match kind {
+                Some(ErrorKind::DeserializeError { key, value, message }) => {
+                    Problem::Parameter { field: key.clone(), value: Some(value.clone()), reason: message.clone() }
+                }
+                _ => Problem::Parameter { field: "path".into(), value: None, reason: "is not UTF-8 once it is decoded".into() },
+            }
+        })
     }
 }
 
