@@ -120,7 +120,7 @@ impl Database {
         }
         for (column, value) in wanted.slice.values() {
             query = match column {
-                // What there is no number for is in no row.
+                // A name without a number is in no row; those of a newer contract have numbers, and no names here.
                 "entry_mode" => query.bind(entry_mode_number(value).unwrap_or(u16::MAX)),
                 _ => query.bind(value),
             };

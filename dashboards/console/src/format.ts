@@ -77,6 +77,8 @@ function formatOf(locale: string, words: Words): Format {
 
 function moneyOf(locale: string, minor: number, currency: string): string {
   if (currency === "") return "";
+  // What is no code of a currency cannot be formatted, and whoever wrote it meant something.
+  if (!/^[A-Za-z]{3}$/.test(currency)) return `${minor} ${currency}`;
   const money = new Intl.NumberFormat(locale, { style: "currency", currency });
   const digits = money.resolvedOptions().maximumFractionDigits ?? 2;
   return money.format(minor / 10 ** digits);

@@ -14,7 +14,7 @@ const TENANT = process.env.TENANT ?? "demo";
 const SCREENSHOTS = process.env.SCREENSHOTS;
 const DESKTOP = { width: 1440, height: 900 };
 const PHONE = { width: 390, height: 844 };
-/** The fault begins a minute after the fleet does, is found in half a minute, and the two cores that it runs on have other work. */
+/** The fault begins more than a minute after the browser is started, is found in half a minute, and the two cores that it runs on have other work. */
 const INCIDENT_TIMEOUT_MS = 150_000;
 const MOST_SCRIPT_BYTES = 150_000;
 const AXE_TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];

@@ -61,6 +61,9 @@ pub(crate) enum Problems {
     /// There is no such thing.
     #[response(status = 404, content_type = "application/problem+json")]
     Missing(#[to_schema] ProblemDetails),
+    /// It was asked by a name that is not its own.
+    #[response(status = 421, content_type = "application/problem+json")]
+    Misdirected(#[to_schema] ProblemDetails),
     /// ClickHouse does not answer, or too many are asking. `Retry-After` says when to come again, in seconds.
     #[response(status = 503, content_type = "application/problem+json", headers(("Retry-After" = u16, description = "Seconds")))]
     Unavailable(#[to_schema] ProblemDetails),
