@@ -18,7 +18,7 @@ use std::fmt;
 use std::time::Duration;
 
 use clickhouse::query::Query;
-use clickhouse::{Client, Row, RowWrite};
+use clickhouse::{Client, Row};
 use serde::Deserialize;
 use tokio::time::Instant;
 
@@ -27,10 +27,6 @@ use crate::families::{Dimensions, Facts, LEDGER, Rollup, RollupRow, bucket};
 use crate::high_water::RECEIPT_SLACK_S;
 use crate::outcomes::OutcomeRow;
 
-/// How long the server may take to take a piece of an insert.
-const SEND_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long it may take to answer, once it has all of it.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long a question about a batch may take.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -82,7 +78,7 @@ impl Database {
         if since.elapsed() > CERTAIN_FOR {
             return self.settle(id, rows).await.map(|_| ());
         }
-        self.insert_rows(&id.to_string(), rows.iter()).await?;
+        self.insert_rows(&id.to_string(), &rows.iter().collect::<Vec<_>>()).await?;
         if since.elapsed() > CERTAIN_FOR {
             return self.settle(id, rows).await.map(|_| ());
         }
@@ -109,7 +105,7 @@ impl Database {
                 return Err(self.vanishing(id, missing.len()));
             }
             settled.rows = settled.rows.max(missing.len());
-            self.insert_rows(&token(&id.to_string(), attempt), missing.into_iter()).await?;
+            self.insert_rows(&token(&id.to_string(), attempt), &missing).await?;
         }
         for attempt in 0..=ATTEMPTS {
             if self.is_counted(id).await? {
@@ -205,50 +201,21 @@ impl Database {
         Ok(!stored.is_empty())
     }
 
-    async fn insert_rows<'a>(&self, token: &str, rows: impl Iterator<Item = &'a OutcomeRow<'a>>) -> Result<(), StoreError> {
-        let inserted = insert_all::<OutcomeRow<'_>>(&self.inserting(token), "outcomes", rows).await;
+    async fn insert_rows(&self, token: &str, rows: &[&OutcomeRow<'_>]) -> Result<(), StoreError> {
+        let inserted = OutcomeRow::block(rows).insert(self.inserting(token), "outcomes").await;
         inserted.map_err(self.failed("store the rows of a batch"))
     }
 
     async fn insert_rollup(&self, id: &BatchId<'_>, attempt: u32, rollup: Rollup<'_>) -> Result<(), StoreError> {
         let client = self.inserting(&token(&format!("{id}:roll"), attempt));
-        let inserted = insert_all::<RollupRow>(&client, "rollup", rollup.into_rows(id).iter()).await;
+        let inserted = RollupRow::block(&rollup.rows(id)).insert(client, "rollup").await;
         inserted.map_err(self.failed("count a batch"))
     }
 
-    /// A client whose insert is one block, answered when it is stored.
+    /// A client whose insert is one that the server knows again.
     fn inserting(&self, token: &str) -> Client {
-        let client = self.client().clone().with_setting("insert_deduplication_token", token).with_setting("insert_deduplicate", "1");
-        one_block(client)
+        self.client().clone().with_setting("insert_deduplication_token", token).with_setting("insert_deduplicate", "1")
     }
-}
-
-/// An insert as one block, answered when it is stored.
-pub(crate) fn one_block(client: Client) -> Client {
-    client
-        .with_setting("async_insert", "0")
-        .with_setting("wait_end_of_query", "1")
-        .with_setting("max_insert_threads", "1")
-        .with_setting("max_insert_block_size", "10000000")
-        .with_setting("min_insert_block_size_rows", "10000000")
-        .with_setting("min_insert_block_size_bytes", "0")
-        // Old spools may come from more weeks than the server's default allows.
-        .with_setting("max_partitions_per_insert_block", "0")
-}
-
-pub(crate) async fn insert_all<'a, R: RowWrite>(
-    client: &Client,
-    table: &str,
-    rows: impl Iterator<Item = &'a R::Value<'a>>,
-) -> clickhouse::error::Result<()>
-where
-    R::Value<'a>: 'a,
-{
-    let mut insert = client.insert::<R>(table).await?.with_timeouts(Some(SEND_TIMEOUT), Some(ANSWER_TIMEOUT));
-    for row in rows {
-        insert.write(row).await?;
-    }
-    insert.end().await
 }
 
 /// The first attempt has the batch's own token, so that it meets one of a writer that was thought to be dead.

@@ -4,15 +4,17 @@
 //! Every row counts in every family, also where it has no value (`` is a key like others), so that the sums of all families are the same.
 //! A family that is added here is counted from then on; its past would have to be computed from `outcomes`.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::Hash;
 use std::str::FromStr;
 
-use clickhouse::Row;
 use faultline_proto::outcome::v1::EntryMode;
 use faultline_proto::verdict::v1::Cause;
-use serde::{Deserialize, Serialize};
+use foldhash::fast::RandomState;
 
+use crate::block::Block;
 use crate::delivery::BatchId;
 use crate::outcomes::OutcomeRow;
 
@@ -72,12 +74,12 @@ pub struct Dimensions<'a> {
 impl Dimensions<'_> {
     /// The slices that they are in, one of each family: its name and the slice's key.
     pub fn slices(&self) -> impl Iterator<Item = (&'static str, String)> {
-        FAMILIES.iter().map(|family| (family.name, joined((family.key)(self))))
+        FAMILIES.iter().map(|family| (family.name, joined((family.key)(self)).into_owned()))
     }
 }
 
-fn joined((first, second): Key<'_>) -> String {
-    second.map_or_else(|| first.into(), |second| format!("{first}{JOINT}{second}"))
+fn joined((first, second): Key<'_>) -> Cow<'_, str> {
+    second.map_or(Cow::Borrowed(first), |second| Cow::Owned(format!("{first}{JOINT}{second}")))
 }
 
 /// The names of all families.
@@ -227,31 +229,53 @@ impl<'a> From<&OutcomeRow<'a>> for Facts<'a> {
 }
 
 /// A row of `rollup`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Row, Serialize, Deserialize)]
-pub(crate) struct RollupRow {
-    pub(crate) tenant: String,
-    pub(crate) family: String,
-    pub(crate) key: String,
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RollupRow<'a> {
+    pub(crate) tenant: &'a str,
+    pub(crate) family: &'a str,
+    pub(crate) key: Cow<'a, str>,
     pub(crate) bucket: u32,
-    pub(crate) tag: String,
+    pub(crate) tag: &'a str,
     pub(crate) cause: i8,
-    pub(crate) currency: String,
+    pub(crate) currency: &'a str,
     pub(crate) count: i64,
     pub(crate) amount_minor: i64,
     pub(crate) simulated: bool,
 }
 
+impl RollupRow<'_> {
+    /// All of the table's columns, but when a row was counted: the server knows.
+    pub(crate) fn block<'r>(rows: &'r [RollupRow<'r>]) -> Block<'r> {
+        Block::of(rows, |block| {
+            block.words("tenant", |row| row.tenant);
+            block.words("family", |row| row.family);
+            block.words("key", |row| &row.key);
+            block.seconds("bucket", |row| row.bucket);
+            block.words("tag", |row| row.tag);
+            block.numbers("cause", |row| row.cause);
+            block.words("currency", |row| row.currency);
+            block.numbers("count", |row| row.count);
+            block.numbers("amount_minor", |row| row.amount_minor);
+            block.numbers("simulated", |row| row.simulated);
+        })
+    }
+}
+
 /// Sums of rows, by family and slice, and how many rows they are of.
 #[derive(Debug, Default)]
 pub(crate) struct Rollup<'a> {
-    sums: HashMap<Cell<'a>, Sum>,
+    /// By slice and ending.
+    sums: HashMap<(u32, u32), Sum, RandomState>,
+    slices: Numbered<(usize, Key<'a>)>,
+    endings: Numbered<Ending<'a>>,
+    /// By family, the slice of the row before: rows of one terminal are beside each other.
+    before: [Option<(Key<'a>, u32)>; FAMILIES.len()],
     rows: i64,
 }
 
+/// What rows of a slice that are counted together have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Cell<'a> {
-    family: usize,
-    key: Key<'a>,
+struct Ending<'a> {
     tenant: &'a str,
     bucket: u32,
     tag: &'a str,
@@ -265,49 +289,89 @@ struct Sum {
     amount_minor: i64,
 }
 
+/// Different things, each with a number: its place.
+#[derive(Debug)]
+struct Numbered<T> {
+    numbers: HashMap<T, u32, RandomState>,
+    things: Vec<T>,
+}
+
+impl<T> Default for Numbered<T> {
+    fn default() -> Self {
+        Numbered { numbers: HashMap::default(), things: Vec::new() }
+    }
+}
+
+impl<T: Copy + Eq + Hash> Numbered<T> {
+    fn number(&mut self, thing: T) -> u32 {
+        *self.numbers.entry(thing).or_insert_with(|| {
+            self.things.push(thing);
+            u32::try_from(self.things.len() - 1).unwrap_or(u32::MAX)
+        })
+    }
+
+    fn thing(&self, number: u32) -> Option<T> {
+        self.things.get(usize::try_from(number).ok()?).copied()
+    }
+}
+
+/// Whether two keys are the same texts in memory; others may be equal all the same.
+fn is_same(one: Key<'_>, other: Key<'_>) -> bool {
+    std::ptr::eq(one.0, other.0)
+        && match (one.1, other.1) {
+            (Some(one), Some(other)) => std::ptr::eq(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        }
+}
+
 impl<'a> Rollup<'a> {
     pub(crate) fn add(&mut self, row: &Facts<'a>) {
         self.rows += 1;
         let sign = i64::from(row.sign);
-        for (place, family) in FAMILIES.iter().enumerate() {
-            let cell = Cell {
-                family: place,
-                key: (family.key)(&row.dimensions),
-                tenant: row.tenant,
-                bucket: bucket(row.completed_at),
-                tag: row.tag,
-                cause: row.cause,
-                currency: row.currency,
+        let ending = self.endings.number(Ending {
+            tenant: row.tenant,
+            bucket: bucket(row.completed_at),
+            tag: row.tag,
+            cause: row.cause,
+            currency: row.currency,
+        });
+        for ((place, family), before) in FAMILIES.iter().enumerate().zip(&mut self.before) {
+            let key = (family.key)(&row.dimensions);
+            let slice = match *before {
+                Some((same, slice)) if is_same(same, key) => slice,
+                _ => self.slices.number((place, key)),
             };
-            let sum = self.sums.entry(cell).or_default();
+            *before = Some((key, slice));
+            let sum = self.sums.entry((slice, ending)).or_default();
             sum.count += sign;
             sum.amount_minor = sum.amount_minor.saturating_add(sign.saturating_mul(row.amount_minor));
         }
     }
 
     /// The rows for the table, sorted as it is in the main, and among them the one that says which batch they are of.
-    pub(crate) fn into_rows(self, id: &BatchId<'_>) -> Vec<RollupRow> {
+    pub(crate) fn rows(&self, id: &BatchId<'_>) -> Vec<RollupRow<'a>> {
         let ledger = RollupRow {
-            tenant: String::new(),
-            family: LEDGER.into(),
-            key: id.to_string(),
+            tenant: "",
+            family: LEDGER,
+            key: id.to_string().into(),
             bucket: bucket(id.since_ms),
-            tag: String::new(),
+            tag: "",
             cause: i8::try_from(i32::from(Cause::Unknown)).unwrap_or_default(),
-            currency: String::new(),
+            currency: "",
             count: self.rows,
             amount_minor: 0,
             simulated: false,
         };
-        let sums = self.sums.into_iter().filter_map(|(cell, sum)| {
+        let sums = self.sums.iter().filter_map(|((slice, ending), sum)| {
+            let ((family, key), ending) = (self.slices.thing(*slice)?, self.endings.thing(*ending)?);
             Some(RollupRow {
-                tenant: cell.tenant.into(),
-                family: FAMILIES.get(cell.family)?.name.into(),
-                key: joined(cell.key),
-                bucket: cell.bucket,
-                tag: cell.tag.into(),
-                cause: cell.cause,
-                currency: cell.currency.into(),
+                tenant: ending.tenant,
+                family: FAMILIES.get(family)?.name,
+                key: joined(key),
+                bucket: ending.bucket,
+                tag: ending.tag,
+                cause: ending.cause,
+                currency: ending.currency,
                 count: sum.count,
                 amount_minor: sum.amount_minor,
                 simulated: false,
@@ -358,20 +422,20 @@ mod tests {
         for facts in [&FACTS, &other, &FACTS] {
             rollup.add(facts);
         }
-        let rows = rollup.into_rows(&ID);
+        let rows = rollup.rows(&ID);
         for family in families() {
             let of_family = rows.iter().filter(|row| row.family == family);
             assert_eq!(of_family.clone().map(|row| row.count).sum::<i64>(), 3, "{family}");
             assert_eq!(of_family.map(|row| row.amount_minor).sum::<i64>(), 2534, "{family}");
         }
         let issuers: Vec<_> = rows.iter().filter(|row| row.family == "issuer").collect();
-        assert_eq!(issuers.iter().map(|row| (row.key.as_str(), row.count)).collect::<Vec<_>>(), [("ccb", 1), ("icbc", 2)]);
-        assert_eq!((issuers[0].bucket, issuers[0].currency.as_str()), (1_790_000_000, "CNY"));
+        assert_eq!(issuers.iter().map(|row| (&*row.key, row.count)).collect::<Vec<_>>(), [("ccb", 1), ("icbc", 2)]);
+        assert_eq!((issuers[0].bucket, issuers[0].currency), (1_790_000_000, "CNY"));
         let entry = rows.iter().find(|row| row.family == "issuer_entry" && row.count == 2).unwrap();
         assert_eq!(entry.key, "icbc|chip");
 
         let ledger: Vec<_> = rows.iter().filter(|row| row.family == LEDGER).collect();
-        assert_eq!((ledger.len(), ledger[0].key.as_str(), ledger[0].count, ledger[0].bucket), (1, "log:0:5-7", 3, 1_790_000_010));
+        assert_eq!((ledger.len(), &*ledger[0].key, ledger[0].count, ledger[0].bucket), (1, "log:0:5-7", 3, 1_790_000_010));
     }
 
     #[test]
@@ -421,7 +485,7 @@ mod tests {
         let mut rollup = Rollup::default();
         rollup.add(&Facts { sign: -1, ..FACTS });
         rollup.add(&Facts { cause: 4, ..FACTS });
-        let rows = rollup.into_rows(&ID);
+        let rows = rollup.rows(&ID);
         let fleet: Vec<_> = rows.iter().filter(|row| row.family == "fleet").map(|row| (row.cause, row.count, row.amount_minor)).collect();
         assert_eq!(fleet, [(4, 1, 1234), (5, -1, -1234)]);
         // Counted as rows, not as their sum, which is nothing.

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use clickhouse::Row;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
+use crate::block::Block;
 use crate::database::{Database, StoreError};
-use crate::delivery::{insert_all, one_block};
 
 /// How long loading a partition may take.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(300);
@@ -15,7 +15,7 @@ const LOAD_TIMEOUT: Duration = Duration::from_secs(300);
 pub const RECEIPT_SLACK_S: u32 = 2 * 60 * 60;
 
 /// What was seen of a spool.
-#[derive(Clone, Debug, PartialEq, Eq, Row, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpoolMark {
     /// Partition of the outcomes topic that its terminal is in.
     pub kafka_partition: u16,
@@ -32,6 +32,18 @@ pub struct SpoolMark {
 }
 
 impl SpoolMark {
+    /// All of the table's columns.
+    fn block(marks: &[SpoolMark]) -> Block<'_> {
+        Block::of(marks, |block| {
+            block.numbers("kafka_partition", |mark| mark.kafka_partition);
+            block.words("tenant", |mark| &mark.tenant);
+            block.texts("terminal", |mark| &mark.terminal);
+            block.numbers("spool", |mark| mark.spool);
+            block.numbers("sequence", |mark| mark.sequence);
+            block.seconds("seen_at", |mark| mark.seen_at);
+        })
+    }
+
     /// The row that says how far the others of a partition reach.
     fn reach(kafka_partition: u16, appended_s: u32) -> SpoolMark {
         SpoolMark { kafka_partition, tenant: String::new(), terminal: String::new(), spool: 0, sequence: 0, seen_at: appended_s }
@@ -99,7 +111,7 @@ impl Database {
     /// When the server did not take it, as far as is known; it can be repeated.
     pub async fn keep_high_water(&self, partition: u16, mut marks: Vec<SpoolMark>, appended_s: u32) -> Result<(), StoreError> {
         marks.push(SpoolMark::reach(partition, appended_s));
-        let client = one_block(self.client().clone());
-        insert_all::<SpoolMark>(&client, "high_water", marks.iter()).await.map_err(self.failed("keep what was seen of spools"))
+        let kept = SpoolMark::block(&marks).insert(self.client().clone(), "high_water").await;
+        kept.map_err(self.failed("keep what was seen of spools"))
     }
 }

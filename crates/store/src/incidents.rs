@@ -7,8 +7,8 @@ use faultline_proto::incident::v1::IncidentState;
 use faultline_proto::verdict::v1::Cause;
 use serde::{Deserialize, Serialize};
 
+use crate::block::insert_rows;
 use crate::database::{Database, StoreError};
-use crate::delivery::{insert_all, one_block};
 
 /// How long a question may take.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -90,9 +90,7 @@ impl Database {
     /// # Errors
     /// When the server did not take them, as far as is known; it can be repeated.
     pub async fn keep_incidents(&self, incidents: &[IncidentRow]) -> Result<(), StoreError> {
-        insert_all::<IncidentRow>(&one_block(self.client().clone()), "incidents", incidents.iter())
-            .await
-            .map_err(self.failed("keep incidents"))
+        insert_rows::<IncidentRow>(self.client().clone(), "incidents", incidents.iter()).await.map_err(self.failed("keep incidents"))
     }
 
     /// The last revision of every incident of a tenant that was updated at this second, in event time since 1970-01-01 UTC, or later; the first that
@@ -142,9 +140,7 @@ impl Database {
     /// As [`Database::keep_incidents`].
     pub async fn keep_delivered(&self, delivered: &Delivered) -> Result<(), StoreError> {
         let all = std::iter::once(delivered);
-        insert_all::<Delivered>(&one_block(self.client().clone()), "deliveries", all)
-            .await
-            .map_err(self.failed("keep what was told of an incident"))
+        insert_rows::<Delivered>(self.client().clone(), "deliveries", all).await.map_err(self.failed("keep what was told of an incident"))
     }
 
     /// Of each incident of which a channel was told something since this second, in seconds since 1970-01-01 UTC, the greatest revision.

@@ -2,6 +2,7 @@
 //! watch, and by people.
 
 mod address;
+mod block;
 mod database;
 mod delivery;
 mod families;

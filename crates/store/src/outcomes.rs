@@ -1,11 +1,10 @@
 //! A row of `outcomes`.
 
-use clickhouse::Row;
-use serde::Serialize;
+use crate::block::Block;
 
 /// A row of `outcomes`: one transaction attempt, and one verdict on it. What each column means is in `migrations/0001_outcomes.sql`; times are in
 /// milliseconds since 1970-01-01 UTC.
-#[derive(Clone, Debug, Default, PartialEq, Row, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[expect(missing_docs, reason = "the schema documents its columns")]
 pub struct OutcomeRow<'a> {
     pub tenant: &'a str,
@@ -92,4 +91,109 @@ pub struct OutcomeRow<'a> {
     pub record_index: u16,
     pub batch_first_offset: u64,
     pub batch_last_offset: u64,
+}
+
+impl<'a> OutcomeRow<'a> {
+    /// All of the table's columns.
+    pub(crate) fn block<'r>(rows: &'r [&'r OutcomeRow<'a>]) -> Block<'r> {
+        Block::of(rows, |block| {
+            block.words("tenant", |row| row.tenant);
+            block.texts("terminal", |row| row.terminal);
+            block.numbers("spool", |row| row.spool);
+            block.numbers("sequence", |row| row.sequence);
+            block.milliseconds("completed_at", |row| row.completed_at);
+            block.milliseconds("received_at", |row| row.received_at);
+            block.numbers("clock", |row| row.clock);
+            block.texts("merchant", |row| row.merchant);
+            block.texts("store", |row| row.store);
+            block.words("merchant_group", |row| row.merchant_group);
+            block.words("model", |row| row.model);
+            block.words("firmware", |row| row.firmware);
+            block.words("application", |row| row.application);
+            block.words("region", |row| row.region);
+            block.numbers("access_network", |row| row.access_network);
+            block.words("carrier", |row| row.carrier);
+            block.words("apn", |row| row.apn);
+            block.numbers("type", |row| row.r#type);
+            block.numbers("entry_mode", |row| row.entry_mode);
+            block.numbers("amount_minor", |row| row.amount_minor);
+            block.words("currency", |row| row.currency);
+            block.words("bin", |row| row.bin);
+            block.words("issuer", |row| row.issuer);
+            block.numbers("card_token", |row| row.card_token);
+            block.numbers("card_token_key", |row| row.card_token_key);
+            block.numbers("network", |row| row.network);
+            block.words("acquirer", |row| row.acquirer);
+            block.words("host", |row| row.host);
+            block.words("route", |row| row.route);
+            block.numbers("trace_number", |row| row.trace_number);
+            block.numbers("batch_number", |row| row.batch_number);
+            block.texts("retrieval_reference", |row| row.retrieval_reference);
+            block.numbers("original_spool", |row| row.original_spool);
+            block.numbers("original_sequence", |row| row.original_sequence);
+            block.numbers("original_trace_number", |row| row.original_trace_number);
+            block.numbers("original_batch_number", |row| row.original_batch_number);
+            block.texts("original_retrieval_reference", |row| row.original_retrieval_reference);
+            block.texts("original_terminal", |row| row.original_terminal);
+            block.milliseconds("original_completed_at", |row| row.original_completed_at);
+            block.texts("original_order_number", |row| row.original_order_number);
+            block.texts("order_number", |row| row.order_number);
+            block.numbers("attempt", |row| row.attempt);
+            block.numbers("first_attempt_sequence", |row| row.first_attempt_sequence);
+            block.numbers("stage", |row| row.stage);
+            block.words("response_code", |row| row.response_code);
+            block.words("response_spec", |row| row.response_spec);
+            block.numbers("money_outcome", |row| row.money_outcome);
+            block.numbers("result", |row| row.result);
+            block.numbers("terminal_condition", |row| row.terminal_condition);
+            block.words("terminal_error_code", |row| row.terminal_error_code);
+            block.texts("diagnostic", |row| row.diagnostic);
+            block.numbers("tvr", |row| row.tvr);
+            block.lists("status_words", |row| &row.status_words);
+            block.numbers("fallback", |row| row.fallback);
+            block.numbers("card_read_ms", |row| row.card_read_ms);
+            block.numbers("pin_entry_ms", |row| row.pin_entry_ms);
+            block.numbers("dns_ms", |row| row.dns_ms);
+            block.numbers("connect_ms", |row| row.connect_ms);
+            block.numbers("tls_ms", |row| row.tls_ms);
+            block.numbers("send_ms", |row| row.send_ms);
+            block.numbers("wait_ms", |row| row.wait_ms);
+            block.numbers("print_ms", |row| row.print_ms);
+            block.numbers("reversal_ms", |row| row.reversal_ms);
+            block.numbers("total_ms", |row| row.total_ms);
+            block.numbers("reader_reads", |row| row.reader_reads);
+            block.numbers("reader_failures", |row| row.reader_failures);
+            block.numbers("reader_failed_sales", |row| row.reader_failed_sales);
+            block.numbers("reader_consecutive_failures", |row| row.reader_consecutive_failures);
+            block.numbers("reader_next_good_read_ms", |row| row.reader_next_good_read_ms);
+            block.numbers("signal_dbm", |row| row.signal_dbm);
+            block.words("tag", |row| row.tag);
+            block.numbers("cause", |row| row.cause);
+            block.words("reason", |row| row.reason);
+            block.numbers("confidence", |row| row.confidence);
+            block.words("rule_set", |row| row.rule_set);
+            block.words("issuer_map", |row| row.issuer_map);
+            block.numbers("sign", |row| row.sign);
+            block.numbers("revision", |row| row.revision);
+            block.words("kafka_log", |row| row.kafka_log);
+            block.numbers("kafka_partition", |row| row.kafka_partition);
+            block.numbers("kafka_offset", |row| row.kafka_offset);
+            block.numbers("record_index", |row| row.record_index);
+            block.numbers("batch_first_offset", |row| row.batch_first_offset);
+            block.numbers("batch_last_offset", |row| row.batch_last_offset);
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_column_of_the_table_is_written() {
+        let schema = include_str!("../migrations/0001_outcomes.sql");
+        let columns = schema.lines().filter_map(|line| line.strip_prefix("    ")?.split(' ').next());
+        let columns: Vec<_> = columns.filter(|name| name.starts_with(|first: char| first.is_ascii_lowercase())).collect();
+        assert_eq!(OutcomeRow::block(&[]).names(), columns);
+    }
 }

@@ -8,7 +8,6 @@ use faultline_proto::verdict::v1::Cause;
 use serde::Deserialize;
 
 use crate::database::{Database, StoreError};
-use crate::delivery::{insert_all, one_block};
 use crate::families::RollupRow;
 
 /// How long a question may take.
@@ -69,21 +68,21 @@ impl Database {
     ///
     /// # Errors
     /// When the server does not take them.
-    pub async fn add_past(&self, tenant: &str, counts: Vec<PastCount>) -> Result<(), StoreError> {
-        let row = |count: PastCount| RollupRow {
-            tenant: tenant.into(),
-            family: count.family.into(),
-            key: count.key,
+    pub async fn add_past(&self, tenant: &str, counts: &[PastCount]) -> Result<(), StoreError> {
+        let rows = counts.iter().map(|count| RollupRow {
+            tenant,
+            family: count.family,
+            key: count.key.as_str().into(),
             bucket: count.bucket,
-            tag: count.tag,
+            tag: &count.tag,
             cause: i8::try_from(i32::from(count.cause)).unwrap_or_default(),
-            currency: count.currency.into(),
+            currency: count.currency,
             count: count.count,
             amount_minor: count.amount_minor,
             simulated: true,
-        };
-        let rows: Vec<RollupRow> = counts.into_iter().map(row).collect();
-        let added = insert_all::<RollupRow>(&one_block(self.client().clone()), "rollup", rows.iter()).await;
+        });
+        let rows: Vec<RollupRow<'_>> = rows.collect();
+        let added = RollupRow::block(&rows).insert(self.client().clone(), "rollup").await;
         added.map_err(self.failed("add to the past"))
     }
 

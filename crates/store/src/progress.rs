@@ -3,8 +3,8 @@
 use clickhouse::Row;
 use serde::Serialize;
 
+use crate::block::insert_rows;
 use crate::database::{Database, StoreError};
-use crate::delivery::{insert_all, one_block};
 
 #[derive(Row, Serialize)]
 struct Progress {
@@ -18,7 +18,7 @@ impl Database {
     /// When the server did not take it, as far as is known; it can be repeated.
     pub async fn keep_progress(&self, counted_until: u32) -> Result<(), StoreError> {
         let row = Progress { counted_until };
-        let kept = insert_all::<Progress>(&one_block(self.client().clone()), "progress", std::iter::once(&row)).await;
+        let kept = insert_rows::<Progress>(self.client().clone(), "progress", std::iter::once(&row)).await;
         kept.map_err(self.failed("keep how far counts reach"))
     }
 

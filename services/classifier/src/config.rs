@@ -34,7 +34,7 @@ impl Default for ClassifierConfig {
         ClassifierConfig {
             issuers_file: PathBuf::new(),
             max_batch_delay: Duration::from_secs(1),
-            max_batch_bytes: ByteSize::mib(2),
+            max_batch_bytes: ByteSize::mib(4),
             queue_bytes: ByteSize::mib(4),
             concurrent_batches: 4,
             high_water_interval: Duration::from_secs(300),

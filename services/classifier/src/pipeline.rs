@@ -129,7 +129,7 @@ fn read(records: &[Record]) -> (Vec<Report>, Vec<(&Record, Rejection)>) {
 
 /// The verdicts on what was not seen before.
 fn judge<'a>(reports: &'a [Report], seen: &mut Seen, shared: &'a Shared) -> Vec<Judged<'a>> {
-    let mut judged = Vec::new();
+    let mut judged = Vec::with_capacity(reports.iter().map(|report| report.batch.events.len()).sum());
     for report in reports {
         let spool = seen.spool((&report.tenant, &report.terminal, report.batch.spool_id), seconds(report.receipt_ms));
         let new = report.events().filter(|(_, event, _)| spool.is_new(event.sequence));

@@ -3,9 +3,9 @@
 //! Sequences rise strictly within a spool, and one batch of a spool is unacknowledged at a time. So what is not greater than the greatest is a
 //! repeat, however late it comes.
 
-use std::collections::{BTreeMap, HashMap};
-
 use faultline_store::{SeenSpool, SpoolMark};
+use hashbrown::hash_map::EntryRef;
+use hashbrown::{Equivalent, HashMap};
 
 /// How long a spool is remembered from which nothing comes: longer than terminals report old events (30 days).
 const REMEMBERED_S: u32 = 32 * 24 * 60 * 60;
@@ -13,8 +13,28 @@ const REMEMBERED_S: u32 = 32 * 24 * 60 * 60;
 /// What was seen of the spools of one partition.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
-    /// By tenant and terminal.
-    spools: HashMap<String, HashMap<String, BTreeMap<u64, Spool>>>,
+    /// By tenant. There are millions of spools and few tenants.
+    spools: HashMap<String, HashMap<Name, Spool>>,
+}
+
+/// What a spool is called within its tenant.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Name {
+    terminal: Box<str>,
+    id: u64,
+}
+
+/// The same, of texts of somebody else.
+#[derive(Hash)]
+struct NameRef<'a> {
+    terminal: &'a str,
+    id: u64,
+}
+
+impl Equivalent<Name> for NameRef<'_> {
+    fn equivalent(&self, name: &Name) -> bool {
+        self.id == name.id && *self.terminal == *name.terminal
+    }
 }
 
 /// What was seen of one spool.
@@ -31,15 +51,22 @@ impl Seen {
         let mut seen = Seen::default();
         for SeenSpool { mark, is_kept } in spools {
             let spool = Spool { sequence: mark.sequence, seen_s: mark.seen_at, has_changed: !is_kept };
-            seen.spools.entry(mark.tenant).or_default().entry(mark.terminal).or_default().insert(mark.spool, spool);
+            let name = Name { terminal: mark.terminal.into(), id: mark.spool };
+            seen.spools.entry(mark.tenant).or_default().insert(name, spool);
         }
         seen
     }
 
     /// Takes note of a spool's events at a moment, in seconds since 1970-01-01 UTC, and returns it.
     pub(crate) fn spool(&mut self, (tenant, terminal, id): (&str, &str, u64), now_s: u32) -> &mut Spool {
-        let spools = self.spools.entry(tenant.to_owned()).or_default().entry(terminal.to_owned()).or_default();
-        let spool = spools.entry(id).or_insert(Spool { sequence: 0, seen_s: now_s, has_changed: true });
+        let spools = self.spools.entry_ref(tenant).or_default();
+        let spool = match spools.entry_ref(&NameRef { terminal, id }) {
+            EntryRef::Occupied(known) => known.into_mut(),
+            EntryRef::Vacant(new) => {
+                let name = Name { terminal: terminal.into(), id };
+                new.insert_with_key(name, Spool { sequence: 0, seen_s: now_s, has_changed: true })
+            }
+        };
         spool.seen_s = spool.seen_s.max(now_s);
         spool.has_changed = true;
         spool
@@ -47,36 +74,29 @@ impl Seen {
 
     /// How many spools are remembered.
     pub(crate) fn len(&self) -> usize {
-        self.spools.values().flat_map(HashMap::values).map(BTreeMap::len).sum()
+        self.spools.values().map(HashMap::len).sum()
     }
 
     /// What changed since it was last kept, for the store to keep.
     pub(crate) fn changes(&self, partition: u16) -> Vec<SpoolMark> {
-        let mut changes = Vec::new();
-        for (tenant, terminals) in &self.spools {
-            for (terminal, spools) in terminals {
-                changes.extend(spools.iter().filter(|(_, spool)| spool.has_changed).map(|(id, spool)| SpoolMark {
-                    kafka_partition: partition,
-                    tenant: tenant.clone(),
-                    terminal: terminal.clone(),
-                    spool: *id,
-                    sequence: spool.sequence,
-                    seen_at: spool.seen_s,
-                }));
-            }
-        }
-        changes
+        let spools = self.spools.iter().flat_map(|(tenant, spools)| spools.iter().map(move |(name, spool)| (tenant, name, spool)));
+        let changes = spools.filter(|(.., spool)| spool.has_changed).map(|(tenant, name, spool)| SpoolMark {
+            kafka_partition: partition,
+            tenant: tenant.clone(),
+            terminal: name.terminal.clone().into(),
+            spool: name.id,
+            sequence: spool.sequence,
+            seen_at: spool.seen_s,
+        });
+        changes.collect()
     }
 
     /// What changed is kept; what is too old to matter is forgotten.
     pub(crate) fn kept(&mut self, now_s: u32) {
-        for terminals in self.spools.values_mut() {
-            terminals.retain(|_, spools| {
-                spools.retain(|_, spool| {
-                    spool.has_changed = false;
-                    now_s.saturating_sub(spool.seen_s) < REMEMBERED_S
-                });
-                !spools.is_empty()
+        for spools in self.spools.values_mut() {
+            spools.retain(|_, spool| {
+                spool.has_changed = false;
+                now_s.saturating_sub(spool.seen_s) < REMEMBERED_S
             });
         }
     }
@@ -113,7 +133,8 @@ mod tests {
         let mut seen = Seen::default();
         seen.spool(("acme", "T-1", 7), 100).is_new(5);
         seen.spool(("acme", "T-1", 8), 200).is_new(1);
-        let changes = seen.changes(3);
+        let mut changes = seen.changes(3);
+        changes.sort_by_key(|mark| mark.spool);
         assert_eq!(
             changes.iter().map(|mark| (mark.kafka_partition, mark.spool, mark.sequence, mark.seen_at)).collect::<Vec<_>>(),
             [(3, 7, 5, 100), (3, 8, 1, 200)]
@@ -126,7 +147,9 @@ mod tests {
 
         // What was found in rows is kept the next time, whoever saw it first.
         let load = |is_kept| Seen::load(changes.iter().map(|mark| SeenSpool { mark: mark.clone(), is_kept }).collect());
-        assert_eq!((load(true).changes(3), load(false).changes(3)), (vec![], changes.clone()));
+        let mut loaded = load(false).changes(3);
+        loaded.sort_by_key(|mark| mark.spool);
+        assert_eq!((load(true).changes(3), &loaded), (vec![], &changes));
         let mut again = load(true);
         assert!(!again.spool(("acme", "T-1", 7), 0).is_new(5) && again.spool(("acme", "T-1", 7), 0).is_new(6));
     }

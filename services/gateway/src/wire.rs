@@ -1,6 +1,7 @@
 //! Requests as bytes, and the fields in them: so that what a newer terminal sends travels on as it came.
 
 use std::marker::PhantomData;
+use std::num::NonZero;
 use std::ops::Range;
 
 use bytes::{Buf, Bytes};
@@ -98,19 +99,59 @@ pub(crate) fn repeated(message: &[u8], known: u32, lists: &[u32]) -> Option<u32>
 
 fn next_field(total: usize, rest: &mut &[u8]) -> Result<Field, DecodeError> {
     let start = total - rest.len();
-    let (number, wire_type) = decode_key(rest)?;
-    let content = match wire_type {
-        WireType::LengthDelimited => {
-            let mut ahead = *rest;
-            let length = usize::try_from(decode_varint(&mut ahead)?).unwrap_or(usize::MAX);
-            let begin = total - ahead.len();
-            Some(begin..begin.saturating_add(length))
+    let usual = usual_field(rest);
+    let (number, content, after) = match usual {
+        Some(field) => field,
+        None => unusual_field(rest)?,
+    };
+    *rest = after;
+    let end = total - rest.len();
+    Ok(Field { number, whole: start..end, content: content.map(|length| end - length..end) })
+}
+
+/// The number of the field that a message begins with, the length of what is in it where it is a message, a string or bytes, and what follows it. None
+/// where it is not one of the usual ones, or not one at all.
+fn usual_field(message: &[u8]) -> Option<(u32, Option<usize>, &[u8])> {
+    let (key, rest) = small_varint(message)?;
+    let (content, rest) = match key & 7 {
+        0 => {
+            let length = rest.iter().take(9).position(|byte| byte & 0x80 == 0)? + 1;
+            (None, rest.get(length..)?)
         }
+        1 => (None, rest.get(8..)?),
+        2 => {
+            let (length, rest) = small_varint(rest)?;
+            let length = usize::try_from(length).ok()?;
+            (Some(length), rest.get(length..)?)
+        }
+        5 => (None, rest.get(4..)?),
+        _ => return None,
+    };
+    Some((NonZero::new(key >> 3)?.get(), content, rest))
+}
+
+/// A number below 2^21 that a message begins with, and what follows it.
+fn small_varint(message: &[u8]) -> Option<(u32, &[u8])> {
+    let part = |byte: &u8, place: u32| u32::from(byte & 0x7F) << (7 * place);
+    match message {
+        [a, rest @ ..] if a & 0x80 == 0 => Some((part(a, 0), rest)),
+        [a, b, rest @ ..] if b & 0x80 == 0 => Some((part(a, 0) | part(b, 1), rest)),
+        [a, b, c, rest @ ..] if c & 0x80 == 0 => Some((part(a, 0) | part(b, 1) | part(c, 2), rest)),
+        _ => None,
+    }
+}
+
+/// The same of any field, or what is wrong with it: as `prost` sees it.
+fn unusual_field(message: &[u8]) -> Result<(u32, Option<usize>, &[u8]), DecodeError> {
+    let mut rest = message;
+    let (number, wire_type) = decode_key(&mut rest)?;
+    let mut ahead = rest;
+    skip_field(wire_type, number, &mut rest, DecodeContext::default())?;
+    let content = match wire_type {
+        WireType::LengthDelimited => Some(usize::try_from(decode_varint(&mut ahead)?).unwrap_or(usize::MAX)),
         _ => None,
     };
-    // Also says so where the length is more than there is.
-    skip_field(wire_type, number, rest, DecodeContext::default())?;
-    Ok(Field { number, whole: start..total - rest.len(), content })
+    Ok((number, content, rest))
 }
 
 /// The highest number of a field that the contract has in this message.
@@ -138,6 +179,25 @@ mod tests {
         let expected = [(1, 0..3, None), (2, 3..7, Some(5..7)), (9, 7..12, None), (3, 12..16, None), (2, 16..18, Some(18..18))];
         let expected = expected.map(|(number, whole, content)| Field { number, whole, content });
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_usual_field_is_what_it_is_to_everybody() {
+        let mut usual = 0;
+        for start in 0..=u16::MAX {
+            let [first, second] = start.to_be_bytes();
+            for third in [0, 1, 5, 0x7F, 0x80, 0xFF] {
+                let message = [&[first, second, third][..], &[0xFF; 8], &[1; 8]].concat();
+                for length in [1, 2, 3, 8, 10, 13, 19] {
+                    let message = &message[..length];
+                    if let Some(field) = usual_field(message) {
+                        usual += 1;
+                        assert_eq!(unusual_field(message), Ok(field), "{message:02X?}");
+                    }
+                }
+            }
+        }
+        assert!(usual > 100_000, "{usual}");
     }
 
     #[test]

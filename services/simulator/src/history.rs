@@ -139,7 +139,7 @@ pub(crate) async fn write(
     for (day, hours) in (1..).zip(missing.chunks(24)) {
         let counts: Vec<PastCount> = hours.iter().flat_map(|hour| expected.draw(*hour, scenario)).collect();
         written += counts.len();
-        database.add_past(tenant, counts).await?;
+        database.add_past(tenant, &counts).await?;
         said(day, u32::try_from(days).unwrap_or(u32::MAX));
     }
     Ok(written)

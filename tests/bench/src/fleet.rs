@@ -1,6 +1,6 @@
 //! What a fleet reports: outcomes with the content of real ones, the same every time.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use faultline_proto::ingest::v1::{Event, OutcomeBatch};
@@ -9,9 +9,11 @@ use faultline_proto::outcome::v1::{
     TerminalResult, TransactionType,
 };
 use faultline_proto::terminal::v1::TerminalProfile;
-use prost::Message;
+use rand::distr::Distribution;
+use rand::distr::weighted::WeightedIndex;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_pcg::Pcg64;
+use serde::Deserialize;
 
 /// Outcomes that the host answered, by code: as they are in a quiet fleet, and a bank that is down.
 const ANSWERS: [(&str, u32); 12] = [
@@ -31,51 +33,103 @@ const ANSWERS: [(&str, u32); 12] = [
 /// Of a thousand, how many have no answer.
 const UNANSWERED: u32 = 40;
 
+/// Events a second of the whole fleet.
+const RATE: usize = 20_000;
+/// How long a batch of several events was collected, in milliseconds.
+const COLLECTED_MS: u64 = 10_000;
+/// What the simulated fleet is made of.
+const ISSUERS: &str = include_str!("../../../services/simulator/data/issuers.csv");
+const MODELS: &str = include_str!("../../../services/simulator/data/models.csv");
+const REGIONS: &str = include_str!("../../../services/simulator/data/regions.csv");
+const CARRIERS: [&str; 4] = ["46000", "46001", "46003", ""];
+/// Chains, beside the shops that are of none.
+const MERCHANT_GROUPS: u32 = 200;
+
 /// A batch of a terminal that sends nothing else.
 pub(crate) struct Batch {
-    pub(crate) terminal: String,
     pub(crate) message: OutcomeBatch,
+    pub(crate) profile: TerminalProfile,
+    /// When it arrives, in milliseconds since 1970-01-01 UTC.
+    pub(crate) receipt_ms: i64,
 }
 
-/// The profile of all of them: most of a fleet is alike.
-pub(crate) fn profile() -> TerminalProfile {
+/// So many events, each batch with so many of them and of a terminal of its own. They arrive one after the other, the last of them now.
+pub(crate) fn batches((events, of_batch): (usize, usize)) -> anyhow::Result<Vec<Batch>> {
+    let mut random = Pcg64::seed_from_u64(2);
+    let (models, regions) = (Shares::read(MODELS)?, Shares::read(REGIONS)?);
+    let begin = SystemTime::now() - Duration::from_secs(u64::try_from(events / RATE)?);
+    let mut outcomes = outcomes(events)?.into_iter();
+    let mut batch = |number: usize| {
+        let events = outcomes.by_ref().take(of_batch).zip(1..);
+        let receipt = begin + Duration::from_secs(u64::try_from(number * of_batch)?) / u32::try_from(RATE)?;
+        let event = |(outcome, sequence)| Event {
+            sequence,
+            age_ms: Some(1500 + (u64::try_from(of_batch).unwrap_or(1) - sequence) * COLLECTED_MS / u64::try_from(of_batch).unwrap_or(1)),
+            outcome: Some(outcome),
+        };
+        let message = OutcomeBatch {
+            terminal_id: format!("T-{number:07}"),
+            spool_id: 1,
+            send_time: Some(receipt.into()),
+            events: events.map(event).collect(),
+            ..OutcomeBatch::default()
+        };
+        let receipt_ms = i64::try_from(receipt.duration_since(SystemTime::UNIX_EPOCH)?.as_millis())?;
+        let (model, region) = (models.draw(&mut random), regions.draw(&mut random));
+        Ok(Batch { message, profile: profile((model, region), &mut random), receipt_ms })
+    };
+    (0..events / of_batch).map(&mut batch).collect()
+}
+
+fn profile((model, region): (&Share, &Share), random: &mut impl Rng) -> TerminalProfile {
+    let chain = random.random_range(0..2 * MERCHANT_GROUPS);
     TerminalProfile {
-        model: "PAX A920".into(),
-        firmware: "7.1.2".into(),
+        model: model.model.clone(),
+        firmware: model.firmware.clone(),
         application: "pay 3.2.1".into(),
-        region: "440300".into(),
-        carrier: "46000".into(),
+        region: region.region.clone(),
+        carrier: CARRIERS.get(random.random_range(0..CARRIERS.len())).copied().unwrap_or_default().into(),
+        merchant_group: if chain < MERCHANT_GROUPS { format!("chain-{chain:03}") } else { String::new() },
         ..TerminalProfile::default()
     }
 }
 
-/// So many events, each batch with so many of them and of a terminal of its own.
-pub(crate) fn batches(events: usize, of_batch: usize) -> Vec<Batch> {
-    let now = SystemTime::now().into();
-    let mut outcomes = outcomes(events).into_iter();
-    let batch = |number: usize| {
-        let events = outcomes.by_ref().take(of_batch).zip(1..).map(|(outcome, sequence)| Event {
-            sequence,
-            age_ms: Some(1500),
-            outcome: Some(outcome),
-        });
-        let terminal = format!("T-{number:07}");
-        let events = events.collect();
-        let message = OutcomeBatch { terminal_id: terminal.clone(), spool_id: 1, send_time: Some(now), events, ..OutcomeBatch::default() };
-        Batch { terminal, message }
-    };
-    (0..events / of_batch).map(batch).collect()
+/// A row of one of the simulated fleet's tables.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Share {
+    share: f64,
+    model: String,
+    firmware: String,
+    region: String,
+    /// Leading digits of cards, separated by a space.
+    bins: String,
 }
 
-impl Batch {
-    /// As it is sent.
-    pub(crate) fn bytes(&self) -> Bytes {
-        self.message.encode_to_vec().into()
+/// Such a table.
+struct Shares {
+    rows: Vec<Share>,
+    index: WeightedIndex<f64>,
+}
+
+impl Shares {
+    fn read(table: &str) -> anyhow::Result<Shares> {
+        let mut reader = csv::ReaderBuilder::new().comment(Some(b'#')).from_reader(table.as_bytes());
+        let rows: Vec<Share> = reader.deserialize().collect::<Result<_, _>>()?;
+        let index = WeightedIndex::new(rows.iter().map(|row| row.share))?;
+        Ok(Shares { rows, index })
+    }
+
+    fn draw(&self, random: &mut impl Rng) -> &Share {
+        const NOTHING: &Share =
+            &Share { share: 0.0, model: String::new(), firmware: String::new(), region: String::new(), bins: String::new() };
+        self.rows.get(self.index.sample(random)).unwrap_or(NOTHING)
     }
 }
 
 /// So many outcomes.
-pub(crate) fn outcomes(count: usize) -> Vec<Outcome> {
+pub(crate) fn outcomes(count: usize) -> anyhow::Result<Vec<Outcome>> {
+    let issuers = Shares::read(ISSUERS)?;
     let mut random = Pcg64::seed_from_u64(1);
     let modes = [EntryMode::Chip, EntryMode::Contactless, EntryMode::MagneticStripe, EntryMode::Qr];
     let unanswered = [
@@ -93,7 +147,7 @@ pub(crate) fn outcomes(count: usize) -> Vec<Outcome> {
             entry_mode: modes.get(random.random_range(0..modes.len())).copied().unwrap_or_default().into(),
             amount_minor: random.random_range(100..1_000_000),
             currency_code: "CNY".into(),
-            bin: format!("62{:04}", random.random_range(0..10_000)),
+            bin: bin(&issuers, &mut random),
             ..evidence(&mut random)
         };
         if random.random_range(0..1000) < UNANSWERED {
@@ -116,7 +170,16 @@ pub(crate) fn outcomes(count: usize) -> Vec<Outcome> {
         outcome.result = if code == "00" { TerminalResult::Approved } else { TerminalResult::Declined }.into();
         outcome
     };
-    (0..count).map(outcome).collect()
+    Ok((0..count).map(outcome).collect())
+}
+
+/// Leading digits of a card. Of a hundred cards, one is of a bank that nobody knows.
+fn bin(issuers: &Shares, random: &mut impl Rng) -> String {
+    if random.random_range(0..100) == 0 {
+        return format!("62{:04}", random.random_range(0..10_000));
+    }
+    let bins: Vec<&str> = issuers.draw(random).bins.split(' ').collect();
+    bins.get(random.random_range(0..bins.len())).copied().unwrap_or_default().into()
 }
 
 /// What every attempt brings with it.

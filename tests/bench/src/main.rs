@@ -9,6 +9,8 @@
 mod alerts;
 mod fleet;
 mod gateway;
+mod ingest;
+mod local;
 mod processes;
 mod report;
 mod verdicts;
@@ -39,6 +41,9 @@ enum Bench {
     Verdicts,
     /// What a million events cost from the terminal's stream to Kafka: gateway and broker.
     Gateway,
+    /// What a million events cost from Kafka into ClickHouse: classifier and server, beside the same blocks ready-made and ClickHouse's own Kafka engine;
+    /// and what the classifier remembers of a million terminals.
+    Ingest,
     /// How long it takes from the first transaction that a failing bank fails until somebody is told: five outages, five to six minutes.
     Alerts,
 }
@@ -55,13 +60,16 @@ async fn main() -> ExitCode {
 }
 
 async fn run(options: &Options) -> anyhow::Result<()> {
+    // Parts run in directories of their own.
+    let program = std::path::absolute(&options.program)?;
     let wanted = if options.benches.is_empty() { Bench::value_variants() } else { options.benches.as_slice() };
     let mut reports: Vec<Report> = Vec::new();
     for bench in wanted {
         let report = match bench {
             Bench::Verdicts => verdicts::measure()?,
-            Bench::Gateway => gateway::measure(&options.program).await?,
-            Bench::Alerts => alerts::measure(&options.program).await?,
+            Bench::Gateway => gateway::measure(&program).await?,
+            Bench::Ingest => ingest::measure(&program).await?,
+            Bench::Alerts => alerts::measure(&program).await?,
         };
         report.write(&options.output)?;
         reports.push(report);

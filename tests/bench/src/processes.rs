@@ -17,6 +17,13 @@ pub(crate) fn cpu_time(pid: i32) -> anyhow::Result<Duration> {
     Ok(Duration::from_secs(ticks.iter().sum()) / a_second)
 }
 
+/// Memory of a process that is in RAM, in MiB.
+pub(crate) fn resident_mib(pid: i32) -> anyhow::Result<f64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).with_context(|| format!("process {pid} is gone"))?;
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("nobody knows how much memory a process has")?;
+    Ok(kib.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
+}
+
 /// The processes that work in a directory or below.
 pub(crate) fn processes_in(directory: &Path) -> anyhow::Result<Vec<i32>> {
     let entries = fs::read_dir("/proc")?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());

@@ -18,7 +18,7 @@ const ROUNDS: u32 = 50;
 pub(crate) fn measure() -> anyhow::Result<Report> {
     say(&format!("verdicts: {OUTCOMES} outcomes are judged {ROUNDS} times\n"));
     let rules = RuleSet::built_in()?;
-    let outcomes = fleet::outcomes(OUTCOMES);
+    let outcomes = fleet::outcomes(OUTCOMES)?;
     let begin = cpu_time()?;
     for _ in 0..ROUNDS {
         for outcome in &outcomes {

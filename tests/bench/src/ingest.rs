@@ -1,0 +1,248 @@
+//! What a million events cost from Kafka into ClickHouse: CPU seconds of the classifier and the server until background merges have settled, beside
+//! those of two peers that write the same rows in the same run:
+//!
+//! - *ready-made*: the very blocks that the classifier wrote, inserted into the table of outcomes alone;
+//! - *Kafka engine*: ClickHouse reads the rows from Kafka by itself (RowBinary, a hundred a message), and a view makes the same roll-ups.
+//!
+//! And what the classifier remembers of a million terminals.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use faultline_deploy::Wanted;
+use faultline_store::{ClickHouseConfig, Database};
+use faultline_stream::{Cluster, KafkaConfig};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use reqwest::Client;
+use reqwest::header::CONTENT_LENGTH;
+use secrecy::ExposeSecret;
+use tokio::process::Child;
+use tokio::sync::Mutex;
+use tokio::time::{sleep, timeout};
+
+use crate::fleet;
+use crate::gateway::produce;
+use crate::local::{Local, of_a_million, record, until};
+use crate::processes::{cpu_time, resident_mib};
+use crate::report::{Figure, Report, say};
+
+/// Events that are measured, so many of a terminal.
+const EVENTS: usize = 1_000_000;
+const OF_BATCH: usize = 10;
+/// Terminals of which the classifier knows in the end, at least.
+const TERMINALS: usize = 1_000_000;
+const PORT: u16 = 29_021;
+const PATIENCE: Duration = Duration::from_secs(240);
+/// How long there are no merges before they have settled.
+const QUIET: u32 = 5;
+
+/// Measures it.
+pub(crate) async fn measure(program: &Path) -> anyhow::Result<Report> {
+    let local = Local::start(program, PORT, Wanted { kafka: true, clickhouse: true }).await?;
+    let store = Store::new(local.clickhouse()?)?;
+    let database = Database::new(&store.config)?;
+    until("ClickHouse answers", PATIENCE, async || Ok(database.probe().await.is_ok())).await?;
+    database.migrate().await?;
+
+    produce(&local, fleet::batches((EVENTS, OF_BATCH))?.iter().map(record).collect()).await?;
+    let before = local.used_by_clickhouse()?;
+    let classifier = Classifier::start(program, &local)?;
+    store.until_counted(EVENTS).await?;
+    store.until_settled().await?;
+    let by_server = of_a_million(local.used_by_clickhouse()? - before, EVENTS)?;
+    let by_classifier = of_a_million(cpu_time(classifier.pid()?)?, EVENTS)?;
+    let road = by_classifier + by_server;
+    say(&format!("ingest: {EVENTS} events: classifier {by_classifier:.2} and ClickHouse {by_server:.2} CPU s a million\n"));
+
+    let ready_made = of_a_million(ready_made(&local, &store).await?, EVENTS)?;
+    say(&format!("ingest: the same blocks ready-made: {ready_made:.2} CPU s a million\n"));
+    let engine = of_a_million(engine(&local, &store).await?, EVENTS)?;
+    say(&format!("ingest: ClickHouse's Kafka engine: {engine:.2} CPU s a million\n"));
+    produce(&local, fleet::batches((TERMINALS, 1))?.iter().map(record).collect()).await?;
+    // Some of them are known, and their events are repeats.
+    store.until_counted(EVENTS + TERMINALS - EVENTS / OF_BATCH).await?;
+    let resident = resident_mib(classifier.pid()?)?;
+    classifier.stop().await?;
+    say(&format!("ingest: {resident:.0} MiB of the classifier are resident after {TERMINALS} more terminals\n"));
+    local.stop().await;
+    let figures = vec![
+        Figure::at_most(("ingest_ratio", ""), 1.8, road / ready_made),
+        Figure::at_most(("ingest_vs_kafka_engine", ""), 1.0, road / engine),
+        Figure::stated(("ingest_cpu_s_per_m_classifier", "CPU s"), by_classifier),
+        Figure::stated(("ingest_cpu_s_per_m_clickhouse", "CPU s"), by_server),
+        Figure::stated(("ingest_cpu_s_per_m_ready_made", "CPU s"), ready_made),
+        Figure::stated(("ingest_cpu_s_per_m_kafka_engine", "CPU s"), engine),
+        Figure::stated(("classifier_rss_mib", "MiB"), resident),
+    ];
+    Ok(Report { bench: "ingest", figures })
+}
+
+/// What the server uses where the same blocks come ready-made, as it wrote them itself, for the table of outcomes alone.
+async fn ready_made(local: &Local, store: &Store) -> anyhow::Result<Duration> {
+    store.query("CREATE TABLE ready_made AS outcomes").await?;
+    let blocks =
+        "SELECT DISTINCT kafka_partition, batch_first_offset FROM outcomes ORDER BY batch_first_offset, kafka_partition FORMAT TSV";
+    let mut bodies = Vec::new();
+    for block in store.query(blocks).await?.lines() {
+        let (partition, first) = block.split_once('\t').context("a block has no name")?;
+        let rows = format!(
+            "SELECT * FROM outcomes WHERE kafka_partition = {partition} AND batch_first_offset = {first} \
+             ORDER BY kafka_offset, record_index SETTINGS max_block_size = 10000000, max_threads = 1 FORMAT Native"
+        );
+        bodies.push(store.send(&[("query", rows.as_str()), ("compress", "1")], Bytes::new()).await?);
+    }
+    let before = local.used_by_clickhouse()?;
+    let bodies = Mutex::new(bodies.into_iter().enumerate());
+    let inserter = async || {
+        loop {
+            let Some((number, body)) = bodies.lock().await.next() else { return anyhow::Ok(()) };
+            let token = number.to_string();
+            let parameters = [
+                ("query", "INSERT INTO ready_made FORMAT Native"),
+                ("decompress", "1"),
+                ("async_insert", "0"),
+                ("insert_deduplication_token", token.as_str()),
+                ("max_insert_threads", "1"),
+                ("max_insert_block_size", "10000000"),
+                ("min_insert_block_size_rows", "10000000"),
+                ("min_insert_block_size_bytes", "0"),
+            ];
+            store.send(&parameters, body).await?;
+        }
+    };
+    // As many at a time as of the classifier.
+    tokio::try_join!(inserter(), inserter(), inserter(), inserter())?;
+    store.until_settled().await?;
+    let used = local.used_by_clickhouse()? - before;
+    store.check("SELECT count() FROM ready_made").await?;
+    Ok(used)
+}
+
+/// What the server uses where it reads the rows from Kafka by itself and counts them by a view.
+async fn engine(local: &Local, store: &Store) -> anyhow::Result<Duration> {
+    let kafka = KafkaConfig { topic_prefix: "engine".into(), ..local.kafka.clone() };
+    Cluster::new(&kafka)?.ensure_topics().await?;
+    let source = format!(
+        "ENGINE = Kafka SETTINGS kafka_broker_list = '{}', kafka_topic_list = 'engine.outcomes', kafka_group_name = 'engine', \
+         kafka_format = 'RowBinary', kafka_max_rows_per_message = 100, kafka_num_consumers = 2",
+        kafka.brokers
+    );
+    store.query(&format!("CREATE TABLE engine_feed AS outcomes {source}")).await?;
+    store.query("INSERT INTO engine_feed SELECT * FROM outcomes").await?;
+    store.query("DROP TABLE engine_feed").await?;
+    for table in ["outcomes", "rollup"] {
+        store.query(&format!("CREATE TABLE engine_{table} AS {table}")).await?;
+    }
+    store.query(&format!("CREATE MATERIALIZED VIEW engine_counts TO engine_rollup AS {ROLLUP}")).await?;
+    let before = local.used_by_clickhouse()?;
+    store.query(&format!("CREATE TABLE engine_queue AS outcomes {source}")).await?;
+    store.query("CREATE MATERIALIZED VIEW engine_rows TO engine_outcomes AS SELECT * FROM engine_queue").await?;
+    until("the Kafka engine has read everything", PATIENCE, async || {
+        let rows = store.query("SELECT count() FROM engine_outcomes").await?;
+        Ok(rows.parse::<usize>()? >= EVENTS)
+    })
+    .await?;
+    store.until_settled().await?;
+    let used = local.used_by_clickhouse()? - before;
+    store.check("SELECT count() FROM engine_outcomes").await?;
+    store.check("SELECT sum(count) FROM engine_rollup WHERE family = 'host'").await?;
+    Ok(used)
+}
+
+/// The roll-ups, as a view makes them.
+const ROLLUP: &str = "
+    WITH transform(entry_mode, [0, 1, 2, 3, 4, 5], ['', 'chip', 'contactless', 'magnetic_stripe', 'qr', 'keyed'], 'newer') AS entry
+    SELECT tenant, family, key, toStartOfInterval(completed_at, INTERVAL 10 SECOND) AS bucket, tag, cause, currency,
+           sum(sign) AS count, sum(sign * amount_minor) AS amount_minor
+    FROM engine_outcomes
+    ARRAY JOIN
+        ['fleet', 'issuer', 'issuer_entry', 'carrier', 'carrier_region', 'host', 'model_firmware', 'region', 'merchant_group'] AS family,
+        ['', issuer, concat(issuer, '|', entry), carrier, concat(carrier, '|', region), concat(acquirer, '|', host), concat(model, '|', firmware),
+         region, merchant_group] AS key
+    GROUP BY tenant, family, key, bucket, tag, cause, currency";
+
+/// ClickHouse, asked directly.
+struct Store {
+    config: ClickHouseConfig,
+    client: Client,
+}
+
+impl Store {
+    fn new(config: ClickHouseConfig) -> anyhow::Result<Store> {
+        // A client wants a provider of cryptography, also where nothing is encrypted. A second one is refused, and is the same.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        Ok(Store { config, client: Client::builder().no_proxy().build()? })
+    }
+
+    async fn query(&self, sql: &str) -> anyhow::Result<String> {
+        let answer = self.send(&[("query", sql)], Bytes::new()).await?;
+        Ok(std::str::from_utf8(&answer)?.trim().to_owned())
+    }
+
+    async fn send(&self, parameters: &[(&str, &str)], body: Bytes) -> anyhow::Result<Bytes> {
+        let mut url: reqwest::Url = self.config.url.to_string().parse()?;
+        url.query_pairs_mut().extend_pairs(parameters).append_pair("database", &self.config.database);
+        let request = self.client.post(url).basic_auth(&self.config.user, Some(self.config.password.expose_secret()));
+        // ClickHouse wants to be told also that there is nothing.
+        let response = request.header(CONTENT_LENGTH, body.len()).body(body).send().await?;
+        let (is_done, answer) = (response.status().is_success(), response.bytes().await?);
+        if !is_done {
+            bail!("ClickHouse says: {}", String::from_utf8_lossy(&answer));
+        }
+        Ok(answer)
+    }
+
+    /// Waits until so many events are stored and counted.
+    async fn until_counted(&self, events: usize) -> anyhow::Result<()> {
+        until("everything is counted", PATIENCE, async || {
+            let counted = self.query("SELECT sum(count) FROM rollup WHERE tenant = '' AND family = 'ledger'").await?;
+            Ok(counted.parse::<usize>()? >= events)
+        })
+        .await
+    }
+
+    /// Waits until the server has nothing to merge for a while.
+    async fn until_settled(&self) -> anyhow::Result<()> {
+        let mut quiet = 0;
+        timeout(PATIENCE, async {
+            while quiet < QUIET {
+                sleep(Duration::from_secs(1)).await;
+                quiet = if self.query("SELECT count() FROM system.merges").await? == "0" { quiet + 1 } else { 0 };
+            }
+            anyhow::Ok(())
+        })
+        .await
+        .context("the server does not end merging")?
+    }
+
+    /// Whether a peer has done all of it, and only that.
+    async fn check(&self, count: &str) -> anyhow::Result<()> {
+        let rows = self.query(count).await?;
+        if rows == EVENTS.to_string() { Ok(()) } else { bail!("{rows} instead of {EVENTS}: {count}") }
+    }
+}
+
+/// A classifier.
+struct Classifier(Child);
+
+impl Classifier {
+    fn start(program: &Path, local: &Local) -> anyhow::Result<Classifier> {
+        let mut command = local.command(program, "classifier");
+        let command = command.env("FAULTLINE__MONITORING__LISTEN", format!("127.0.0.1:{}", PORT + 4));
+        Ok(Classifier(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?))
+    }
+
+    fn pid(&self) -> anyhow::Result<i32> {
+        self.0.id().and_then(|pid| i32::try_from(pid).ok()).context("the classifier has ended")
+    }
+
+    async fn stop(mut self) -> anyhow::Result<()> {
+        kill(Pid::from_raw(self.pid()?), Signal::SIGTERM)?;
+        let ended = timeout(PATIENCE, self.0.wait()).await.context("the classifier does not stop")??;
+        if ended.success() { Ok(()) } else { bail!("the classifier ended with an error") }
+    }
+}
