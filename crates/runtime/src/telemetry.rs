@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 
 use metrics::Recorder;
 use opentelemetry::trace::TracerProvider;
-use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
+use opentelemetry_sdk::trace::SdkTracerProvider;
 use serde::{Deserialize, Serialize};
 use tracing::{Level, Subscriber};
 use tracing_subscriber::EnvFilter;
@@ -65,8 +65,7 @@ pub enum TelemetryError {
 #[must_use = "what is for the collector is sent to its end by `finish`"]
 pub struct Telemetry(Option<Otlp>);
 
-/// Sets up the log of this process, and the traces that its spans belong to; those of a part of Faultline also go to the collector, if there is one.
-/// Once.
+/// Sets up the log of this process, once; and where it is a part of Faultline and there is a collector, the traces that its spans belong to.
 ///
 /// # Errors
 /// When a setting cannot be understood, or the process has a log already.
@@ -79,11 +78,8 @@ pub fn init(config: &LogConfig, otlp: &OtlpConfig, part: Option<&str>) -> Result
         LogFormat::Human => log.with_target(false).with_ansi(std::io::stderr().is_terminal()).boxed(),
         LogFormat::Json => log.json().flatten_event(true).boxed(),
     };
-    // Without a collector, spans have their places in traces all the same, and nobody keeps them.
-    let nobody = || SdkTracerProvider::builder().with_sampler(Sampler::AlwaysOff).build();
-    let tracers = otlp.as_ref().map_or_else(nobody, |otlp| otlp.tracers.clone());
-    let layers = tracing_subscriber::registry().with(log.with_filter(filter)).with(spans(&tracers));
-    layers.try_init().map_err(TelemetryError::Installed)?;
+    let traces = otlp.as_ref().map(|otlp| spans(&otlp.tracers));
+    tracing_subscriber::registry().with(log.with_filter(filter)).with(traces).try_init().map_err(TelemetryError::Installed)?;
     Ok(Telemetry(otlp))
 }
 

@@ -12,11 +12,15 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 const TRACE_PARENT: &str = "traceparent";
 
-/// The span's `traceparent`. None where the process has no telemetry.
+/// The span's `traceparent`, where its trace is sampled: others need not know of one that nobody sees.
 #[must_use]
 pub fn parent_of(span: &Span) -> Option<String> {
+    let context = span.context();
+    if !context.span().span_context().is_sampled() {
+        return None;
+    }
     let mut carrier = HashMap::new();
-    TraceContextPropagator::new().inject_context(&span.context(), &mut carrier);
+    TraceContextPropagator::new().inject_context(&context, &mut carrier);
     carrier.remove(TRACE_PARENT)
 }
 
@@ -43,8 +47,8 @@ mod tests {
 
     #[test]
     fn a_span_and_the_spans_in_it_are_of_one_trace() {
-        let nobody = SdkTracerProvider::builder().with_sampler(Sampler::AlwaysOff).build();
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(telemetry::spans(&nobody)), || {
+        let everything = SdkTracerProvider::builder().with_sampler(Sampler::AlwaysOn).build();
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(telemetry::spans(&everything)), || {
             let outer = tracing::info_span!("outer");
             let inner = outer.in_scope(|| tracing::info_span!("inner"));
             let (outer, inner) = (parent_of(&outer).unwrap(), parent_of(&inner).unwrap());
@@ -71,7 +75,11 @@ mod tests {
     }
 
     #[test]
-    fn without_telemetry_there_is_no_trace() {
+    fn nobody_is_told_of_a_trace_that_is_not_sampled() {
         assert_eq!(parent_of(&tracing::info_span!("lonely")), None);
+        let nothing = SdkTracerProvider::builder().with_sampler(Sampler::AlwaysOff).build();
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(telemetry::spans(&nothing)), || {
+            assert_eq!(parent_of(&tracing::info_span!("unseen")), None);
+        });
     }
 }

@@ -8,7 +8,7 @@
 //! | header `tenant` | tenant, from the credential |
 //! | header `receipt-time-ms` | when the gateway received the batch, in milliseconds since 1970-01-01 UTC, decimal |
 //! | header `profile` | `faultline.terminal.v1.TerminalProfile` that holds for the batch; absent where none is known |
-//! | header `traceparent` | W3C Trace Context; absent where there is none |
+//! | header `traceparent` | W3C Trace Context of a trace that is sampled; absent elsewhere |
 
 use bytes::Bytes;
 

@@ -116,7 +116,7 @@ pub(crate) fn record(batch: &Batch) -> OutcomeRecord {
         terminal: batch.message.terminal_id.clone(),
         receipt_ms: batch.receipt_ms,
         profile: batch.profile.encode_to_vec().into(),
-        trace_parent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00".into()),
+        trace_parent: None,
         batch: OutcomeBatch::encode_to_vec(&batch.message).into(),
     }
 }
