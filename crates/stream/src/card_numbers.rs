@@ -15,6 +15,8 @@ use std::ops::Range;
 /// The zeros of the digits that people write numbers with: ASCII, Arabic, Persian, Devanagari, Bengali, Thai, full-width, and the five sets for
 /// mathematics.
 const ZEROS: [char; 12] = ['0', '٠', '۰', '०', '০', '๐', '０', '𝟎', '𝟘', '𝟢', '𝟬', '𝟶'];
+/// Fewest digits of a number.
+const SHORTEST: usize = 13;
 /// Most separators between two groups of one number.
 const MOST_SEPARATORS: usize = 3;
 /// Fewest digits of a group that people write, but for the first and the last.
@@ -74,7 +76,7 @@ fn as_text(bytes: &[u8]) -> Cow<'_, str> {
 /// Whether there is a card number in the text.
 #[must_use]
 pub fn contains(text: &str) -> bool {
-    Digits::of(text).of_cards().contains(&true)
+    text.len() >= SHORTEST && Digits::of(text).of_cards().contains(&true)
 }
 
 impl Digits {
@@ -147,7 +149,7 @@ fn is_weak_separator(character: char) -> bool {
 /// What could be a number in one group. Inside a longer one, only the lengths whose beginnings are told from others by more than a digit.
 fn windows(group: &Range<usize>) -> impl Iterator<Item = Range<usize>> {
     let group = group.clone();
-    let alone = (group.len() == 13).then(|| group.clone());
+    let alone = (group.len() == SHORTEST).then(|| group.clone());
     let lengths = 14..=19_usize;
     let inside =
         lengths.flat_map(move |length| (group.start..(group.end + 1).saturating_sub(length)).map(move |start| start..start + length));
@@ -161,7 +163,7 @@ fn spans(run: &[Range<usize>]) -> impl Iterator<Item = Range<usize>> {
         let ends = (start + 2..=run.len()).filter_map(move |end| run.get(start..end));
         ends.take_while(move |span| whole(span).len() <= 19).filter(|span| is_written(span) || is_dumped(span)).map(whole)
     };
-    (0..run.len()).flat_map(from).filter(|number| number.len() >= 13)
+    (0..run.len()).flat_map(from).filter(|number| number.len() >= SHORTEST)
 }
 
 fn is_written(span: &[Range<usize>]) -> bool {

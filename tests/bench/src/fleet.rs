@@ -34,9 +34,10 @@ const ANSWERS: [(&str, u32); 12] = [
 const UNANSWERED: u32 = 40;
 
 /// Events a second of the whole fleet.
-const RATE: usize = 20_000;
-/// How long a batch of several events was collected, in milliseconds.
+const RATE: u32 = 20_000;
+/// How long the events of a batch are collected, and how old the last of them is when it arrives, in milliseconds.
 const COLLECTED_MS: u64 = 10_000;
+const TRAVEL_MS: u64 = 1_500;
 /// What the simulated fleet is made of.
 const ISSUERS: &str = include_str!("../../../services/simulator/data/issuers.csv");
 const MODELS: &str = include_str!("../../../services/simulator/data/models.csv");
@@ -57,16 +58,14 @@ pub(crate) struct Batch {
 pub(crate) fn batches((events, of_batch): (usize, usize)) -> anyhow::Result<Vec<Batch>> {
     let mut random = Pcg64::seed_from_u64(2);
     let (models, regions) = (Shares::read(MODELS)?, Shares::read(REGIONS)?);
-    let begin = SystemTime::now() - Duration::from_secs(u64::try_from(events / RATE)?);
+    let begin = SystemTime::now() - Duration::from_secs(u64::try_from(events)?) / RATE;
+    let apart_ms = COLLECTED_MS / u64::try_from(of_batch)?;
     let mut outcomes = outcomes(events)?.into_iter();
     let mut batch = |number: usize| {
         let events = outcomes.by_ref().take(of_batch).zip(1..);
-        let receipt = begin + Duration::from_secs(u64::try_from(number * of_batch)?) / u32::try_from(RATE)?;
-        let event = |(outcome, sequence)| Event {
-            sequence,
-            age_ms: Some(1500 + (u64::try_from(of_batch).unwrap_or(1) - sequence) * COLLECTED_MS / u64::try_from(of_batch).unwrap_or(1)),
-            outcome: Some(outcome),
-        };
+        let receipt = begin + Duration::from_secs(u64::try_from(number * of_batch)?) / RATE;
+        let event =
+            |(outcome, sequence)| Event { sequence, age_ms: Some(TRAVEL_MS + COLLECTED_MS - sequence * apart_ms), outcome: Some(outcome) };
         let message = OutcomeBatch {
             terminal_id: format!("T-{number:07}"),
             spool_id: 1,
@@ -81,13 +80,13 @@ pub(crate) fn batches((events, of_batch): (usize, usize)) -> anyhow::Result<Vec<
     (0..events / of_batch).map(&mut batch).collect()
 }
 
-fn profile((model, region): (&Share, &Share), random: &mut impl Rng) -> TerminalProfile {
+fn profile((model, region): (Share, Share), random: &mut impl Rng) -> TerminalProfile {
     let chain = random.random_range(0..2 * MERCHANT_GROUPS);
     TerminalProfile {
-        model: model.model.clone(),
-        firmware: model.firmware.clone(),
+        model: model.model,
+        firmware: model.firmware,
         application: "pay 3.2.1".into(),
-        region: region.region.clone(),
+        region: region.region,
         carrier: CARRIERS.get(random.random_range(0..CARRIERS.len())).copied().unwrap_or_default().into(),
         merchant_group: if chain < MERCHANT_GROUPS { format!("chain-{chain:03}") } else { String::new() },
         ..TerminalProfile::default()
@@ -95,7 +94,7 @@ fn profile((model, region): (&Share, &Share), random: &mut impl Rng) -> Terminal
 }
 
 /// A row of one of the simulated fleet's tables.
-#[derive(Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(default)]
 struct Share {
     share: f64,
@@ -120,10 +119,8 @@ impl Shares {
         Ok(Shares { rows, index })
     }
 
-    fn draw(&self, random: &mut impl Rng) -> &Share {
-        const NOTHING: &Share =
-            &Share { share: 0.0, model: String::new(), firmware: String::new(), region: String::new(), bins: String::new() };
-        self.rows.get(self.index.sample(random)).unwrap_or(NOTHING)
+    fn draw(&self, random: &mut impl Rng) -> Share {
+        self.rows.get(self.index.sample(random)).cloned().unwrap_or_default()
     }
 }
 
@@ -178,7 +175,8 @@ fn bin(issuers: &Shares, random: &mut impl Rng) -> String {
     if random.random_range(0..100) == 0 {
         return format!("62{:04}", random.random_range(0..10_000));
     }
-    let bins: Vec<&str> = issuers.draw(random).bins.split(' ').collect();
+    let issuer = issuers.draw(random);
+    let bins: Vec<&str> = issuer.bins.split(' ').collect();
     bins.get(random.random_range(0..bins.len())).copied().unwrap_or_default().into()
 }
 

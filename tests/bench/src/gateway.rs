@@ -2,7 +2,6 @@
 //! the same records are produced without a gateway.
 
 use std::path::Path;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -14,7 +13,7 @@ use faultline_proto::ingest::v1::ingest_service_client::IngestServiceClient;
 use faultline_proto::ingest::v1::stream_outcomes_request::Message as Request;
 use faultline_proto::ingest::v1::stream_outcomes_response::Message as Response;
 use faultline_stream::{OutcomeProducer, OutcomeRecord};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -23,7 +22,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::fleet::{self, Batch};
 use crate::local::{Local, TENANT, of_a_million, record};
-use crate::processes::cpu_time;
+use crate::processes::{Service, cpu_time};
 use crate::report::{Figure, Report, say};
 
 /// Events of a run with full batches, and with one event a batch.
@@ -46,14 +45,14 @@ pub(crate) async fn measure(program: &Path) -> anyhow::Result<Report> {
         let batches = Arc::new(fleet::batches((events, of_batch))?);
         // The first of it pays for what is done once.
         gateway.report(&Arc::new(fleet::batches((10_000, of_batch))?)).await?;
-        let through = cost(&local, (events, gateway.pid()?), gateway.report(&batches)).await?;
+        let through = cost(&local, (events, gateway.service.pid()?), gateway.report(&batches)).await?;
         let records = batches.iter().map(record).collect();
         drop(batches);
         let beside = cost(&local, (events, std::process::id().cast_signed()), produce(&local, records)).await?;
         say(&format!("gateway: {events} events, {of_batch} a batch: {through:.2} CPU s a million; librdkafka alone {beside:.2}\n"));
         costs.push((through, beside));
     }
-    gateway.stop().await?;
+    gateway.service.stop().await?;
     local.stop().await;
     let [full, single] = costs.as_slice() else { bail!("not everything was measured") };
     let figures = vec![
@@ -94,7 +93,7 @@ pub(crate) async fn produce(local: &Local, records: Vec<OutcomeRecord>) -> anyho
 
 /// A gateway, and somebody who reports to it for everybody.
 struct Gateway {
-    child: Child,
+    service: Service,
     token: String,
 }
 
@@ -103,19 +102,10 @@ impl Gateway {
         let tokens = local.directory.path().join("tokens");
         let made = Command::new(program).args(["token", "--tenant", TENANT, "--any-terminal", "--file"]).arg(&tokens).output().await;
         let token = String::from_utf8(made.with_context(|| format!("cannot run {}", program.display()))?.stdout)?.trim().to_owned();
-        let child = local
-            .command(program, "gateway")
-            .env("FAULTLINE__GATEWAY__TOKEN_FILE", &tokens)
-            .env("FAULTLINE__GATEWAY__LISTEN", GATEWAY)
-            .env("FAULTLINE__MONITORING__LISTEN", "127.0.0.1:29016")
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
-        Ok(Gateway { child, token })
-    }
-
-    fn pid(&self) -> anyhow::Result<i32> {
-        self.child.id().and_then(|pid| i32::try_from(pid).ok()).context("the gateway has ended")
+        let mut command = local.command(program, "gateway");
+        command.env("FAULTLINE__GATEWAY__TOKEN_FILE", &tokens).env("FAULTLINE__GATEWAY__LISTEN", GATEWAY);
+        command.env("FAULTLINE__MONITORING__LISTEN", "127.0.0.1:29016");
+        Ok(Gateway { service: Service::start(&mut command)?, token })
     }
 
     /// Reports batches over streams, each with one batch on its way, until all are acknowledged.
@@ -129,12 +119,6 @@ impl Gateway {
             }
         }
         all(tasks).await
-    }
-
-    async fn stop(mut self) -> anyhow::Result<()> {
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid()?), nix::sys::signal::Signal::SIGTERM)?;
-        let ended = timeout(PATIENCE, self.child.wait()).await.context("the gateway does not stop")??;
-        if ended.success() { Ok(()) } else { bail!("the gateway ended with an error") }
     }
 }
 

@@ -7,7 +7,6 @@
 //! And what the classifier remembers of a million terminals.
 
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -15,25 +14,22 @@ use bytes::Bytes;
 use faultline_deploy::Wanted;
 use faultline_store::{ClickHouseConfig, Database};
 use faultline_stream::{Cluster, KafkaConfig};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use reqwest::Client;
 use reqwest::header::CONTENT_LENGTH;
 use secrecy::ExposeSecret;
-use tokio::process::Child;
 use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 
 use crate::fleet;
 use crate::gateway::produce;
 use crate::local::{Local, of_a_million, record, until};
-use crate::processes::{cpu_time, resident_mib};
+use crate::processes::{Service, cpu_time, resident_mib};
 use crate::report::{Figure, Report, say};
 
 /// Events that are measured, so many of a terminal.
 const EVENTS: usize = 1_000_000;
 const OF_BATCH: usize = 10;
-/// Terminals of which the classifier knows in the end, at least.
+/// Terminals that the classifier knows in the end.
 const TERMINALS: usize = 1_000_000;
 const PORT: u16 = 29_021;
 const PATIENCE: Duration = Duration::from_secs(240);
@@ -50,7 +46,8 @@ pub(crate) async fn measure(program: &Path) -> anyhow::Result<Report> {
 
     produce(&local, fleet::batches((EVENTS, OF_BATCH))?.iter().map(record).collect()).await?;
     let before = local.used_by_clickhouse()?;
-    let classifier = Classifier::start(program, &local)?;
+    let listen = format!("127.0.0.1:{}", PORT + 4);
+    let classifier = Service::start(local.command(program, "classifier").env("FAULTLINE__MONITORING__LISTEN", listen))?;
     store.until_counted(EVENTS).await?;
     store.until_settled().await?;
     let by_server = of_a_million(local.used_by_clickhouse()? - before, EVENTS)?;
@@ -67,7 +64,7 @@ pub(crate) async fn measure(program: &Path) -> anyhow::Result<Report> {
     store.until_counted(EVENTS + TERMINALS - EVENTS / OF_BATCH).await?;
     let resident = resident_mib(classifier.pid()?)?;
     classifier.stop().await?;
-    say(&format!("ingest: {resident:.0} MiB of the classifier are resident after {TERMINALS} more terminals\n"));
+    say(&format!("ingest: {resident:.0} MiB of the classifier are resident where it knows {TERMINALS} terminals\n"));
     local.stop().await;
     let figures = vec![
         Figure::at_most(("ingest_ratio", ""), 1.8, road / ready_made),
@@ -149,9 +146,16 @@ async fn engine(local: &Local, store: &Store) -> anyhow::Result<Duration> {
     store.until_settled().await?;
     let used = local.used_by_clickhouse()? - before;
     store.check("SELECT count() FROM engine_outcomes").await?;
-    store.check("SELECT sum(count) FROM engine_rollup WHERE family = 'host'").await?;
+    let sums = |table| format!("SELECT {COUNTED}, sum(count), sum(amount_minor) FROM {table} WHERE family != 'ledger' GROUP BY {COUNTED}");
+    let others = store.query(&format!("SELECT count() FROM ({} EXCEPT {})", sums("rollup"), sums("engine_rollup"))).await?;
+    if others != "0" {
+        bail!("{others} counts are not those of the classifier");
+    }
     Ok(used)
 }
+
+/// What is counted apart.
+const COUNTED: &str = "tenant, family, key, bucket, tag, cause, currency";
 
 /// The roll-ups, as a view makes them.
 const ROLLUP: &str = "
@@ -223,26 +227,5 @@ impl Store {
     async fn check(&self, count: &str) -> anyhow::Result<()> {
         let rows = self.query(count).await?;
         if rows == EVENTS.to_string() { Ok(()) } else { bail!("{rows} instead of {EVENTS}: {count}") }
-    }
-}
-
-/// A classifier.
-struct Classifier(Child);
-
-impl Classifier {
-    fn start(program: &Path, local: &Local) -> anyhow::Result<Classifier> {
-        let mut command = local.command(program, "classifier");
-        let command = command.env("FAULTLINE__MONITORING__LISTEN", format!("127.0.0.1:{}", PORT + 4));
-        Ok(Classifier(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?))
-    }
-
-    fn pid(&self) -> anyhow::Result<i32> {
-        self.0.id().and_then(|pid| i32::try_from(pid).ok()).context("the classifier has ended")
-    }
-
-    async fn stop(mut self) -> anyhow::Result<()> {
-        kill(Pid::from_raw(self.pid()?), Signal::SIGTERM)?;
-        let ended = timeout(PATIENCE, self.0.wait()).await.context("the classifier does not stop")??;
-        if ended.success() { Ok(()) } else { bail!("the classifier ended with an error") }
     }
 }

@@ -75,8 +75,7 @@ impl Local {
             .env("FAULTLINE__KAFKA__PARTITIONS", self.kafka.partitions.to_string())
             .env("FAULTLINE__KAFKA__REPLICATION_FACTOR", "1")
             .env("FAULTLINE__KAFKA__MIN_INSYNC_REPLICAS", "1")
-            .env("FAULTLINE__KAFKA__ALLOW_WEAK_DURABILITY", "true")
-            .kill_on_drop(true);
+            .env("FAULTLINE__KAFKA__ALLOW_WEAK_DURABILITY", "true");
         if let Some(access) = self.parts.clickhouse() {
             started
                 .env("FAULTLINE__CLICKHOUSE__URL", &access.url)

@@ -1,11 +1,39 @@
-//! What processes used: CPU time and memory, as the kernel counts it (`proc(5)`).
+//! Processes, and what they used: CPU time and memory, as the kernel counts it (`proc(5)`).
 
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::Context;
-use nix::unistd::{SysconfVar, sysconf};
+use anyhow::{Context, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, SysconfVar, sysconf};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+/// How long a service may take to stop.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A service of the program, killed when nobody has it any more.
+pub(crate) struct Service(Child);
+
+impl Service {
+    pub(crate) fn start(command: &mut Command) -> anyhow::Result<Service> {
+        let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+        Ok(Service(command.spawn().with_context(|| format!("cannot run {}", command.as_std().get_program().display()))?))
+    }
+
+    pub(crate) fn pid(&self) -> anyhow::Result<i32> {
+        self.0.id().and_then(|pid| i32::try_from(pid).ok()).context("a service has ended by itself")
+    }
+
+    /// Asks it to stop, and waits until it has.
+    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
+        kill(Pid::from_raw(self.pid()?), Signal::SIGTERM)?;
+        let ended = timeout(PATIENCE, self.0.wait()).await.context("a service does not stop")??;
+        if ended.success() { Ok(()) } else { bail!("a service ended with an error") }
+    }
+}
 
 /// CPU time that a process used so far, its threads that have ended included.
 pub(crate) fn cpu_time(pid: i32) -> anyhow::Result<Duration> {
