@@ -99,11 +99,7 @@ pub(crate) fn repeated(message: &[u8], known: u32, lists: &[u32]) -> Option<u32>
 
 fn next_field(total: usize, rest: &mut &[u8]) -> Result<Field, DecodeError> {
     let start = total - rest.len();
-    let usual = usual_field(rest);
-    let (number, content, after) = match usual {
-        Some(field) => field,
-        None => unusual_field(rest)?,
-    };
+    let (number, content, after) = usual_field(rest).map_or_else(|| unusual_field(rest), Ok)?;
     *rest = after;
     let end = total - rest.len();
     Ok(Field { number, whole: start..end, content: content.map(|length| end - length..end) })

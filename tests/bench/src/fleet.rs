@@ -54,8 +54,8 @@ pub(crate) struct Batch {
     pub(crate) receipt_ms: i64,
 }
 
-/// So many events, each batch with so many of them and of a terminal of its own. They arrive one after the other, the last of them now.
-pub(crate) fn batches((events, of_batch): (usize, usize)) -> anyhow::Result<Vec<Batch>> {
+/// So many events of one spool a terminal, each batch with so many of them and of a terminal of its own. They arrive one after the other, the last of them now.
+pub(crate) fn batches(spool_id: u64, (events, of_batch): (usize, usize)) -> anyhow::Result<Vec<Batch>> {
     let mut random = Pcg64::seed_from_u64(2);
     let (models, regions) = (Shares::read(MODELS)?, Shares::read(REGIONS)?);
     let begin = SystemTime::now() - Duration::from_secs(u64::try_from(events)?) / RATE;
@@ -68,7 +68,7 @@ pub(crate) fn batches((events, of_batch): (usize, usize)) -> anyhow::Result<Vec<
             |(outcome, sequence)| Event { sequence, age_ms: Some(TRAVEL_MS + COLLECTED_MS - sequence * apart_ms), outcome: Some(outcome) };
         let message = OutcomeBatch {
             terminal_id: format!("T-{number:07}"),
-            spool_id: 1,
+            spool_id,
             send_time: Some(receipt.into()),
             events: events.map(event).collect(),
             ..OutcomeBatch::default()

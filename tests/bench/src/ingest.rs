@@ -29,6 +29,10 @@ use crate::report::{Figure, Report, say};
 /// Events that are measured, so many of a terminal.
 const EVENTS: usize = 1_000_000;
 const OF_BATCH: usize = 10;
+const SPOOL: u64 = 1;
+/// Events before anything is measured.
+const WARM_UP: usize = 300_000;
+const WARM_UP_SPOOL: u64 = 2;
 /// Terminals that the classifier knows in the end.
 const TERMINALS: usize = 1_000_000;
 const PORT: u16 = 29_021;
@@ -44,10 +48,21 @@ pub(crate) async fn measure(program: &Path) -> anyhow::Result<Report> {
     until("ClickHouse answers", PATIENCE, async || Ok(database.probe().await.is_ok())).await?;
     database.migrate().await?;
 
-    produce(&local, fleet::batches((EVENTS, OF_BATCH))?.iter().map(record).collect()).await?;
-    let before = local.used_by_clickhouse()?;
     let listen = format!("127.0.0.1:{}", PORT + 4);
-    let classifier = Service::start(local.command(program, "classifier").env("FAULTLINE__MONITORING__LISTEN", listen))?;
+    let mut command = local.command(program, "classifier");
+    command.env("FAULTLINE__MONITORING__LISTEN", listen);
+    // What is done once is not counted.
+    produce(&local, fleet::batches(WARM_UP_SPOOL, (WARM_UP, OF_BATCH))?.iter().map(record).collect()).await?;
+    let first = Service::start(&mut command)?;
+    store.until_counted(WARM_UP).await?;
+    first.stop().await?;
+    store.until_settled().await?;
+    store.query("TRUNCATE TABLE outcomes").await?;
+    store.query("TRUNCATE TABLE rollup").await?;
+
+    produce(&local, fleet::batches(SPOOL, (EVENTS, OF_BATCH))?.iter().map(record).collect()).await?;
+    let before = local.used_by_clickhouse()?;
+    let classifier = Service::start(&mut command)?;
     store.until_counted(EVENTS).await?;
     store.until_settled().await?;
     let by_server = of_a_million(local.used_by_clickhouse()? - before, EVENTS)?;
@@ -59,7 +74,7 @@ pub(crate) async fn measure(program: &Path) -> anyhow::Result<Report> {
     say(&format!("ingest: the same blocks ready-made: {ready_made:.2} CPU s a million\n"));
     let engine = of_a_million(engine(&local, &store).await?, EVENTS)?;
     say(&format!("ingest: ClickHouse's Kafka engine: {engine:.2} CPU s a million\n"));
-    produce(&local, fleet::batches((TERMINALS, 1))?.iter().map(record).collect()).await?;
+    produce(&local, fleet::batches(SPOOL, (TERMINALS, 1))?.iter().map(record).collect()).await?;
     // Some of them are known, and their events are repeats.
     store.until_counted(EVENTS + TERMINALS - EVENTS / OF_BATCH).await?;
     let resident = resident_mib(classifier.pid()?)?;
