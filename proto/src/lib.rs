@@ -18,6 +18,10 @@ macro_rules! area {
 }
 
 area! {
+    /// A later truth about outcomes that are stored.
+    correction
+}
+area! {
     /// A fault of a part of the fleet.
     incident
 }

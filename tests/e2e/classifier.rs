@@ -458,7 +458,7 @@ async fn a_setting_or_a_table_that_is_wrong_is_named() {
         ("CLASSIFIER__MAX_BATCH_DELAY", "0s", "`classifier.max_batch_delay`: 0 s is not within 0.01 s to 60 s"),
         ("CLASSIFIER__CONCURRENT_BATCHES", "0", "`classifier.concurrent_batches`: 0 is not within 1 to 256"),
         ("CLASSIFIER__ISSUERS_FILE", "/nowhere/issuers.csv", "`classifier.issuers_file`: cannot read /nowhere/issuers.csv"),
-        ("CLASSIFIER__ISSUERS_FILE", table, "issuers.csv, line 4: the prefix"),
+        ("CLASSIFIER__ISSUERS_FILE", table, "issuers.csv is no table of issuers: line 4: the prefix"),
         ("CLASSIFIER__BATCH_DELAY", "1s", "classifier.batch_delay"),
         ("CLICKHOUSE__KEEP_OUTCOMES_DAYS", "1", "`clickhouse.keep_outcomes_days`: 1 is not within 15 to 3660 days"),
         ("KAFKA__SESSION_TIMEOUT", "1s", "`kafka.session_timeout`: 1 s is not within 6 s to 300 s"),

@@ -24,8 +24,8 @@ async fn topics_are_created_once_and_checked_ever_after() {
 
     let states = |topics: &[(String, TopicState)]| topics.iter().map(|(_, state)| *state).collect::<Vec<_>>();
     let (first, second) = tokio::join!(cluster.ensure_topics(), cluster.ensure_topics());
-    assert!([first.unwrap(), second.unwrap()].iter().any(|topics| states(topics) == [TopicState::Created; 4]));
-    assert_eq!(states(&cluster.ensure_topics().await.unwrap()), [TopicState::Present; 4]);
+    assert!([first.unwrap(), second.unwrap()].iter().any(|topics| states(topics) == [TopicState::Created; 5]));
+    assert_eq!(states(&cluster.ensure_topics().await.unwrap()), [TopicState::Present; 5]);
 
     eventually("every broker knows them", async || cluster.check_topics().await.ok()).await;
     let message = Cluster::new(&strict).unwrap().ensure_topics().await.unwrap_err().to_string();

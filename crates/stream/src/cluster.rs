@@ -90,7 +90,7 @@ impl Cluster {
     }
 
     /// The topics as they are to be, with so many replicas.
-    fn wanted(&self, replicas: u32) -> [Wanted; 4] {
+    fn wanted(&self, replicas: u32) -> [Wanted; 5] {
         let safety = Safety { replicas, min_insync_replicas: self.config.min_insync_replicas.min(replicas) };
         Topic::ALL.map(|topic| Wanted::new(topic, self.config.topic(topic), self.config.partitions, safety))
     }

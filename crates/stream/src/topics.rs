@@ -13,12 +13,14 @@ pub enum Topic {
     DeadLetters,
     /// The state of every incident, by incident; compacted.
     Incidents,
+    /// Every correction of stored outcomes, by correction; compacted.
+    Corrections,
     /// What operators ask of the alerter: acknowledge, silence, maintenance.
     Commands,
 }
 
 impl Topic {
-    pub(crate) const ALL: [Topic; 4] = [Topic::Outcomes, Topic::DeadLetters, Topic::Incidents, Topic::Commands];
+    pub(crate) const ALL: [Topic; 5] = [Topic::Outcomes, Topic::DeadLetters, Topic::Incidents, Topic::Corrections, Topic::Commands];
 
     /// Its name, after the prefix and a dot.
     pub(crate) fn suffix(self) -> &'static str {
@@ -26,6 +28,7 @@ impl Topic {
             Topic::Outcomes => "outcomes",
             Topic::DeadLetters => "dead-letters",
             Topic::Incidents => "incidents",
+            Topic::Corrections => "corrections",
             Topic::Commands => "commands",
         }
     }
@@ -37,6 +40,9 @@ const MIB: u64 = 1024 * 1024;
 pub(crate) const LARGEST_OUTCOMES: u64 = 2 * MIB;
 /// Largest record of the dead-letter topic, in bytes: one of another topic, and why it is here.
 pub(crate) const LARGEST_DEAD_LETTER: u64 = 2 * LARGEST_OUTCOMES;
+
+/// Largest record of the corrections topic, in bytes: a step of a correction has thousands of outcomes. None of a topic with one writer is larger.
+pub(crate) const LARGEST_CORRECTION: u64 = 4 * MIB;
 
 /// A topic as Faultline wants it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,13 +65,14 @@ impl Wanted {
     pub(crate) fn new(topic: Topic, name: String, outcome_partitions: u32, safety: Safety) -> Wanted {
         let keep_days = |days: u64| ("retention.ms", (days * DAY_MS).to_string());
         let largest = |bytes: u64| ("max.message.bytes", bytes.to_string());
-        let delete = ("cleanup.policy", "delete".to_owned());
+        let (delete, compact) = (("cleanup.policy", "delete".to_owned()), ("cleanup.policy", "compact".to_owned()));
         let own = match topic {
             Topic::Outcomes => {
                 vec![delete, keep_days(7), largest(LARGEST_OUTCOMES), ("message.timestamp.type", "LogAppendTime".to_owned())]
             }
             Topic::DeadLetters => vec![delete, keep_days(30), largest(LARGEST_DEAD_LETTER)],
-            Topic::Incidents => vec![("cleanup.policy", "compact".to_owned())],
+            Topic::Corrections => vec![compact, largest(LARGEST_CORRECTION)],
+            Topic::Incidents => vec![compact],
             Topic::Commands => vec![delete, keep_days(30)],
         };
         let common =

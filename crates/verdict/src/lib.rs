@@ -7,10 +7,12 @@
 //! answer that cannot be believed ─▶ response code ─▶ what the terminal met ─▶ what it told the shop ─▶ how far it came ─▶ no evidence
 //! ```
 
+mod issuers;
 mod rules;
 mod verdict;
 
 pub use faultline_proto::verdict::v1::{Cause, LocalizedText};
 
+pub use crate::issuers::{Issuers, IssuersError};
 pub use crate::rules::{Reason, Retry, RuleSet, RulesError};
 pub use crate::verdict::Verdict;

@@ -6,9 +6,8 @@ use faultline_proto::ingest::v1::Event;
 use faultline_proto::outcome::v1::Outcome;
 use faultline_store::{BatchId, OutcomeRow};
 use faultline_stream::{EventTime, unix_ms};
-use faultline_verdict::{RuleSet, Verdict};
+use faultline_verdict::{Issuers, RuleSet, Verdict};
 
-use crate::issuers::Issuers;
 use crate::report::Report;
 
 /// An event with all that its row says.

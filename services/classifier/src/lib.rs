@@ -3,13 +3,13 @@
 mod config;
 mod counts;
 mod gather;
-mod issuers;
 mod judged;
 mod pipeline;
 mod report;
 mod seen;
 mod standing;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,14 +17,12 @@ use faultline_runtime::error::with_causes;
 use faultline_runtime::readiness::Readiness;
 use faultline_store::{ClickHouseConfig, Database, StoreError};
 use faultline_stream::{CLASSIFIERS, Cluster, DeadLetters, KafkaConfig, Source, StreamError};
-use faultline_verdict::{RuleSet, RulesError};
+use faultline_verdict::{Issuers, IssuersError, RuleSet, RulesError};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 pub use crate::config::ClassifierConfig;
-use crate::issuers::Issuers;
-pub use crate::issuers::IssuersError;
 use crate::pipeline::Shared;
 use crate::standing::Standings;
 
@@ -50,9 +48,22 @@ pub enum ClassifierError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The file with the table of issuers cannot be read.
+    #[error("configuration key `classifier.issuers_file`: cannot read {}", path.display())]
+    IssuersFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The table of issuers cannot be used.
-    #[error(transparent)]
-    Issuers(#[from] IssuersError),
+    #[error("configuration key `classifier.issuers_file`: {} is no table of issuers", path.display())]
+    Issuers {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: IssuersError,
+    },
     /// The rules cannot be used.
     #[error(transparent)]
     Rules(#[from] RulesError),
@@ -92,7 +103,7 @@ impl Classifier {
                 database: Database::new(clickhouse)?,
                 dead_letters: DeadLetters::new(kafka)?,
                 rules: RuleSet::built_in()?,
-                issuers: Issuers::load(&config.issuers_file)?,
+                issuers: issuers(&config.issuers_file)?,
                 room: Semaphore::new(usize::try_from(config.concurrent_batches).unwrap_or(1)),
                 searches: Semaphore::new(SEARCHES),
                 standings: Standings::default(),
@@ -178,6 +189,16 @@ impl Classifier {
         let _ = timeout(FIRST_PARTITIONS, first).await;
         self.readiness.watch(BATCHES, CHECK_PAUSE, check).await
     }
+}
+
+/// The table of issuers of a file; an empty path stands for the one that comes with the program.
+fn issuers(path: &Path) -> Result<Issuers, ClassifierError> {
+    let unusable = |source| ClassifierError::Issuers { path: path.into(), source };
+    if path.as_os_str().is_empty() {
+        return Issuers::built_in().map_err(unusable);
+    }
+    let text = std::fs::read_to_string(path).map_err(|source| ClassifierError::IssuersFile { path: path.into(), source })?;
+    Issuers::parse(&text).map_err(unusable)
 }
 
 /// What is in the way, in words.

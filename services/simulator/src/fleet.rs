@@ -326,7 +326,7 @@ mod tests {
             prefix: String,
             issuer: String,
         }
-        let known: Vec<Known> = table(include_str!("../../classifier/data/issuers.csv"));
+        let known: Vec<Known> = table(include_str!("../../../crates/verdict/data/issuers.csv"));
         let known: HashMap<&str, &str> = known.iter().map(|row| (row.prefix.as_str(), row.issuer.as_str())).collect();
         for issuer in &Tables::built_in().issuers {
             for bin in issuer.bins() {

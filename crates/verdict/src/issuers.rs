@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -15,33 +14,20 @@ const VERSION: &str = "# version: ";
 
 /// The table of issuers.
 #[derive(Debug)]
-pub(crate) struct Issuers {
+pub struct Issuers {
     version: String,
     by_prefix: HashMap<String, String>,
     longest: usize,
 }
 
-/// Why a table cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum IssuersError {
-    /// The file cannot be read.
-    #[error("configuration key `classifier.issuers_file`: cannot read {}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A line is wrong.
-    #[error("configuration key `classifier.issuers_file`: {from}, line {line}: {reason}")]
-    Line {
-        /// The file, or what stands for it.
-        from: String,
-        /// The line, from 1.
-        line: u64,
-        /// What is wrong.
-        reason: String,
-    },
+/// Why a text is not a table of issuers.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {reason}")]
+pub struct IssuersError {
+    /// The line that is wrong, from 1.
+    pub line: u64,
+    /// What is wrong with it.
+    pub reason: String,
 }
 
 #[derive(Deserialize)]
@@ -56,20 +42,22 @@ struct Row {
 }
 
 impl Issuers {
-    /// Reads the table of a file; an empty path stands for the one that comes with the program.
-    pub(crate) fn load(path: &Path) -> Result<Issuers, IssuersError> {
-        if path.as_os_str().is_empty() {
-            return Issuers::parse("the table that comes with the program", BUILT_IN);
-        }
-        let text = std::fs::read_to_string(path).map_err(|source| IssuersError::File { path: path.into(), source })?;
-        Issuers::parse(&path.display().to_string(), &text)
+    /// The table that comes with the program.
+    ///
+    /// # Errors
+    /// Never, in a program that passed its tests.
+    pub fn built_in() -> Result<Issuers, IssuersError> {
+        Issuers::parse(BUILT_IN)
     }
 
-    /// A first line with the version, then comments (`#`), then `prefix,issuer,name_zh_cn,name_en` with that heading.
-    fn parse(from: &str, text: &str) -> Result<Issuers, IssuersError> {
+    /// Reads a table: a first line with the version, then comments (`#`), then `prefix,issuer,name_zh_cn,name_en` with that heading.
+    ///
+    /// # Errors
+    /// When a line is not of the format, has a prefix that another has, or a name that is none.
+    pub fn parse(text: &str) -> Result<Issuers, IssuersError> {
         // What spreadsheets put before a text.
         let text = text.trim_start_matches('\u{FEFF}');
-        let wrong = |line: u64, reason: String| IssuersError::Line { from: from.to_owned(), line, reason };
+        let wrong = |line: u64, reason: String| IssuersError { line, reason };
         let version = text.lines().next().and_then(|line| line.strip_prefix(VERSION)).map(str::trim).filter(|version| is_name(version));
         let version = version.ok_or_else(|| wrong(1, format!("is not `{VERSION}` and a version of letters, digits, `.` and `-`")))?;
         let mut issuers = Issuers { version: version.to_owned(), by_prefix: HashMap::new(), longest: 0 };
@@ -95,12 +83,15 @@ impl Issuers {
         Ok(issuers)
     }
 
-    pub(crate) fn version(&self) -> &str {
+    /// Identifies this text of the table.
+    #[must_use]
+    pub fn version(&self) -> &str {
         &self.version
     }
 
     /// The issuer of a card with these leading digits: `unknown-<digits>` where the table has none, nothing where no card was read.
-    pub(crate) fn of(&self, bin: &str) -> Cow<'_, str> {
+    #[must_use]
+    pub fn of(&self, bin: &str) -> Cow<'_, str> {
         if bin.is_empty() {
             return Cow::Borrowed("");
         }
@@ -120,7 +111,7 @@ mod tests {
 
     fn table(rows: &str) -> Result<Issuers, String> {
         let text = format!("# version: 1\n# A comment.\nprefix,issuer,name_zh_cn,name_en\n{rows}");
-        Issuers::parse("here", &text).map_err(|error| error.to_string())
+        Issuers::parse(&text).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -136,7 +127,7 @@ mod tests {
 
     #[test]
     fn the_table_that_comes_with_the_program_knows_the_large_banks() {
-        let issuers = Issuers::load(Path::new("")).unwrap();
+        let issuers = Issuers::built_in().unwrap();
         for (bin, issuer) in [("622848", "abc"), ("622202", "icbc"), ("621700", "ccb"), ("62166012", "boc"), ("622588", "cmb")] {
             assert_eq!(issuers.of(bin), issuer);
         }
@@ -145,7 +136,7 @@ mod tests {
     #[test]
     fn a_line_that_is_wrong_is_named() {
         for (rows, said) in [
-            ("62,union,银联,Union\n6x,icbc,工行,ICBC\n", "here, line 5: the prefix"),
+            ("62,union,银联,Union\n6x,icbc,工行,ICBC\n", "line 5: the prefix"),
             ("4111111111111111,visa,a,b\n", "line 4: the prefix (not shown)"),
             ("62,union,银联,Union\n62,icbc,工行,ICBC\n", "line 5: prefix 62 is there twice"),
             ("62,工行,工行,ICBC\n", "`工行` is not a name"),
@@ -156,9 +147,7 @@ mod tests {
             assert!(message.contains(said), "{message}");
         }
         assert!(table("").unwrap_err().contains("no issuer follows"));
-        Issuers::parse("here", "\u{FEFF}# version: 1\nprefix,issuer,name_zh_cn,name_en\n62,icbc,工行,ICBC\n").unwrap();
-        assert!(Issuers::parse("here", "prefix,issuer\n").unwrap_err().to_string().contains("line 1: is not `# version: `"));
-        let missing = Issuers::load(Path::new("/nowhere/issuers.csv")).unwrap_err();
-        assert!(missing.to_string().contains("/nowhere/issuers.csv"), "{missing}");
+        Issuers::parse("\u{FEFF}# version: 1\nprefix,issuer,name_zh_cn,name_en\n62,icbc,工行,ICBC\n").unwrap();
+        assert!(Issuers::parse("prefix,issuer\n").unwrap_err().to_string().contains("line 1: is not `# version: `"));
     }
 }
