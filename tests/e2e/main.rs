@@ -13,6 +13,7 @@ mod alerter;
 mod alertmanager;
 mod classifier;
 mod console;
+mod corrections;
 mod delivery;
 mod documents;
 mod fleet;

@@ -108,12 +108,23 @@ impl<'r> Block<'r> {
 
     /// Inserts it, and waits until it is stored. It is not compressed: the server is spared the work, and words are in it once anyway.
     pub(crate) async fn insert(self, client: Client, table: &str) -> clickhouse::error::Result<()> {
+        let statement = format!("INSERT INTO {table} (`{}`)", self.names().join("`, `"));
+        self.send(client, &statement).await
+    }
+
+    /// What this block is, for the server's function `input`: names and types.
+    pub(crate) fn structure(&self) -> String {
+        self.columns.iter().map(|column| format!("{} {}", column.name, column.kind)).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Sends it to a statement that inserts, and waits until what that makes of it is stored.
+    pub(crate) async fn send(self, client: Client, statement: &str) -> clickhouse::error::Result<()> {
         // The server does not take a block of nothing.
         if self.rows == 0 {
             return Ok(());
         }
         let client = one_block(client).with_compression(Compression::None);
-        let insert = client.insert_formatted_with(format!("INSERT INTO {table} (`{}`) FORMAT Native", self.names().join("`, `")));
+        let insert = client.insert_formatted_with(format!("{statement} FORMAT Native"));
         let mut insert = insert.with_timeouts(Some(SEND_TIMEOUT), Some(ANSWER_TIMEOUT));
         for piece in self.pieces() {
             insert.send(piece).await?;

@@ -33,7 +33,7 @@ const QUESTION_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a search among the rows of a month may take.
 const SEARCH_TIMEOUT: Duration = Duration::from_secs(300);
 /// How long it stays certain that nobody else stores a batch: half of the shortest time after which a silent reader is given up.
-const CERTAIN_FOR: Duration = Duration::from_secs(3);
+pub(crate) const CERTAIN_FOR: Duration = Duration::from_secs(3);
 /// How often what is missing is written before that is an error. Each attempt leaves at most one token without its rows, and only when the server is
 /// killed meanwhile.
 const ATTEMPTS: u32 = 5;
@@ -68,6 +68,41 @@ pub struct Settled {
     pub sums: bool,
 }
 
+/// Rows that are stored together.
+pub(crate) trait Rows: Sync + Send {
+    /// The offset of each, and its place in the record.
+    fn places(&self) -> impl Iterator<Item = (u64, u16)> + Send;
+
+    /// Whose they are and when they were completed, where that is less than everything: it spares the server a search.
+    fn within(&self) -> Option<Within<'_>>;
+
+    /// Inserts those that are at these places of [`Rows::places`].
+    fn insert(&self, database: &Database, token: &str, which: &[usize]) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// Where rows are searched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Within<'a> {
+    pub(crate) tenant: &'a str,
+    /// When the first and the last of them were completed, in milliseconds since 1970-01-01 UTC.
+    pub(crate) first_ms: i64,
+    pub(crate) last_ms: i64,
+}
+
+impl Rows for [OutcomeRow<'_>] {
+    fn places(&self) -> impl Iterator<Item = (u64, u16)> + Send {
+        self.iter().map(|row| (row.kafka_offset, row.record_index))
+    }
+
+    fn within(&self) -> Option<Within<'_>> {
+        None
+    }
+
+    async fn insert(&self, database: &Database, token: &str, which: &[usize]) -> Result<(), StoreError> {
+        database.insert_rows(token, &which.iter().filter_map(|place| self.get(*place)).collect::<Vec<_>>()).await
+    }
+}
+
 impl Database {
     /// Stores a batch that nobody tried to store before, and counts it. `since` is a moment at which it was certain that nobody else does so: a
     /// process that was stopped meanwhile may have been given up, and asks instead.
@@ -94,10 +129,16 @@ impl Database {
     /// # Errors
     /// When the server did not answer, or refused something. Whatever was done is found the next time.
     pub async fn settle(&self, id: &BatchId<'_>, rows: &[OutcomeRow<'_>]) -> Result<Settled, StoreError> {
+        self.complete(id, rows).await
+    }
+
+    /// Stores and counts what of some rows is not yet.
+    pub(crate) async fn complete<R: Rows + ?Sized>(&self, id: &BatchId<'_>, rows: &R) -> Result<Settled, StoreError> {
         let mut settled = Settled::default();
         for attempt in 0..=ATTEMPTS {
-            let stored = self.stored(id).await?;
-            let missing: Vec<_> = rows.iter().filter(|row| !stored.contains(&(row.kafka_offset, row.record_index))).collect();
+            let stored = self.stored(id, rows.within()).await?;
+            let missing: Vec<usize> =
+                rows.places().enumerate().filter(|(_, place)| !stored.contains(place)).map(|(number, _)| number).collect();
             if missing.is_empty() {
                 break;
             }
@@ -105,16 +146,16 @@ impl Database {
                 return Err(self.vanishing(id, missing.len()));
             }
             settled.rows = settled.rows.max(missing.len());
-            self.insert_rows(&token(&id.to_string(), attempt), &missing).await?;
+            rows.insert(self, &token(&id.to_string(), attempt), &missing).await?;
         }
         for attempt in 0..=ATTEMPTS {
             if self.is_counted(id).await? {
                 break;
             }
             if attempt == ATTEMPTS {
-                return Err(self.vanishing(id, rows.len()));
+                return Err(self.vanishing(id, rows.places().count()));
             }
-            if !self.count_stored(id, attempt).await? {
+            if !self.count_stored(id, rows.within(), attempt).await? {
                 break;
             }
             settled.sums = true;
@@ -160,21 +201,26 @@ impl Database {
         StoreError::Vanishing { url: self.url(), batch: id.to_string(), rows }
     }
 
-    /// A question about the rows of a batch. The time of receipt spares the server the rest.
-    fn of_batch(&self, id: &BatchId<'_>) -> Query {
-        let sql = "SELECT ?fields FROM outcomes WHERE received_at >= fromUnixTimestamp64Milli(?) \
-                   AND kafka_log = ? AND kafka_partition = ? AND kafka_offset BETWEEN ? AND ?";
-        self.asking().query(sql).bind(id.since_ms).bind(id.log).bind(id.partition).bind(id.first).bind(id.last)
+    /// A question about the rows of a batch. The time of receipt spares the server the rest, and so does what else is known of where they are.
+    fn of_batch(&self, id: &BatchId<'_>, within: Option<Within<'_>>) -> Query {
+        let mut sql = "SELECT ?fields FROM outcomes WHERE received_at >= fromUnixTimestamp64Milli(?) \
+                       AND kafka_log = ? AND kafka_partition = ? AND kafka_offset BETWEEN ? AND ?"
+            .to_owned();
+        if within.is_some() {
+            sql.push_str(" AND tenant = ? AND completed_at >= fromUnixTimestamp64Milli(?) AND completed_at <= fromUnixTimestamp64Milli(?)");
+        }
+        let query = self.asking().query(&sql).bind(id.since_ms).bind(id.log).bind(id.partition).bind(id.first).bind(id.last);
+        within.iter().fold(query, |query, within| query.bind(within.tenant).bind(within.first_ms).bind(within.last_ms))
     }
 
     /// Which of the batch's rows are stored, by offset and place in the record.
-    async fn stored(&self, id: &BatchId<'_>) -> Result<HashSet<(u64, u16)>, StoreError> {
+    async fn stored(&self, id: &BatchId<'_>, within: Option<Within<'_>>) -> Result<HashSet<(u64, u16)>, StoreError> {
         #[derive(Row, Deserialize)]
         struct Stored {
             kafka_offset: u64,
             record_index: u16,
         }
-        let rows = self.of_batch(id).fetch_all::<Stored>();
+        let rows = self.of_batch(id, within).fetch_all::<Stored>();
         let rows = self.answer("say which rows of a batch are stored", QUESTION_TIMEOUT, rows).await?;
         Ok(rows.into_iter().map(|row| (row.kafka_offset, row.record_index)).collect())
     }
@@ -188,8 +234,8 @@ impl Database {
     }
 
     /// Counts the rows of the batch as they are stored: a repeat may have judged them otherwise. Returns whether there were any.
-    async fn count_stored(&self, id: &BatchId<'_>, attempt: u32) -> Result<bool, StoreError> {
-        let stored = self.of_batch(id).fetch_all::<OwnedFacts>();
+    pub(crate) async fn count_stored(&self, id: &BatchId<'_>, within: Option<Within<'_>>, attempt: u32) -> Result<bool, StoreError> {
+        let stored = self.of_batch(id, within).fetch_all::<OwnedFacts>();
         let stored = self.answer("give back the rows of a batch", QUESTION_TIMEOUT, stored).await?;
         let mut rollup = Rollup::default();
         for row in &stored {
@@ -213,7 +259,7 @@ impl Database {
     }
 
     /// A client whose insert is one that the server knows again.
-    fn inserting(&self, token: &str) -> Client {
+    pub(crate) fn inserting(&self, token: &str) -> Client {
         self.client().clone().with_setting("insert_deduplication_token", token).with_setting("insert_deduplicate", "1")
     }
 }

@@ -3,6 +3,7 @@
 
 mod address;
 mod block;
+mod corrections;
 mod database;
 mod delivery;
 mod families;
@@ -17,6 +18,7 @@ mod reported;
 mod series;
 
 pub use address::{AddressError, HttpUrl};
+pub use corrections::{Change, CorrectionError, Corrector, Journal, Standing, Windows, preview};
 pub use database::{ClickHouseConfig, Database, StoreError};
 pub use delivery::{BatchId, Settled};
 pub use families::{CountedSlice, Dimensions, NoSlice, Slice, families, values};

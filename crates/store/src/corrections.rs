@@ -1,0 +1,488 @@
+//! Corrections: later truths about outcomes that are stored. Rows are never changed: a corrected outcome has its old row again with sign -1, and a new one with
+//! sign 1 and the next revision, so whoever sums signs sums what stands, and all that was ever said can be read.
+//!
+//! ```text
+//! outcomes as they stand ─▶ what they are to be ─▶ a step, kept in the journal ─▶ old and new rows (token) ─▶ their sums and a ledger row (token) ─▶ next step
+//!                                                           │
+//!                              left here: whoever takes the journal over asks what is there, and writes what is missing
+//! ```
+//!
+//! A step is to corrections what a batch is to outcomes, and is settled the same way (`delivery.rs`): its rows are of partition [`CORRECTIONS`], of a log
+//! with the correction's name, at the step's number as offset. The two rows of an outcome have the same time of receipt, so they are in the same part: both are there, or
+//! neither. A step says which revision it replaces, so what it makes is the same however often and whenever it is made.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::time::{Duration, SystemTime};
+
+use clickhouse::Row;
+use faultline_proto::correction::v1::{
+    CorrectedColumns, CorrectedOutcome, CorrectedVerdict, Correction, CorrectionState, CorrectionStep, VerdictChange,
+};
+use faultline_proto::outcome::v1::Outcome;
+use serde::Deserialize;
+use tokio::time::{Instant, sleep};
+
+use crate::block::Block;
+use crate::database::{Database, StoreError};
+use crate::delivery::{BatchId, CERTAIN_FOR, Rows, Settled, Within};
+use crate::families::{BUCKET_S, FLEET};
+use crate::outcomes::OutcomeRow;
+
+/// The partition that rows of corrections are of: one that no topic has.
+const CORRECTIONS: u16 = u16::MAX;
+/// Outcomes that are corrected at once: their rows have places of 16 bits, two each.
+const LARGEST_STEP: usize = 10_000;
+const _: () = assert!(2 * LARGEST_STEP <= u16::MAX as usize);
+/// Outcomes that are read at once, as far as ten seconds have not more.
+const WINDOW: u64 = 100_000;
+/// How long a question may take.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(120);
+/// How often a step that failed is settled, and the pause before that, which grows.
+const SETTLEMENTS: u32 = 6;
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// An outcome as it stands: who it is, what it said as far as verdicts and settlements need it, and what is said of it.
+#[derive(Clone, Debug, PartialEq, Row, Deserialize)]
+#[expect(missing_docs, reason = "the schema documents its columns")]
+pub struct Standing {
+    pub terminal: String,
+    pub spool: u64,
+    pub sequence: u64,
+    pub revision: u16,
+    pub completed_at: i64,
+    pub received_at: i64,
+    pub bin: String,
+    pub stage: u16,
+    pub response_code: String,
+    pub response_spec: String,
+    pub result: u16,
+    pub terminal_condition: u16,
+    pub money_outcome: u16,
+    pub tag: String,
+    pub cause: i8,
+    pub reason: String,
+    pub confidence: u8,
+    pub rule_set: String,
+    pub issuer: String,
+    pub issuer_map: String,
+}
+
+impl Standing {
+    fn name(&self) -> (&str, u64, u64) {
+        (&self.terminal, self.spool, self.sequence)
+    }
+
+    /// What its terminal reported, as far as it is known here.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        Outcome {
+            bin: self.bin.clone(),
+            stage: self.stage.into(),
+            response_code: self.response_code.clone(),
+            response_spec: self.response_spec.clone(),
+            result: self.result.into(),
+            terminal_condition: self.terminal_condition.into(),
+            money_outcome: self.money_outcome.into(),
+            ..Outcome::default()
+        }
+    }
+
+    /// What can be corrected of it, as it is.
+    #[must_use]
+    pub fn columns(&self) -> CorrectedColumns {
+        CorrectedColumns {
+            tag: self.tag.clone(),
+            cause: self.cause.into(),
+            reason: self.reason.clone(),
+            confidence: self.confidence.into(),
+            rule_set: self.rule_set.clone(),
+            issuer: self.issuer.clone(),
+            issuer_map: self.issuer_map.clone(),
+            money_outcome: self.money_outcome.into(),
+        }
+    }
+}
+
+/// What is to become of an outcome.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// As it stands.
+    pub standing: Standing,
+    /// What its row is to say.
+    pub columns: CorrectedColumns,
+}
+
+/// What stands of a tenant's time, in parts that are read one by one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Windows {
+    /// The parts, by time of completion in milliseconds since 1970-01-01 UTC, in order; between them, nothing was completed.
+    pub windows: Vec<Range<i64>>,
+    /// How many outcomes there are, about.
+    pub outcomes: u64,
+}
+
+/// Where it is kept what is about to be written.
+pub trait Journal: Sync {
+    /// Why something was not kept.
+    type Error: std::error::Error + Send + Sync + 'static;
+
+    /// Keeps what a correction is now, in the place of what it was.
+    fn write(&self, correction: &Correction) -> impl Future<Output = Result<(), Self::Error>> + Send;
+}
+
+/// Why a correction was left before its end. The steps that were made are whole, and the last is settled by whoever takes the journal over.
+#[derive(Debug, thiserror::Error)]
+pub enum CorrectionError<E: std::error::Error + 'static> {
+    /// It could not be kept what was about to be written.
+    #[error("it could not be written down what is corrected")]
+    Journal(#[source] E),
+    /// ClickHouse did not do what it was asked to.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A correction that is being made.
+pub struct Corrector<'a, J> {
+    database: &'a Database,
+    journal: &'a J,
+    correction: Correction,
+    next: u64,
+    waiting: Vec<Change>,
+}
+
+impl<'a, J: Journal> Corrector<'a, J> {
+    /// Begins a correction. Nobody else may be making one: the journal sees to that.
+    ///
+    /// # Errors
+    /// When the journal does not take it.
+    pub async fn begin(database: &'a Database, journal: &'a J, correction: Correction) -> Result<Self, CorrectionError<J::Error>> {
+        let mut corrector = Corrector { database, journal, correction, next: 0, waiting: Vec::new() };
+        corrector.write(CorrectionState::Open).await?;
+        Ok(corrector)
+    }
+
+    /// What it has come to.
+    pub fn correction(&self) -> &Correction {
+        &self.correction
+    }
+
+    /// Corrects outcomes, now or with others that follow.
+    ///
+    /// # Errors
+    /// When the journal or the store does not take a step.
+    pub async fn add(&mut self, changes: impl IntoIterator<Item = Change>) -> Result<(), CorrectionError<J::Error>> {
+        for change in changes {
+            self.waiting.push(change);
+            if self.waiting.len() >= LARGEST_STEP {
+                self.make().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Says that it goes on, so that nobody takes it for left.
+    ///
+    /// # Errors
+    /// When the journal does not take it, most of all because another has taken over.
+    pub async fn breathe(&mut self) -> Result<(), CorrectionError<J::Error>> {
+        self.write(CorrectionState::Open).await
+    }
+
+    /// Corrects what still waits, and ends in this state.
+    ///
+    /// # Errors
+    /// As [`Corrector::add`].
+    pub async fn end(mut self, state: CorrectionState) -> Result<Correction, CorrectionError<J::Error>> {
+        if !self.waiting.is_empty() {
+            self.make().await?;
+        }
+        self.write(state).await?;
+        Ok(self.correction)
+    }
+
+    /// Makes a step of what waits.
+    async fn make(&mut self) -> Result<(), CorrectionError<J::Error>> {
+        let changes = std::mem::take(&mut self.waiting);
+        tally(&mut self.correction.changes, &changes);
+        self.correction.step = Some(step(self.next, &changes));
+        self.next += 1;
+        let since = Instant::now();
+        self.write(CorrectionState::Open).await?;
+        let mut made = self.database.correct(&self.correction, since).await;
+        for attempt in 1..=SETTLEMENTS {
+            if made.is_ok() {
+                break;
+            }
+            sleep(PAUSE * 2_u32.pow(attempt)).await;
+            made = self.database.settle_correction(&self.correction).await.map(|_| ());
+        }
+        made?;
+        self.correction.step = None;
+        Ok(())
+    }
+
+    async fn write(&mut self, state: CorrectionState) -> Result<(), CorrectionError<J::Error>> {
+        self.correction.set_state(state);
+        self.correction.update_time = Some(SystemTime::now().into());
+        self.journal.write(&self.correction).await.map_err(CorrectionError::Journal)
+    }
+}
+
+/// Adds up what becomes of what.
+fn tally(totals: &mut Vec<VerdictChange>, changes: &[Change]) {
+    for Change { standing, columns } in changes {
+        let before = CorrectedVerdict { cause: standing.cause.into(), reason: standing.reason.clone() };
+        let after = CorrectedVerdict { cause: columns.cause, reason: columns.reason.clone() };
+        let same = |known: &&mut VerdictChange| known.before.as_ref() == Some(&before) && known.after.as_ref() == Some(&after);
+        match totals.iter_mut().find(same) {
+            Some(known) => known.count += 1,
+            None => totals.push(VerdictChange { before: Some(before), after: Some(after), count: 1 }),
+        }
+    }
+}
+
+/// What changes alike, and how many outcomes: what a correction would do, where it is not made.
+#[must_use]
+pub fn preview(changes: &[Change]) -> Vec<VerdictChange> {
+    let mut totals = Vec::new();
+    tally(&mut totals, changes);
+    totals
+}
+
+/// A step that changes these outcomes.
+fn step(number: u64, changes: &[Change]) -> CorrectionStep {
+    let mut places: HashMap<&CorrectedColumns, u32> = HashMap::new();
+    let mut columns = Vec::new();
+    let outcomes = changes.iter().map(|Change { standing, columns: to }| CorrectedOutcome {
+        terminal: standing.terminal.clone(),
+        spool_id: standing.spool,
+        sequence: standing.sequence,
+        revision: standing.revision.into(),
+        completed_ms: standing.completed_at,
+        columns_index: *places.entry(to).or_insert_with(|| {
+            columns.push(to.clone());
+            u32::try_from(columns.len() - 1).unwrap_or(u32::MAX)
+        }),
+    });
+    let outcomes = outcomes.collect();
+    let since_ms = changes.iter().map(|change| change.standing.received_at).min().unwrap_or_default();
+    let since_time = prost_types::Timestamp {
+        seconds: since_ms.div_euclid(1000),
+        nanos: i32::try_from(since_ms.rem_euclid(1000)).unwrap_or_default() * 1_000_000,
+    };
+    CorrectionStep { number, since_time: Some(since_time), columns, outcomes }
+}
+
+/// The rows of a step: of each outcome two, the old and the new.
+struct StepRows<'a> {
+    correction: &'a Correction,
+    step: &'a CorrectionStep,
+    completed: (i64, i64),
+}
+
+/// A row of what is sent of a step.
+struct Sent<'a> {
+    place: u16,
+    outcome: &'a CorrectedOutcome,
+    columns: &'a CorrectedColumns,
+}
+
+impl<'a> StepRows<'a> {
+    fn of(correction: &'a Correction) -> Option<StepRows<'a>> {
+        let step = correction.step.as_ref()?;
+        let completed = || step.outcomes.iter().map(|outcome| outcome.completed_ms);
+        Some(StepRows { correction, step, completed: (completed().min()?, completed().max()?) })
+    }
+
+    fn id(&self) -> BatchId<'a> {
+        let since = self.step.since_time.unwrap_or_default();
+        let since_ms = since.seconds.saturating_mul(1000).saturating_add(i64::from(since.nanos / 1_000_000));
+        let number = self.step.number;
+        BatchId { log: &self.correction.correction_id, partition: CORRECTIONS, first: number, last: number, since_ms }
+    }
+
+    /// The statement that makes the rows of what it is sent.
+    fn statement(&self, sent: &Block<'_>) -> String {
+        let names = OutcomeRow::block(&[]).names();
+        let number = self.step.number;
+        let values = names.iter().map(|name| match *name {
+            "sign" => "made".into(),
+            "revision" => "toUInt16(known.revision + (made = 1))".into(),
+            "kafka_log" => "{correction:String}".into(),
+            "kafka_partition" => CORRECTIONS.to_string(),
+            "kafka_offset" | "batch_first_offset" | "batch_last_offset" => number.to_string(),
+            "record_index" => "toUInt16(2 * sent.place + (made = 1))".into(),
+            "cause" => "if(made = 1, sent.cause, toInt8(known.cause))".into(),
+            name @ ("tag" | "reason" | "confidence" | "rule_set" | "issuer" | "issuer_map" | "money_outcome") => {
+                format!("if(made = 1, sent.{name}, known.{name})")
+            }
+            name => format!("known.{name}"),
+        });
+        format!(
+            "INSERT INTO outcomes (`{}`) SELECT {} FROM outcomes AS known INNER JOIN (SELECT * FROM input('{}')) AS sent \
+             ON known.terminal = sent.terminal AND known.spool = sent.spool AND known.sequence = sent.sequence \
+             AND known.revision = sent.revision ARRAY JOIN [toInt8(-1), toInt8(1)] AS made \
+             WHERE known.tenant = {{tenant:String}} AND known.sign = 1 AND known.completed_at >= fromUnixTimestamp64Milli({}) \
+             AND known.completed_at <= fromUnixTimestamp64Milli({})",
+            names.join("`, `"),
+            values.collect::<Vec<String>>().join(", "),
+            sent.structure(),
+            self.completed.0,
+            self.completed.1
+        )
+    }
+}
+
+impl Rows for StepRows<'_> {
+    fn places(&self) -> impl Iterator<Item = (u64, u16)> + Send {
+        (0..u16::MAX).take(2 * self.step.outcomes.len()).map(|place| (self.step.number, place))
+    }
+
+    fn within(&self) -> Option<Within<'_>> {
+        Some(Within { tenant: &self.correction.tenant, first_ms: self.completed.0, last_ms: self.completed.1 })
+    }
+
+    async fn insert(&self, database: &Database, token: &str, which: &[usize]) -> Result<(), StoreError> {
+        let mut outcomes: Vec<usize> = which.iter().map(|place| place / 2).collect();
+        outcomes.dedup();
+        let sent = |place: usize| {
+            let outcome = self.step.outcomes.get(place)?;
+            let columns = self.step.columns.get(usize::try_from(outcome.columns_index).ok()?)?;
+            Some(Sent { place: u16::try_from(place).ok()?, outcome, columns })
+        };
+        let sent: Vec<Sent<'_>> = outcomes.into_iter().filter_map(sent).collect();
+        let sent = Block::of(&sent, |block| {
+            block.numbers("place", |row| row.place);
+            block.texts("terminal", |row| &row.outcome.terminal);
+            block.numbers("spool", |row| row.outcome.spool_id);
+            block.numbers("sequence", |row| row.outcome.sequence);
+            block.numbers("revision", |row| u16::try_from(row.outcome.revision).unwrap_or(u16::MAX));
+            block.texts("tag", |row| &row.columns.tag);
+            block.numbers("cause", |row| i8::try_from(row.columns.cause).unwrap_or_default());
+            block.texts("reason", |row| &row.columns.reason);
+            block.numbers("confidence", |row| u8::try_from(row.columns.confidence).unwrap_or(u8::MAX));
+            block.texts("rule_set", |row| &row.columns.rule_set);
+            block.texts("issuer", |row| &row.columns.issuer);
+            block.texts("issuer_map", |row| &row.columns.issuer_map);
+            block.numbers("money_outcome", |row| u16::try_from(row.columns.money_outcome).unwrap_or(u16::MAX));
+        });
+        let statement = self.statement(&sent);
+        let client = database.inserting(token).with_setting("param_tenant", &self.correction.tenant);
+        let client = client.with_setting("param_correction", &self.correction.correction_id);
+        sent.send(client, &statement).await.map_err(database.failed("correct outcomes"))
+    }
+}
+
+impl Database {
+    /// The time of a tenant in which something was completed, by what is counted of it.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn windows(&self, tenant: &str, time: Range<u32>) -> Result<Windows, StoreError> {
+        #[derive(Row, Deserialize)]
+        struct Bucket {
+            begin: u32,
+            outcomes: u64,
+        }
+        let sql = "SELECT toUnixTimestamp(bucket) AS begin, toUInt64(greatest(sum(count), 0)) AS outcomes FROM rollup \
+                   WHERE tenant = ? AND family = ? AND bucket >= fromUnixTimestamp(?) AND bucket < fromUnixTimestamp(?) AND NOT simulated \
+                   GROUP BY bucket HAVING outcomes > 0 ORDER BY bucket";
+        let query = self.asking().query(sql).bind(tenant).bind(FLEET).bind(time.start - time.start % BUCKET_S).bind(time.end);
+        let buckets = self.answer("say when something was completed", QUESTION_TIMEOUT, query.fetch_all::<Bucket>()).await?;
+        let mut windows = Windows::default();
+        let mut room = 0;
+        for Bucket { begin, outcomes } in buckets {
+            let of_bucket = i64::from(begin.max(time.start)) * 1000..i64::from((begin + BUCKET_S).min(time.end)) * 1000;
+            match windows.windows.last_mut() {
+                Some(last) if room >= outcomes && last.end == of_bucket.start => {
+                    last.end = of_bucket.end;
+                    room -= outcomes;
+                }
+                _ => {
+                    windows.windows.push(of_bucket);
+                    room = WINDOW.saturating_sub(outcomes);
+                }
+            }
+            windows.outcomes += outcomes;
+        }
+        Ok(windows)
+    }
+
+    /// The outcomes of a tenant that were completed within a time, in milliseconds since 1970-01-01 UTC, as they stand.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn standing(&self, tenant: &str, time: &Range<i64>) -> Result<Vec<Standing>, StoreError> {
+        let sql = "SELECT ?fields FROM outcomes WHERE tenant = ? AND completed_at >= fromUnixTimestamp64Milli(?) \
+                   AND completed_at < fromUnixTimestamp64Milli(?) AND sign = 1 \
+                   ORDER BY terminal, spool, sequence, revision DESC LIMIT 1 BY terminal, spool, sequence";
+        let query = self.asking().query(sql).bind(tenant).bind(time.start).bind(time.end);
+        self.answer("say which outcomes there are", QUESTION_TIMEOUT, query.fetch_all::<Standing>()).await
+    }
+
+    /// What would take a correction back, of the outcomes that were completed within a time, in milliseconds since 1970-01-01 UTC: those that stand as
+    /// it made them, and what they were before. What was corrected again since then, and not taken back, is left as it is.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn undoing(&self, correction: &Correction, time: &Range<i64>) -> Result<Vec<Change>, StoreError> {
+        let of_time = "tenant = ? AND completed_at >= fromUnixTimestamp64Milli(?) AND completed_at < fromUnixTimestamp64Milli(?)";
+        let (tenant, id) = (&correction.tenant, &correction.correction_id);
+        let ask = async |sql: &str| {
+            let query = self.asking().query(sql).bind(tenant).bind(time.start).bind(time.end);
+            let query = query.bind(tenant).bind(time.start).bind(time.end).bind(id);
+            self.answer("say what was corrected", QUESTION_TIMEOUT, query.fetch_all::<Standing>()).await
+        };
+        let of_correction = format!("SELECT terminal, spool, sequence, revision FROM outcomes WHERE {of_time} AND kafka_log = ?");
+        let now = format!(
+            "SELECT ?fields FROM outcomes WHERE {of_time} AND sign = 1 AND (terminal, spool, sequence) IN \
+             (SELECT terminal, spool, sequence FROM ({of_correction})) ORDER BY revision DESC LIMIT 1 BY terminal, spool, sequence"
+        );
+        let made = |sign: i8| {
+            format!(
+                "SELECT ?fields FROM outcomes WHERE {of_time} AND sign = {sign} AND (terminal, spool, sequence, revision) IN \
+                 ({of_correction} AND sign = {sign})"
+            )
+        };
+        let by_name = |standing: Vec<Standing>| -> HashMap<_, _> {
+            standing.into_iter().map(|standing| ((standing.terminal.clone(), standing.spool, standing.sequence), standing)).collect()
+        };
+        let (made, mut before) = (by_name(ask(&made(1)).await?), by_name(ask(&made(-1)).await?));
+        let stands =
+            by_name(ask(&now).await?).into_iter().filter(|(name, now)| made.get(name).map(Standing::columns) == Some(now.columns()));
+        let mut undoing: Vec<Change> = stands
+            .filter_map(|(name, standing)| before.remove(&name).map(|before| Change { standing, columns: before.columns() }))
+            .collect();
+        undoing.sort_by(|one, other| one.standing.name().cmp(&other.standing.name()));
+        Ok(undoing)
+    }
+
+    /// Writes the step of a correction, which nobody tried to write before. `since` is a moment at which it was certain that nobody else does so.
+    ///
+    /// # Errors
+    /// When the server did not take all of it, as far as is known. Then it is not known what is stored: settle it.
+    pub(crate) async fn correct(&self, correction: &Correction, since: Instant) -> Result<(), StoreError> {
+        let Some(rows) = StepRows::of(correction) else { return Ok(()) };
+        if since.elapsed() > CERTAIN_FOR {
+            return self.complete(&rows.id(), &rows).await.map(|_| ());
+        }
+        let id = rows.id();
+        rows.insert(self, &id.to_string(), &(0..2 * rows.step.outcomes.len()).collect::<Vec<_>>()).await?;
+        if since.elapsed() > CERTAIN_FOR {
+            return self.complete(&id, &rows).await.map(|_| ());
+        }
+        self.count_stored(&id, rows.within(), 0).await.map(|_| ())
+    }
+
+    /// Writes and counts what of a correction's step is not yet, where it is not known what is: of one that somebody left, most of all.
+    ///
+    /// # Errors
+    /// When the server did not answer, or refused something. Whatever was done is found the next time.
+    pub async fn settle_correction(&self, correction: &Correction) -> Result<Settled, StoreError> {
+        match StepRows::of(correction) {
+            Some(rows) => self.complete(&rows.id(), &rows).await,
+            None => Ok(Settled::default()),
+        }
+    }
+}
