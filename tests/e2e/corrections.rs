@@ -238,7 +238,8 @@ async fn who_was_overtaken_writes_nothing_twice() {
         }
     }
     let (config, database) = database("overtaken").await;
-    let mut corrector = Corrector::begin(&database, &Overtaken(&database), correction("first")).await.unwrap();
+    let journal = Overtaken(&database);
+    let mut corrector = Corrector::begin(&database, &journal, correction("first")).await.unwrap();
     corrector.add(to_bank(&database, "issuer_outage", 1..=10).await).await.unwrap();
     corrector.end(CorrectionState::Finished).await.unwrap();
     stands(&config, OUTCOMES).await;
