@@ -5,7 +5,7 @@ use std::sync::{LazyLock, Mutex};
 
 use faultline_proto::correction::v1::{CorrectedColumns, Correction, CorrectionState};
 use faultline_store::{
-    BatchId, Change, ClickHouseConfig, CorrectionError, Corrector, Database, Journal, OutcomeRow, Settled, families, preview,
+    BatchId, Change, ClickHouseConfig, CorrectionError, Corrector, Database, Journal, OutcomeRow, Settled, families, tally,
 };
 use tokio::time::Instant;
 
@@ -139,7 +139,8 @@ async fn a_correction_takes_away_and_adds_and_is_undone() {
     stands(&config, 0).await;
     let journal = Written::default();
     let changes = to_bank(&database, "issuer_outage", 3..=7).await;
-    let previewed = preview(&changes);
+    let mut previewed = Vec::new();
+    tally(&mut previewed, &changes);
     let made = make(&database, &journal, "first", changes).await;
     stands(&config, 5).await;
     assert_eq!((made.state(), &made.changes, made.step), (CorrectionState::Finished, &previewed, None));

@@ -43,7 +43,7 @@ const SETTLEMENTS: u32 = 6;
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// An outcome as it stands: who it is, what it said as far as verdicts and settlements need it, and what is said of it.
-#[derive(Clone, Debug, PartialEq, Row, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Row, Deserialize)]
 #[expect(missing_docs, reason = "the schema documents its columns")]
 pub struct Standing {
     pub terminal: String,
@@ -53,6 +53,9 @@ pub struct Standing {
     pub completed_at: i64,
     pub received_at: i64,
     pub bin: String,
+    pub trace_number: u32,
+    pub batch_number: u32,
+    pub retrieval_reference: String,
     pub stage: u16,
     pub response_code: String,
     pub response_spec: String,
@@ -147,17 +150,16 @@ pub struct Corrector<'a, J> {
     database: &'a Database,
     journal: &'a J,
     correction: Correction,
-    next: u64,
     waiting: Vec<Change>,
 }
 
 impl<'a, J: Journal> Corrector<'a, J> {
-    /// Begins a correction. Nobody else may be making one: the journal sees to that.
+    /// Begins a correction, or goes on with one whose steps are all whole. Nobody else may be making one: the journal sees to that.
     ///
     /// # Errors
     /// When the journal does not take it.
     pub async fn begin(database: &'a Database, journal: &'a J, correction: Correction) -> Result<Self, CorrectionError<J::Error>> {
-        let mut corrector = Corrector { database, journal, correction, next: 0, waiting: Vec::new() };
+        let mut corrector = Corrector { database, journal, correction, waiting: Vec::new() };
         corrector.write(CorrectionState::Open).await?;
         Ok(corrector)
     }
@@ -205,8 +207,8 @@ impl<'a, J: Journal> Corrector<'a, J> {
     async fn make(&mut self) -> Result<(), CorrectionError<J::Error>> {
         let changes = std::mem::take(&mut self.waiting);
         tally(&mut self.correction.changes, &changes);
-        self.correction.step = Some(step(self.next, &changes));
-        self.next += 1;
+        self.correction.step = Some(step(self.correction.next_step, &changes));
+        self.correction.next_step += 1;
         let since = Instant::now();
         self.write(CorrectionState::Open).await?;
         let mut made = self.database.correct(&self.correction, since).await;
@@ -230,7 +232,7 @@ impl<'a, J: Journal> Corrector<'a, J> {
 }
 
 /// Adds up what becomes of what.
-fn tally(totals: &mut Vec<VerdictChange>, changes: &[Change]) {
+pub fn tally(totals: &mut Vec<VerdictChange>, changes: &[Change]) {
     for Change { standing, columns } in changes {
         let before = CorrectedVerdict { cause: standing.cause.into(), reason: standing.reason.clone() };
         let after = CorrectedVerdict { cause: columns.cause, reason: columns.reason.clone() };
@@ -240,14 +242,6 @@ fn tally(totals: &mut Vec<VerdictChange>, changes: &[Change]) {
             None => totals.push(VerdictChange { before: Some(before), after: Some(after), count: 1 }),
         }
     }
-}
-
-/// What changes alike, and how many outcomes: what a correction would do, where it is not made.
-#[must_use]
-pub fn preview(changes: &[Change]) -> Vec<VerdictChange> {
-    let mut totals = Vec::new();
-    tally(&mut totals, changes);
-    totals
 }
 
 /// A step that changes these outcomes.

@@ -16,9 +16,10 @@ mod progress;
 mod rates;
 mod reported;
 mod series;
+mod settlements;
 
 pub use address::{AddressError, HttpUrl};
-pub use corrections::{Change, CorrectionError, Corrector, Journal, Standing, Windows, preview};
+pub use corrections::{Change, CorrectionError, Corrector, Journal, Standing, Windows, tally};
 pub use database::{ClickHouseConfig, Database, StoreError};
 pub use delivery::{BatchId, Settled};
 pub use families::{CountedSlice, Dimensions, NoSlice, Slice, families, values};

@@ -18,6 +18,7 @@ pub(crate) fn describe() {
         "faultline_alerter_alertmanager_posts_total",
         "Times that an Alertmanager was sent the incidents, by fate: taken, failed"
     );
+    describe_counter!("faultline_alerter_settled_outcomes_total", "Outcomes of which a reversal or a query told whether money moved");
     describe_gauge!("faultline_alerter_open_incidents", "Incidents that are not closed, of all tenants");
     describe_gauge!(
         "faultline_alerter_lag_seconds",
@@ -30,6 +31,7 @@ pub(crate) fn describe() {
         "From the question of what was counted in ten seconds until they are judged"
     );
     counter!("faultline_alerter_ticks_total").increment(0);
+    settled(0);
     for what in [What::Opened, What::Reopened, What::Changed, What::Unobserved, What::Observed, What::Closed] {
         counter!("faultline_alerter_changes_total", "what" => name(what)).increment(0);
     }
@@ -41,6 +43,11 @@ pub(crate) fn describe() {
         counter!("faultline_alerter_alertmanager_posts_total", "fate" => fate).increment(0);
     }
     open(0);
+}
+
+/// It was told of so many outcomes whether money moved.
+pub(crate) fn settled(outcomes: usize) {
+    counter!("faultline_alerter_settled_outcomes_total").increment(u64::try_from(outcomes).unwrap_or(u64::MAX));
 }
 
 const TAKEN: &str = "taken";

@@ -3,8 +3,10 @@
 mod alertmanager;
 mod config;
 mod contract;
+mod corrections;
 mod counts;
 mod desk;
+mod settlement;
 mod tenant;
 mod watch;
 mod webhook;
@@ -19,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::alertmanager::{Alertmanager, Board};
 pub use crate::config::{AlerterConfig, AlertmanagerConfig, WebhookConfig};
+pub use crate::corrections::{CorrectionJournal, Corrections, CorrectionsError, correction};
 use crate::watch::{DETECTION, PAUSE, Shared, watch};
 use crate::webhook::Webhook;
 
@@ -92,6 +95,7 @@ impl Alerter {
             prepare(&cluster, &shared).await?;
             tokio::select! {
                 watched = watch(&shared) => Ok(watched?),
+                never = settlement::settle(&shared) => never,
                 () = webhook.deliver(&shared.database) => Ok(()),
                 () = alertmanager.keep_told(&shared.board) => Ok(()),
             }

@@ -192,7 +192,10 @@ impl Classifier {
 }
 
 /// The table of issuers of a file; an empty path stands for the one that comes with the program.
-fn issuers(path: &Path) -> Result<Issuers, ClassifierError> {
+///
+/// # Errors
+/// When the file cannot be read, or is no such table.
+pub fn issuers(path: &Path) -> Result<Issuers, ClassifierError> {
     let unusable = |source| ClassifierError::Issuers { path: path.into(), source };
     if path.as_os_str().is_empty() {
         return Issuers::built_in().map_err(unusable);

@@ -1,8 +1,10 @@
 //! `faultline`: every service and tool of Faultline in one program.
 
 mod config;
+mod corrections;
 mod incidents;
 mod output;
+mod replay;
 mod service;
 mod simulate;
 mod token;
@@ -45,6 +47,11 @@ enum Command {
     Console,
     /// Play a scenario: a simulated fleet reports to a gateway, through the SDK, until Ctrl-C.
     Simulate(Box<simulate::Options>),
+    /// Judge stored outcomes again, by other rules or another table of issuers: shows what would change, asks, then changes it.
+    Replay(replay::Options),
+    /// What was corrected of stored outcomes, and how it is taken back.
+    #[command(subcommand)]
+    Corrections(corrections::Command),
     /// Make a bearer token for a terminal, and print it: the only time that it is shown.
     Token(token::Options),
     /// Fetch and verify the programs of Kafka and ClickHouse that `up` runs. Does nothing when they are there.
@@ -74,6 +81,8 @@ impl Command {
             Command::Alerter => Some("alerter"),
             Command::Console => Some("console"),
             Command::Simulate(_)
+            | Command::Replay(_)
+            | Command::Corrections(_)
             | Command::Token(_)
             | Command::Parts { .. }
             | Command::Config { .. }
@@ -125,6 +134,8 @@ async fn execute(command: Command, mut config: Config, telemetry: &Telemetry) ->
         Command::Alerter => service::alerter(config, telemetry).await,
         Command::Console => service::console(config, telemetry).await,
         Command::Simulate(options) => Box::pin(simulate::run(&config, *options)).await,
+        Command::Replay(options) => Box::pin(replay::run(&config, options)).await,
+        Command::Corrections(command) => Box::pin(corrections::run(&config, command)).await,
         Command::Token(options) => answer(&format!("{}\n", token::add(&options)?)),
         Command::Parts { parts_dir } => {
             if let Some(directory) = parts_dir {

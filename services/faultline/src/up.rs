@@ -18,6 +18,7 @@ use faultline_runtime::telemetry::Telemetry;
 use faultline_simulator::Simulation;
 use faultline_store::{ClickHouseConfig, Database};
 use faultline_stream::{Cluster, KafkaConfig, TopicState};
+use secrecy::ExposeSecret;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +30,8 @@ use crate::token;
 
 /// The tenant of the token that is made where none is configured.
 const TRIAL_TENANT: &str = "demo";
+/// In the data directory, how tools reach Kafka and ClickHouse.
+const TOOLS_FILE: &str = "tools.toml";
 
 /// What the command line says about `up`; it wins over the configuration.
 #[derive(Debug, Args)]
@@ -135,6 +138,7 @@ async fn serve(
     signals: &mut StopSignals,
 ) -> anyhow::Result<()> {
     let token = provide_token(&mut config)?;
+    let tools = local.map(|_| provide_tools(&config)).transpose()?;
     let process = Process::bind(&config, telemetry).await?;
     let gateway = Gateway::new(&config.gateway, &config.kafka, &process.readiness)?;
     let classifier = Classifier::new(&config.classifier, &config.kafka, &config.clickhouse, &process.readiness)?;
@@ -161,7 +165,7 @@ async fn serve(
                     readiness.obstacles().join("; ")
                 );
             }
-            say(&summary(&config, local, token.as_deref())?);
+            say(&summary(&config, local, (token.as_deref(), tools.as_deref()))?);
             anyhow::Ok(())
         };
         let conducting = async {
@@ -284,6 +288,19 @@ fn provide_token(config: &mut Config) -> anyhow::Result<Option<PathBuf>> {
     Ok(Some(token_file))
 }
 
+/// Writes down how the tools of this program reach what `up` has started. Returns the file.
+fn provide_tools(config: &Config) -> anyhow::Result<PathBuf> {
+    let path = config.local.data_directory()?.join(TOOLS_FILE);
+    let mut written = toml::Table::try_from(config).context("the configuration of tools")?;
+    written.retain(|table, _| ["kafka", "clickhouse", "classifier"].contains(&table));
+    if let Some(clickhouse) = written.get_mut("clickhouse").and_then(toml::Value::as_table_mut) {
+        clickhouse.insert("password".into(), config.clickhouse.password.expose_secret().into());
+    }
+    let text = format!("# Written by faultline at every start.\n{written}");
+    token::write_private(&path, &text).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(path)
+}
+
 /// Makes sure of the topics and the schema.
 async fn set_up(cluster: &Cluster, database: &Database) -> anyhow::Result<()> {
     let topics = cluster.ensure_topics().await?;
@@ -299,7 +316,7 @@ fn listed(names: &[&str]) -> String {
 }
 
 /// What a person wants to know of a system that has come up.
-fn summary(config: &Config, local: Option<&LocalParts>, token: Option<&Path>) -> anyhow::Result<String> {
+fn summary(config: &Config, local: Option<&LocalParts>, (token, tools): (Option<&Path>, Option<&Path>)) -> anyhow::Result<String> {
     let scheme = if config.gateway.tls_key_file.as_os_str().is_empty() { "http" } else { "https" };
     let mut text = format!("\nFaultline is up.\n\n  Console     http://{}/ (API: /api/v1/openapi.json)\n", config.console.listen);
     text.push_str(&format!("  Terminals   {scheme}://{} (gRPC)\n", config.gateway.listen));
@@ -317,6 +334,9 @@ fn summary(config: &Config, local: Option<&LocalParts>, token: Option<&Path>) ->
     }
     if local.is_some() {
         text.push_str(&format!("  Data, logs  {}\n", config.local.data_directory()?.display()));
+    }
+    if let Some(tools) = tools {
+        text.push_str(&format!("  Tools       faultline --config {} replay, corrections, ...\n", tools.display()));
     }
     text.push_str("\nCtrl-C stops it.\n");
     Ok(text)
