@@ -81,7 +81,6 @@ async fn write(shared: &Shared, tenant: &str, changes: Vec<Change>, now_ms: i64)
     corrector.end(CorrectionState::Finished).await.map(|_| ()).map_err(said)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "as errors are mapped")]
 fn said(error: impl std::error::Error) -> String {
     with_causes(&error)
 }
