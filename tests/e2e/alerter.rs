@@ -215,7 +215,7 @@ async fn the_log_of_incidents_has_one_writer() {
     assert_eq!(before, [incident("a", 2)]);
     let refused = first.write(vec![incident("a", 3)]).await.unwrap_err();
     assert!(matches!(refused, LogError::TakenOver { .. }), "{refused:?}");
-    assert!(refused.to_string().contains("another alerter has taken over the topic incidents.incidents"), "{refused}");
+    assert!(refused.to_string().contains("another process has taken over the topic incidents.incidents"), "{refused}");
     second.write(vec![incident("c", 1)]).await.unwrap();
     let (_, now) = IncidentLog::take_over(&kafka).await.unwrap();
     assert_eq!(now, [incident("a", 2), incident("c", 1)]);

@@ -5,6 +5,7 @@
 //! Nothing is fetched here: `make test` installs the parts first.
 
 mod program;
+mod replay;
 mod sandbox;
 mod services;
 mod terminal;
