@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests build run demo test bench lint fmt
+.PHONY: help setup setup-tests build run demo test sweep bench lint fmt
 
 TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/faultline/tools
 export PATH := $(TOOLS)/bin:$(PATH)
@@ -35,6 +35,10 @@ demo: build ## The same, once and without a terminal, from nothing: fails unless
 test: build setup-tests ## Run every test. Kafka and ClickHouse are real.
 	@target/debug/faultline parts
 	cargo test --workspace --all-targets --locked --offline
+
+sweep: build ## Kill ClickHouse before each file operation that an insert makes, one after the other, and look what is left. Up to 20 minutes.
+	@target/debug/faultline parts
+	cargo test -p faultline-tests --test e2e --locked --offline -- --ignored --nocapture sweep::
 
 bench: setup $(PAGE)/dist/index.html ## Measure what Faultline costs and how fast it is: a table, and target/bench/*.json. BENCH=name measures one.
 	cargo build --release --locked --offline -p faultline -p faultline-bench

@@ -22,6 +22,7 @@ mod gateway;
 mod ledger;
 mod prometheus;
 mod store;
+mod sweep;
 mod telemetry;
 mod topics;
 mod up;
