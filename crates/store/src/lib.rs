@@ -28,6 +28,7 @@ pub use incidents::{Delivered, IncidentRow, WantedIncidents};
 pub use migrations::{HistoryError, Migrated};
 pub use outcomes::OutcomeRow;
 pub use past::{Past, PastCount};
+pub use progress::Watermark;
 pub use rates::{Count, FailingLeaf, Usual, UsualApprovals, UsualCount};
 pub use reported::{Reported, Wanted};
 pub use series::{Counted, Rate, StepCount, UsualRates};

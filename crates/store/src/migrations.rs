@@ -24,6 +24,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { version: 4, name: "simulated", sql: include_str!("../migrations/0004_simulated.sql") },
     Migration { version: 5, name: "incidents", sql: include_str!("../migrations/0005_incidents.sql") },
     Migration { version: 6, name: "progress", sql: include_str!("../migrations/0006_progress.sql") },
+    Migration { version: 7, name: "watermarks", sql: include_str!("../migrations/0007_watermarks.sql") },
 ];
 
 /// Where the record of the steps taken is kept.

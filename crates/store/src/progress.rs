@@ -11,6 +11,15 @@ struct Progress {
     counted_until: u32,
 }
 
+/// How far a partition is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Row, Serialize)]
+pub struct Watermark {
+    /// Partition of the outcomes topic.
+    pub kafka_partition: u16,
+    /// What Kafka took before this second since 1970-01-01 UTC is counted.
+    pub appended_until: u32,
+}
+
 impl Database {
     /// Keeps that everything is counted that was completed before this second since 1970-01-01 UTC, and reported in time.
     ///
@@ -20,6 +29,15 @@ impl Database {
         let row = Progress { counted_until };
         let kept = insert_rows::<Progress>(self.client().clone(), "progress", std::iter::once(&row)).await;
         kept.map_err(self.failed("keep how far counts reach"))
+    }
+
+    /// Keeps how far partitions are counted.
+    ///
+    /// # Errors
+    /// As [`Database::keep_progress`].
+    pub async fn keep_watermarks(&self, watermarks: &[Watermark]) -> Result<(), StoreError> {
+        let kept = insert_rows::<Watermark>(self.client().clone(), "watermarks", watermarks.iter()).await;
+        kept.map_err(self.failed("keep how far partitions are counted"))
     }
 
     /// Until when everything is counted, as was kept last; nothing where nothing was kept.

@@ -42,23 +42,29 @@ impl Progress {
         })
     }
 
-    /// Whether the group is done with every record that Kafka took before this moment, in milliseconds since 1970-01-01 UTC. What it has committed is
-    /// stored, so all that these records say is counted.
+    /// How many partitions there are.
+    #[must_use]
+    pub fn partitions(&self) -> i32 {
+        self.partitions
+    }
+
+    /// The partitions of which the group is not done with every record that Kafka took before this moment, in milliseconds since 1970-01-01 UTC. What it has
+    /// committed is stored, so all that the records of the others say is counted.
     ///
     /// # Errors
     /// When Kafka does not answer.
-    pub async fn is_past(&self, appended_ms: i64) -> Result<bool, StreamError> {
+    pub async fn behind(&self, appended_ms: i64) -> Result<Vec<i32>, StreamError> {
         let own = self.clone();
         let asking = tokio::task::spawn_blocking(move || own.ask(appended_ms));
         let source = match asking.await {
-            Ok(Ok(is_past)) => return Ok(is_past),
+            Ok(Ok(behind)) => return Ok(behind),
             Ok(Err(source)) => source,
             Err(_) => KafkaError::Canceled,
         };
         Err(StreamError::Request { brokers: self.brokers.clone(), what: "say how far the classifier came", source })
     }
 
-    fn ask(&self, appended_ms: i64) -> Result<bool, KafkaError> {
+    fn ask(&self, appended_ms: i64) -> Result<Vec<i32>, KafkaError> {
         let all = |offset: Offset| {
             let mut partitions = TopicPartitionList::new();
             for partition in 0..self.partitions {
@@ -68,6 +74,7 @@ impl Progress {
         };
         let first_after = self.consumer.offsets_for_times(all(Offset::Offset(appended_ms))?, PATIENCE)?;
         let committed = self.consumer.committed_offsets(all(Offset::Invalid)?, PATIENCE)?;
+        let mut behind = Vec::new();
         for partition in first_after.elements() {
             partition.error()?;
             let ends = || self.consumer.fetch_watermarks(&self.topic, partition.partition(), PATIENCE);
@@ -82,9 +89,9 @@ impl Progress {
                 _ => ends()?.0,
             };
             if done < wanted {
-                return Ok(false);
+                behind.push(partition.partition());
             }
         }
-        Ok(true)
+        Ok(behind)
     }
 }

@@ -25,6 +25,11 @@ pub(crate) fn describe() {
         Unit::Seconds,
         "How long ago the last ten seconds ended that were judged; some fifteen when nothing is late"
     );
+    describe_gauge!(
+        "faultline_alerter_watermark_lag_seconds",
+        Unit::Seconds,
+        "By partition, how long ago Kafka took the oldest record that may not be counted; some fifteen when nothing is late"
+    );
     describe_histogram!(
         "faultline_alerter_tick_seconds",
         Unit::Seconds,
@@ -48,6 +53,11 @@ pub(crate) fn describe() {
 /// It was told of so many outcomes whether money moved.
 pub(crate) fn settled(outcomes: usize) {
     counter!("faultline_alerter_settled_outcomes_total").increment(u64::try_from(outcomes).unwrap_or(u64::MAX));
+}
+
+/// How far behind counts are in a partition.
+pub(crate) fn watermark(partition: i32, lag: Duration) {
+    gauge!("faultline_alerter_watermark_lag_seconds", "partition" => partition.to_string()).set(lag.as_secs_f64());
 }
 
 const TAKEN: &str = "taken";

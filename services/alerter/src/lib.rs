@@ -9,6 +9,7 @@ mod desk;
 mod settlement;
 mod tenant;
 mod watch;
+mod watermarks;
 mod webhook;
 mod words;
 
@@ -23,6 +24,7 @@ use crate::alertmanager::{Alertmanager, Board};
 pub use crate::config::{AlerterConfig, AlertmanagerConfig, WebhookConfig};
 pub use crate::corrections::{CorrectionJournal, Corrections, CorrectionsError, correction};
 use crate::watch::{DETECTION, PAUSE, Shared, watch};
+use crate::watermarks::Watermarks;
 use crate::webhook::Webhook;
 
 /// Why the alerter does not run.
@@ -77,6 +79,7 @@ impl Alerter {
             kafka: kafka.clone(),
             database: Database::new(clickhouse)?,
             progress: Progress::new(kafka, CLASSIFIERS)?,
+            watermarks: Watermarks::default(),
             readiness: readiness.clone(),
             notices,
             board: Board::default(),
@@ -96,6 +99,7 @@ impl Alerter {
             tokio::select! {
                 watched = watch(&shared) => Ok(watched?),
                 never = settlement::settle(&shared) => never,
+                never = shared.keep_watermarks() => never,
                 () = webhook.deliver(&shared.database) => Ok(()),
                 () = alertmanager.keep_told(&shared.board) => Ok(()),
             }

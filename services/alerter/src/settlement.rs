@@ -34,7 +34,7 @@ pub(crate) async fn settle(shared: &Shared) -> ! {
         sleep(LOOK).await;
         let until = now_ms() - ARRIVAL_MS;
         // What the classifiers did not come to yet would not be found, and not be looked for again.
-        if !shared.progress.is_past(until).await.unwrap_or(false) {
+        if !shared.progress.behind(until).await.is_ok_and(|behind| behind.is_empty()) {
             continue;
         }
         let way = if until / HOUR_MS > done / HOUR_MS { LONGEST_WAY_MS } else { USUAL_WAY_MS };

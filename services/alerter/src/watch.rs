@@ -15,6 +15,7 @@ use crate::config::AlerterConfig;
 use crate::counts;
 use crate::desk::Desk;
 use crate::tenant::{Tenant, ticks};
+use crate::watermarks::Watermarks;
 use crate::webhook::Notices;
 
 /// What the alerter calls itself, where it says what is in its way.
@@ -38,6 +39,7 @@ pub(crate) struct Shared {
     pub(crate) kafka: KafkaConfig,
     pub(crate) database: Database,
     pub(crate) progress: Progress,
+    pub(crate) watermarks: Watermarks,
     pub(crate) readiness: Readiness,
     pub(crate) notices: Notices,
     /// The incidents that are known, for those who are told again and again.
@@ -176,7 +178,10 @@ impl Shared {
     }
 
     async fn is_counted(&self, bucket: u32) -> Result<bool, StreamError> {
-        self.progress.is_past(i64::from(bucket + BUCKET_S + self.arrival_s()) * 1000).await
+        let appended = bucket + BUCKET_S + self.arrival_s();
+        let behind = self.progress.behind(i64::from(appended) * 1000).await?;
+        self.watermarks.raise(self.progress.partitions(), appended, &behind);
+        Ok(behind.is_empty())
     }
 
     fn arrival_s(&self) -> u32 {
@@ -187,9 +192,12 @@ impl Shared {
     fn is_behind(&self, done: u32) {
         let behind = Duration::from_secs(now_s().saturating_sub(done + BUCKET_S).into());
         counts::lag(behind);
+        self.watermarks.tell(now_s());
         let late = self.config.late_after;
         let state = if behind > late {
-            Err(format!("Faultline is late: what happened more than {} ago is not counted yet", humantime::format_duration(late)))
+            let slow = self.watermarks.before(done + 2 * BUCKET_S + self.arrival_s());
+            let late = humantime::format_duration(late);
+            Err(format!("Faultline is late: what happened more than {late} ago is not counted yet (partitions {slow:?})"))
         } else {
             Ok(())
         };
@@ -200,6 +208,16 @@ impl Shared {
     async fn tell_progress(&self, counted_until: u32) {
         if let Err(error) = self.database.keep_progress(counted_until).await {
             tracing::debug!(error = with_causes(&error), "it is not kept how far counts reach");
+        }
+    }
+
+    /// Tells them how far each partition is counted, every so often; also while one of them holds up all.
+    pub(crate) async fn keep_watermarks(&self) -> ! {
+        loop {
+            sleep(Duration::from_secs(BUCKET_S.into())).await;
+            if let Err(error) = self.database.keep_watermarks(&self.watermarks.rows()).await {
+                tracing::debug!(error = with_causes(&error), "it is not kept how far partitions are counted");
+            }
         }
     }
 
