@@ -4,10 +4,11 @@ use std::sync::LazyLock;
 
 use faultline_store::{BatchId, ClickHouseConfig, Database, OutcomeRow, Settled, SpoolMark, families};
 
+use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
 use crate::sandbox::sandbox;
-use crate::services::query;
+use crate::services::{query, query_as};
 use crate::terminal::in_seconds;
 
 const WEEK_MS: i64 = 7 * 24 * 60 * 60 * 1000;
@@ -137,6 +138,41 @@ async fn who_slept_asks_before_storing() {
     let long_ago = Instant::now() - std::time::Duration::from_secs(60);
     database.deliver(&id(), &rows(), long_ago).await.unwrap();
     once(&config).await;
+}
+
+/// What a process or a network has held back until its token may be forgotten is refused, whoever sends it.
+#[tokio::test]
+async fn an_insert_that_comes_too_late_is_refused() {
+    let (config, database) = database("late").await;
+    database.deliver(&id(), &rows(), Instant::now()).await.unwrap();
+    query(&config, "SYSTEM FLUSH LOGS").await;
+    for table in ["outcomes", "rollup"] {
+        let sent = format!(
+            "SELECT replaceRegexpOne(query, '\\\\s+$', '') FROM system.query_log WHERE current_database = '{}' AND type = 'QueryFinish' \
+             AND query LIKE 'INSERT INTO {table} %' ORDER BY event_time_microseconds DESC LIMIT 1 FORMAT RawBLOB",
+            config.database
+        );
+        let statement = query(&config, &sent).await;
+        let deadline = statement.split("now() > fromUnixTimestamp(").nth(1).unwrap().split(')').next().unwrap();
+        let wanted_for = deadline.parse::<i64>().unwrap() - in_seconds(0).seconds;
+        assert!((60..=125).contains(&wanted_for), "{wanted_for}");
+        // A row without values is a row too.
+        let late = statement.replace(deadline, &(in_seconds(-1).seconds).to_string()).replace("FORMAT Native", "FORMAT JSONEachRow {}");
+        let (status, answer) = query_as(&config, &config.user, config.password.expose_secret(), &late).await;
+        assert!(status != 200 && answer.contains("it came too late, and may have been given up"), "{answer}");
+    }
+    once(&config).await;
+}
+
+#[tokio::test]
+async fn a_table_that_remembers_too_few_inserts_is_refused() {
+    let (config, database) = database("forgetful").await;
+    query(&config, "ALTER TABLE rollup MODIFY SETTING non_replicated_deduplication_window = 1000").await;
+    let message = database.migrate().await.unwrap_err().to_string();
+    assert!(
+        message.contains("table rollup") && message.contains("1000 inserts") && message.contains("has to remember 100000"),
+        "{message}"
+    );
 }
 
 #[tokio::test]

@@ -112,9 +112,17 @@ impl<'r> Block<'r> {
         self.send(client, &statement).await
     }
 
-    /// What this block is, for the server's function `input`: names and types.
-    pub(crate) fn structure(&self) -> String {
-        self.columns.iter().map(|column| format!("{} {}", column.name, column.kind)).collect::<Vec<_>>().join(", ")
+    /// The same, unless the server gets to it later than this moment of its own clock, in seconds since 1970-01-01 UTC: then it refuses.
+    pub(crate) async fn insert_until(self, client: Client, table: &str, deadline: i64) -> clickhouse::error::Result<()> {
+        let (names, source) = (self.names().join("`, `"), self.source());
+        let statement = format!("INSERT INTO {table} (`{names}`) SELECT * FROM {source} WHERE {}", in_time(deadline));
+        self.send(client, &statement).await
+    }
+
+    /// What is sent, as a table in a statement.
+    pub(crate) fn source(&self) -> String {
+        let columns: Vec<String> = self.columns.iter().map(|column| format!("`{}` {}", column.name, column.kind)).collect();
+        format!("input('{}')", columns.join(", ").replace('\'', "''"))
     }
 
     /// Sends it to a statement that inserts, and waits until what that makes of it is stored.
@@ -264,6 +272,11 @@ impl Column<'_> {
         };
         iter::once(head).chain(values)
     }
+}
+
+/// A condition that the server refuses to look at later than this moment of its own clock, in seconds since 1970-01-01 UTC.
+pub(crate) fn in_time(deadline: i64) -> String {
+    format!("throwIf(now() > fromUnixTimestamp({deadline}), 'it came too late, and may have been given up') = 0")
 }
 
 /// Inserts rows of which there are few, as one block, and waits until they are stored.

@@ -23,9 +23,9 @@ use faultline_proto::outcome::v1::Outcome;
 use serde::Deserialize;
 use tokio::time::{Instant, sleep};
 
-use crate::block::Block;
+use crate::block::{Block, in_time};
 use crate::database::{Database, StoreError};
-use crate::delivery::{BatchId, CERTAIN_FOR, Rows, Settled, Within};
+use crate::delivery::{Attempt, BatchId, CERTAIN_FOR, Rows, Settled, Within};
 use crate::families::{BUCKET_S, FLEET};
 use crate::outcomes::OutcomeRow;
 
@@ -297,7 +297,7 @@ impl<'a> StepRows<'a> {
     }
 
     /// The statement that makes the rows of what it is sent.
-    fn statement(&self, sent: &Block<'_>) -> String {
+    fn statement(&self, sent: &Block<'_>, deadline: i64) -> String {
         let names = OutcomeRow::block(&[]).names();
         let number = self.step.number;
         let values = names.iter().map(|name| match *name {
@@ -314,16 +314,17 @@ impl<'a> StepRows<'a> {
             name => format!("known.{name}"),
         });
         format!(
-            "INSERT INTO outcomes (`{}`) SELECT {} FROM outcomes AS known INNER JOIN (SELECT * FROM input('{}')) AS sent \
+            "INSERT INTO outcomes (`{}`) SELECT {} FROM outcomes AS known INNER JOIN (SELECT * FROM {}) AS sent \
              ON known.terminal = sent.terminal AND known.spool = sent.spool AND known.sequence = sent.sequence \
              AND known.revision = sent.revision ARRAY JOIN [toInt8(-1), toInt8(1)] AS made \
              WHERE known.tenant = {{tenant:String}} AND known.sign = 1 AND known.completed_at >= fromUnixTimestamp64Milli({}) \
-             AND known.completed_at <= fromUnixTimestamp64Milli({})",
+             AND known.completed_at <= fromUnixTimestamp64Milli({}) AND {}",
             names.join("`, `"),
             values.collect::<Vec<String>>().join(", "),
-            sent.structure(),
+            sent.source(),
             self.completed.0,
-            self.completed.1
+            self.completed.1,
+            in_time(deadline)
         )
     }
 }
@@ -337,7 +338,7 @@ impl Rows for StepRows<'_> {
         Some(Within { tenant: &self.correction.tenant, first_ms: self.completed.0, last_ms: self.completed.1 })
     }
 
-    async fn insert(&self, database: &Database, token: &str, which: &[usize]) -> Result<(), StoreError> {
+    async fn insert(&self, database: &Database, attempt: &Attempt, which: &[usize]) -> Result<(), StoreError> {
         let mut outcomes: Vec<usize> = which.iter().map(|place| place / 2).collect();
         outcomes.dedup();
         let sent = |place: usize| {
@@ -361,8 +362,8 @@ impl Rows for StepRows<'_> {
             block.texts("issuer_map", |row| &row.columns.issuer_map);
             block.numbers("money_outcome", |row| u16::try_from(row.columns.money_outcome).unwrap_or(u16::MAX));
         });
-        let statement = self.statement(&sent);
-        let client = database.inserting(token).with_setting("param_tenant", &self.correction.tenant);
+        let statement = self.statement(&sent, attempt.deadline);
+        let client = database.inserting(&attempt.token).with_setting("param_tenant", &self.correction.tenant);
         let client = client.with_setting("param_correction", &self.correction.correction_id);
         sent.send(client, &statement).await.map_err(database.failed("correct outcomes"))
     }
@@ -462,11 +463,12 @@ impl Database {
             return self.complete(&rows.id(), &rows).await.map(|_| ());
         }
         let id = rows.id();
-        rows.insert(self, &id.to_string(), &(0..2 * rows.step.outcomes.len()).collect::<Vec<_>>()).await?;
+        let attempt = Attempt { token: id.to_string(), deadline: self.deadline(since).await? };
+        rows.insert(self, &attempt, &(0..2 * rows.step.outcomes.len()).collect::<Vec<_>>()).await?;
         if since.elapsed() > CERTAIN_FOR {
             return self.complete(&id, &rows).await.map(|_| ());
         }
-        self.count_stored(&id, rows.within(), 0).await.map(|_| ())
+        self.count_stored(&id, rows.within(), (0, since)).await.map(|_| ())
     }
 
     /// Writes and counts what of a correction's step is not yet, where it is not known what is: of one that somebody left, most of all.

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clickhouse::{Client, Row};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::address::HttpUrl;
+use crate::clock::ServerClock;
 use crate::migrations::{CREATE_RECORD, HistoryError, MIGRATIONS, Migrated, Migration, pending};
 
 /// How many days outcomes may be kept: longer than Kafka keeps their records (7 days, and as long again until it closes the file that they are in),
@@ -17,6 +19,10 @@ use crate::migrations::{CREATE_RECORD, HistoryError, MIGRATIONS, Migrated, Migra
 const KEEP_OUTCOMES_DAYS: RangeInclusive<u32> = 15..=3660;
 /// How many days counts may be kept: longer than the oldest events that terminals report (30 days).
 const KEEP_ROLLUP_DAYS: RangeInclusive<u32> = 35..=3660;
+/// How long after it was wanted the server may get to an insert, in seconds.
+const INSERT_WANTED_S: i64 = 120;
+/// How many inserts a table has to remember (`non_replicated_deduplication_window`): far more than come while one is wanted.
+const REMEMBERED_INSERTS: u64 = 100_000;
 /// How long a probe may take.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a question may take that somebody asks who looks at the answer.
@@ -106,6 +112,21 @@ pub enum StoreError {
         /// How many steps are missing.
         steps: usize,
     },
+    /// A table remembers fewer inserts than it has to.
+    #[error(
+        "table {table} in database {database} of ClickHouse at {url} remembers {inserts} inserts (non_replicated_deduplication_window), and has to \
+         remember {REMEMBERED_INSERTS}: two that write the same batch at once would both be believed"
+    )]
+    Forgetful {
+        /// Address of the server.
+        url: String,
+        /// The database.
+        database: String,
+        /// The table.
+        table: String,
+        /// How many it remembers.
+        inserts: u64,
+    },
     /// The schema in the database does not fit this program.
     #[error("database {database} of ClickHouse at {url} cannot be used")]
     History {
@@ -131,6 +152,7 @@ impl StoreError {
 pub struct Database {
     /// Works in the database, which need not exist.
     client: Client,
+    clock: Arc<ServerClock>,
     config: ClickHouseConfig,
 }
 
@@ -158,7 +180,7 @@ impl Database {
             .with_user(&config.user)
             .with_password(config.password.expose_secret())
             .with_database(&config.database);
-        Ok(Database { client, config: config.clone() })
+        Ok(Database { client, clock: Arc::default(), config: config.clone() })
     }
 
     pub(crate) fn client(&self) -> &Client {
@@ -202,7 +224,20 @@ impl Database {
     /// # Errors
     /// When it does not answer within two seconds, with the reason.
     pub async fn probe(&self) -> Result<(), StoreError> {
-        self.answer("answer", PROBE_TIMEOUT, self.client.clone().with_database("default").query("SELECT 1").execute()).await
+        let asked = Instant::now();
+        let question = self.client.clone().with_database("default").query("SELECT toUnixTimestamp64Milli(now64(3))");
+        let unix_ms = self.answer("answer", PROBE_TIMEOUT, question.fetch_one::<i64>()).await?;
+        self.clock.set(asked, unix_ms);
+        Ok(())
+    }
+
+    /// Until when an insert may be taken that was wanted at a moment, in seconds since 1970-01-01 UTC by the server's clock. What comes later may have been given
+    /// up and settled long ago, and its token forgotten.
+    pub(crate) async fn deadline(&self, wanted: Instant) -> Result<i64, StoreError> {
+        if self.clock.at(wanted).is_none() {
+            self.probe().await?;
+        }
+        Ok(self.clock.at(wanted).unwrap_or_default() + INSERT_WANTED_S)
     }
 
     /// Creates the database if it is missing, takes every step of the schema that was not taken yet, and says how long rows are kept. Safe to run
@@ -230,10 +265,25 @@ impl Database {
                 .await
                 .map_err(self.failed("record a migration"))?;
         }
+        self.check_memory().await?;
         self.keep("outcomes", "toDateTime(received_at)", self.config.keep_outcomes_days).await?;
         self.keep("rollup", "bucket", self.config.keep_rollup_days).await?;
         let version = MIGRATIONS.last().map_or(0, |migration| migration.version);
         Ok(Migrated { version, applied: pending.iter().map(|migration| migration.name).collect() })
+    }
+
+    /// Looks whether the tables remember as many inserts as they have to.
+    async fn check_memory(&self) -> Result<(), StoreError> {
+        let sql = "SELECT name, toUInt64OrZero(extract(engine_full, 'non_replicated_deduplication_window = (\\\\d+)')) AS inserts \
+                   FROM system.tables WHERE database = currentDatabase() AND name IN ('outcomes', 'rollup') ORDER BY inserts";
+        let question = self.client.query(sql).fetch_all::<(String, u64)>();
+        let tables = question.await.map_err(self.failed("say how many inserts its tables remember"))?;
+        match tables.into_iter().find(|(_, inserts)| *inserts < REMEMBERED_INSERTS) {
+            Some((table, inserts)) => {
+                Err(StoreError::Forgetful { url: self.url(), database: self.config.database.clone(), table, inserts })
+            }
+            None => Ok(()),
+        }
     }
 
     /// Looks whether the schema is the one that this program knows, and changes nothing.

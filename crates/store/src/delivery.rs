@@ -8,7 +8,8 @@
 //!
 //! A token alone is not to be trusted: a server that is killed between writing a token and publishing the rows answers "done" to the repeat, and
 //! has none of them. So what is unknown is settled by asking. Two who write the same batch at once, because one of them was thought to be dead, use
-//! the same tokens, so the server takes one of the two, as long as it remembers the token (`non_replicated_deduplication_window`).
+//! the same tokens, so the server takes one of the two, as long as it remembers the token (`non_replicated_deduplication_window`). What a stopped process or
+//! a network has held back for so long that the token may be forgotten, the server refuses: an insert says until when it is wanted.
 //!
 //! Rows of one insert are one block, hence one part of `rollup`, which is not partitioned: the ledger row in it is there exactly when
 //! all of it is. In `outcomes` they are one part for each week of receipt, each there whole or not at all.
@@ -77,7 +78,14 @@ pub(crate) trait Rows: Sync + Send {
     fn within(&self) -> Option<Within<'_>>;
 
     /// Inserts those that are at these places of [`Rows::places`].
-    fn insert(&self, database: &Database, token: &str, which: &[usize]) -> impl Future<Output = Result<(), StoreError>> + Send;
+    fn insert(&self, database: &Database, attempt: &Attempt, which: &[usize]) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// An insert that the server knows again, and does not take later than it is meant.
+pub(crate) struct Attempt {
+    pub(crate) token: String,
+    /// The last moment of the server's clock, in seconds since 1970-01-01 UTC.
+    pub(crate) deadline: i64,
 }
 
 /// Where rows are searched.
@@ -98,8 +106,8 @@ impl Rows for [OutcomeRow<'_>] {
         None
     }
 
-    async fn insert(&self, database: &Database, token: &str, which: &[usize]) -> Result<(), StoreError> {
-        database.insert_rows(token, &which.iter().filter_map(|place| self.get(*place)).collect::<Vec<_>>()).await
+    async fn insert(&self, database: &Database, attempt: &Attempt, which: &[usize]) -> Result<(), StoreError> {
+        database.insert_rows(attempt, &which.iter().filter_map(|place| self.get(*place)).collect::<Vec<_>>()).await
     }
 }
 
@@ -113,7 +121,8 @@ impl Database {
         if since.elapsed() > CERTAIN_FOR {
             return self.settle(id, rows).await.map(|_| ());
         }
-        self.insert_rows(&id.to_string(), &rows.iter().collect::<Vec<_>>()).await?;
+        let attempt = Attempt { token: id.to_string(), deadline: self.deadline(since).await? };
+        self.insert_rows(&attempt, &rows.iter().collect::<Vec<_>>()).await?;
         if since.elapsed() > CERTAIN_FOR {
             return self.settle(id, rows).await.map(|_| ());
         }
@@ -121,7 +130,7 @@ impl Database {
         for row in rows {
             rollup.add(&row.into());
         }
-        self.insert_rollup(id, 0, rollup).await
+        self.insert_rollup(id, (0, since), rollup).await
     }
 
     /// Stores and counts what of a batch is not yet, where it is not known what is. `rows` are the rows that the batch has.
@@ -136,6 +145,7 @@ impl Database {
     pub(crate) async fn complete<R: Rows + ?Sized>(&self, id: &BatchId<'_>, rows: &R) -> Result<Settled, StoreError> {
         let mut settled = Settled::default();
         for attempt in 0..=ATTEMPTS {
+            let since = Instant::now();
             let stored = self.stored(id, rows.within()).await?;
             let missing: Vec<usize> =
                 rows.places().enumerate().filter(|(_, place)| !stored.contains(place)).map(|(number, _)| number).collect();
@@ -146,16 +156,18 @@ impl Database {
                 return Err(self.vanishing(id, missing.len()));
             }
             settled.rows = settled.rows.max(missing.len());
-            rows.insert(self, &token(&id.to_string(), attempt), &missing).await?;
+            let attempt = Attempt { token: token(&id.to_string(), attempt), deadline: self.deadline(since).await? };
+            rows.insert(self, &attempt, &missing).await?;
         }
         for attempt in 0..=ATTEMPTS {
+            let since = Instant::now();
             if self.is_counted(id).await? {
                 break;
             }
             if attempt == ATTEMPTS {
                 return Err(self.vanishing(id, rows.places().count()));
             }
-            if !self.count_stored(id, rows.within(), attempt).await? {
+            if !self.count_stored(id, rows.within(), (attempt, since)).await? {
                 break;
             }
             settled.sums = true;
@@ -234,7 +246,12 @@ impl Database {
     }
 
     /// Counts the rows of the batch as they are stored: a repeat may have judged them otherwise. Returns whether there were any.
-    pub(crate) async fn count_stored(&self, id: &BatchId<'_>, within: Option<Within<'_>>, attempt: u32) -> Result<bool, StoreError> {
+    pub(crate) async fn count_stored(
+        &self,
+        id: &BatchId<'_>,
+        within: Option<Within<'_>>,
+        attempt: (u32, Instant),
+    ) -> Result<bool, StoreError> {
         let stored = self.of_batch(id, within).fetch_all::<OwnedFacts>();
         let stored = self.answer("give back the rows of a batch", QUESTION_TIMEOUT, stored).await?;
         let mut rollup = Rollup::default();
@@ -247,14 +264,17 @@ impl Database {
         Ok(!stored.is_empty())
     }
 
-    async fn insert_rows(&self, token: &str, rows: &[&OutcomeRow<'_>]) -> Result<(), StoreError> {
-        let inserted = OutcomeRow::block(rows).insert(self.inserting(token), "outcomes").await;
+    async fn insert_rows(&self, attempt: &Attempt, rows: &[&OutcomeRow<'_>]) -> Result<(), StoreError> {
+        let client = self.inserting(&attempt.token);
+        let inserted = OutcomeRow::block(rows).insert_until(client, "outcomes", attempt.deadline).await;
         inserted.map_err(self.failed("store the rows of a batch"))
     }
 
-    async fn insert_rollup(&self, id: &BatchId<'_>, attempt: u32, rollup: Rollup<'_>) -> Result<(), StoreError> {
+    /// `attempt` is the how manieth it is, and a moment at which it was certain that it is wanted.
+    async fn insert_rollup(&self, id: &BatchId<'_>, (attempt, since): (u32, Instant), rollup: Rollup<'_>) -> Result<(), StoreError> {
         let client = self.inserting(&token(&format!("{id}:roll"), attempt));
-        let inserted = RollupRow::block(&rollup.rows(id)).insert(client, "rollup").await;
+        let deadline = self.deadline(since).await?;
+        let inserted = RollupRow::block(&rollup.rows(id)).insert_until(client, "rollup", deadline).await;
         inserted.map_err(self.failed("count a batch"))
     }
 

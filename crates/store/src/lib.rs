@@ -3,6 +3,7 @@
 
 mod address;
 mod block;
+mod clock;
 mod corrections;
 mod database;
 mod delivery;
