@@ -57,9 +57,9 @@ struct Server {
 impl Server {
     async fn new() -> Server {
         let directory = scratch("sweep");
-        let local = LocalConfig { data_dir: directory.path().join("data"), ..ports() };
+        let local = LocalConfig { data_dir: directory.path().into(), ..ports() };
         let parts = Parts::find(&local.parts_directory().unwrap(), Wanted { kafka: false, clickhouse: true }).await.unwrap();
-        let (control, wrapper) = (directory.path().join("control"), directory.path().join("faultline"));
+        let (control, wrapper) = (directory.path().join("control"), directory.path().join("killed-faultline"));
         fs::write(&control, [0; 24]).unwrap();
         let library = program().with_file_name("libfaultline_kill_point.so");
         assert!(library.exists(), "{} is missing: test the whole workspace, or `cargo build` first", library.display());
