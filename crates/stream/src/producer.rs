@@ -54,7 +54,7 @@ impl OutcomeProducer {
     /// # Errors
     /// When Kafka did not take it within `kafka.delivery_timeout`, cannot, or will not.
     pub async fn send(&self, record: &OutcomeRecord) -> Result<(), NotTaken> {
-        self.0.send(record.terminal.as_bytes(), &record.batch, headers(record)).await
+        self.0.send(Some(record.terminal.as_bytes()), &record.batch, headers(record)).await.map(|_| ())
     }
 }
 
@@ -77,11 +77,13 @@ impl Producer {
         Ok(Producer { producer: Mutex::new(producer), listener, topic: config.topic(topic), largest, config: config.clone() })
     }
 
-    pub(crate) async fn send(&self, key: &[u8], value: &[u8], headers: OwnedHeaders) -> Result<(), NotTaken> {
+    /// Sends a record, waits until every in-sync replica has it, and says where it is: partition and offset.
+    pub(crate) async fn send(&self, key: Option<&[u8]>, value: &[u8], headers: OwnedHeaders) -> Result<(i32, i64), NotTaken> {
         let producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let error = match producer.send_result(FutureRecord::to(&self.topic).key(key).payload(value).headers(headers)) {
+        let record = FutureRecord { key, ..FutureRecord::to(&self.topic).payload(value).headers(headers) };
+        let error = match producer.send_result(record) {
             Ok(delivery) => match delivery.await {
-                Ok(Ok(_)) => return Ok(()),
+                Ok(Ok(place)) => return Ok((place.partition, place.offset)),
                 Ok(Err((error, _))) => error,
                 Err(_) => KafkaError::Canceled,
             },

@@ -96,13 +96,14 @@ impl Classifier {
     ) -> Result<Classifier, ClassifierError> {
         config.check().map_err(|(key, reason)| ClassifierError::Setting { key, reason })?;
         let queued_bytes = usize::try_from(config.queue_bytes.as_u64()).unwrap_or(usize::MAX);
+        let rules = RuleSet::built_in()?;
         let classifier = Classifier {
             cluster: Cluster::new(kafka)?,
             source: Source::new(kafka, CLASSIFIERS, queued_bytes)?,
             shared: Arc::new(Shared {
                 database: Database::new(clickhouse)?,
-                dead_letters: DeadLetters::new(kafka)?,
-                rules: RuleSet::built_in()?,
+                dead_letters: DeadLetters::new(kafka, rules.version())?,
+                rules,
                 issuers: issuers(&config.issuers_file)?,
                 room: Semaphore::new(usize::try_from(config.concurrent_batches).unwrap_or(1)),
                 searches: Semaphore::new(SEARCHES),
