@@ -9,6 +9,8 @@
 //! | header `receipt-time-ms` | when the gateway received the batch, in milliseconds since 1970-01-01 UTC, decimal |
 //! | header `profile` | `faultline.terminal.v1.TerminalProfile` that holds for the batch; absent where none is known |
 //! | header `traceparent` | W3C Trace Context of a trace that is sampled; absent elsewhere |
+//! | header `replay-of` | the dead letter that it was ([`crate::DeadLetterId`]), in a record that an operator brought back; absent elsewhere |
+//! | header `replay-append-time-ms` | when Kafka took it the first time, in milliseconds since 1970-01-01 UTC, decimal; in such a record |
 
 use bytes::Bytes;
 
@@ -19,6 +21,8 @@ pub(crate) const TENANT: &str = "tenant";
 pub(crate) const RECEIPT_TIME: &str = "receipt-time-ms";
 pub(crate) const PROFILE: &str = "profile";
 pub(crate) const TRACE_PARENT: &str = "traceparent";
+pub(crate) const REPLAY_OF: &str = "replay-of";
+pub(crate) const REPLAY_APPEND_TIME: &str = "replay-append-time-ms";
 
 /// What a value is that holds an `OutcomeBatch` of version 1.
 pub(crate) const CONTRACT_V1: &str = "faultline.ingest.v1";
@@ -38,6 +42,25 @@ pub struct OutcomeRecord {
     pub trace_parent: Option<String>,
     /// The encoded batch (`faultline.ingest.v1.OutcomeBatch`).
     pub batch: Bytes,
+}
+
+/// What a record says that was a dead letter, and was brought back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replay {
+    /// The dead letter that it was.
+    pub of: String,
+    /// When Kafka took the record the first time, in milliseconds since 1970-01-01 UTC.
+    pub first_append_ms: Option<i64>,
+}
+
+impl Replay {
+    /// Reads it from the headers of a record; none where it is not one.
+    #[must_use]
+    pub fn of(record: &Record) -> Option<Replay> {
+        let text = |name| record.header(name).map(|value| String::from_utf8_lossy(value));
+        let of = text(REPLAY_OF)?.into_owned();
+        Some(Replay { of, first_append_ms: text(REPLAY_APPEND_TIME).and_then(|time| time.parse().ok()) })
+    }
 }
 
 /// Why a record is not one of a batch.

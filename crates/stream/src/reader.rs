@@ -9,11 +9,15 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
+use tokio::sync::mpsc;
 
 use crate::client::{KafkaConfig, Listener, StreamError, client_config};
 
 /// How long one question to the cluster, or the next record, may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// What librdkafka fetches before it is read, in KiB, and records that wait for whoever reads them.
+const PREFETCHED_KIB: u32 = 16 * 1024;
+const WAITING: usize = 16;
 
 /// A record as Kafka has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -72,20 +76,35 @@ impl From<&BorrowedMessage<'_>> for Record {
 /// # Errors
 /// When the cluster does not answer, or there is no such topic.
 pub async fn read_to_end(config: &KafkaConfig, topic: &str) -> Result<Vec<Record>, StreamError> {
+    let mut records = Vec::new();
+    let mut reading = begin_to_read(config, topic);
+    while let Some(record) = reading.recv().await {
+        records.push(record?);
+    }
+    Ok(records)
+}
+
+/// The same, one by one: few of them are in memory. The last is an error where there is one.
+pub(crate) fn begin_to_read(config: &KafkaConfig, topic: &str) -> mpsc::Receiver<Result<Record, StreamError>> {
     let brokers = config.brokers.clone();
     let mut client = client_config(config);
     client.set("group.id", "faultline-reader").set("enable.auto.commit", "false");
     client.set("enable.partition.eof", "true").set("isolation.level", "read_committed");
+    client.set("queued.max.messages.kbytes", PREFETCHED_KIB.to_string());
     let topic = topic.to_owned();
-    let reading = tokio::task::spawn_blocking(move || {
-        let consumer = BaseConsumer::from_config_and_context(&client, Listener::default())?;
-        read(&consumer, &topic)
+    let (sender, receiver) = mpsc::channel(WAITING);
+    tokio::task::spawn_blocking(move || {
+        let consumer = BaseConsumer::from_config_and_context(&client, Listener::default());
+        let read = consumer.and_then(|consumer| read(&consumer, &topic, &sender));
+        if let Err(source) = read {
+            // Whoever wanted to read may have gone.
+            let _ = sender.blocking_send(Err(StreamError::Request { brokers, what: "let a topic be read", source }));
+        }
     });
-    let records = reading.await.unwrap_or(Err(KafkaError::Canceled));
-    records.map_err(|source| StreamError::Request { brokers, what: "let a topic be read", source })
+    receiver
 }
 
-fn read(consumer: &BaseConsumer<Listener>, topic: &str) -> Result<Vec<Record>, KafkaError> {
+fn read(consumer: &BaseConsumer<Listener>, topic: &str, records: &mpsc::Sender<Result<Record, StreamError>>) -> Result<(), KafkaError> {
     let metadata = consumer.fetch_metadata(Some(topic), PATIENCE)?;
     let mut partitions = TopicPartitionList::new();
     for found in metadata.topics() {
@@ -98,14 +117,17 @@ fn read(consumer: &BaseConsumer<Listener>, topic: &str) -> Result<Vec<Record>, K
     }
     consumer.assign(&partitions)?;
     let mut unfinished = partitions.count();
-    let mut records = Vec::new();
     while unfinished > 0 {
         match consumer.poll(PATIENCE) {
-            Some(Ok(message)) => records.push(Record::from(&message)),
+            Some(Ok(message)) => {
+                if records.blocking_send(Ok(Record::from(&message))).is_err() {
+                    break;
+                }
+            }
             Some(Err(KafkaError::PartitionEOF(_))) => unfinished -= 1,
             Some(Err(error)) => return Err(error),
             None => return Err(KafkaError::MessageConsumption(rdkafka::types::RDKafkaErrorCode::OperationTimedOut)),
         }
     }
-    Ok(records)
+    Ok(())
 }
