@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use faultline_store::{BatchId, ClickHouseConfig, Database, OutcomeRow, Settled, SpoolMark, families};
+use faultline_store::{BatchId, ClickHouseConfig, Database, OutcomeRow, Settled, SpoolEvents, SpoolMark, families};
 
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
@@ -309,4 +309,39 @@ async fn rows_from_before_what_was_kept_are_not_read_again() {
     database.keep_high_water(3, vec![mark("T-2", 99)], day_later).await.unwrap();
     assert_eq!(seen(&database, "life-1", 20).await, [("T-2".to_owned(), 99)]);
     assert_eq!(query(&config, "SELECT count() FROM outcomes").await, "10");
+}
+
+/// Sequences of spool 7 of a terminal that are stored, of those that are asked for.
+async fn stored(database: &Database, (terminal, sequences): (&str, &[u64]), since_s: u32, as_of: (&str, u64)) -> Vec<u64> {
+    let wanted = SpoolEvents { tenant: "acme", terminal, spool: 7, sequences: sequences.to_vec() };
+    // Many at once, as of a batch with many replays.
+    let others = (100..140).map(|spool| SpoolEvents { spool, ..wanted.clone() });
+    let wanted: Vec<_> = others.chain([wanted.clone()]).collect();
+    let found = database.stored_events(&wanted, since_s, as_of).await.unwrap();
+    let mut found: Vec<_> = found.into_iter().filter(|event| event.spool == 7).map(|event| event.sequence).collect();
+    found.sort_unstable();
+    found
+}
+
+#[tokio::test]
+async fn events_are_found_one_by_one_as_of_a_place_in_the_log() {
+    let (config, database) = database("identities").await;
+    let all: Vec<u64> = (0..=20).collect();
+    assert_eq!(stored(&database, ("T-1", &all), 0, ("life-1", 20)).await, [0; 0]);
+    database.deliver(&id(), &rows(), Instant::now()).await.unwrap();
+    assert_eq!(stored(&database, ("T-1", &all), 0, ("life-1", 20)).await, (1..=10).collect::<Vec<_>>());
+    assert_eq!(stored(&database, ("T-1", &[3, 11, i64::MAX.unsigned_abs()]), 0, ("life-1", 20)).await, [3]);
+    // A batch that is repeated must not find itself; all of an earlier life is past.
+    assert_eq!(stored(&database, ("T-1", &all), 0, ("life-1", 10)).await, [0; 0]);
+    assert_eq!(stored(&database, ("T-1", &all), 0, ("life-1", 12)).await, [1, 2]);
+    assert_eq!(stored(&database, ("T-1", &all), 0, ("life-2", 0)).await.len(), 10);
+    // Another's are another's, whatever it is called.
+    assert_eq!(stored(&database, ("T-2", &all), 0, ("life-1", 20)).await, [0; 0]);
+    assert_eq!(stored(&database, ("' OR 1 OR '", &all), 0, ("life-1", 20)).await, [0; 0]);
+    // A correction makes no event of its own; what was received before is left out.
+    query(&config, "INSERT INTO outcomes SELECT * REPLACE (-1 AS sign, '' AS kafka_log) FROM outcomes WHERE sequence = 1").await;
+    assert_eq!(stored(&database, ("T-1", &all), *THEN_S + 1, ("life-1", 20)).await, (6..=10).collect::<Vec<_>>());
+    // As many as a record may have.
+    let many: Vec<u64> = (0..10_000).map(|number| i64::MAX.unsigned_abs() - number).chain([10]).collect();
+    assert_eq!(stored(&database, ("T-1", &many), 0, ("life-1", 20)).await, [10]);
 }
