@@ -34,6 +34,10 @@ pub(crate) fn describe() {
         "faultline_classifier_redated_records_total",
         "Records with a time of receipt far from when Kafka took them, which dates them instead"
     );
+    describe_counter!(
+        "faultline_classifier_replayed_records_total",
+        "Records that were dead letters, and were read when they were replayed"
+    );
     describe_counter!("faultline_classifier_missing_records_total", "Records that were gone from Kafka before they were read");
     describe_counter!("faultline_classifier_dropped_events_total", "Events that terminals gave up, by reason; repeats included");
     describe_counter!("faultline_classifier_health_samples_total", "Health samples that were read; they are not stored yet");
@@ -57,7 +61,7 @@ pub(crate) fn describe() {
     for stored in [Stored::AtOnce, Stored::Settled(Settled::default()), Stored::Empty] {
         counter!("faultline_classifier_batches_total", "stored" => stored.name()).increment(0);
     }
-    for name in ["mended_rows", "mended_sums", "redated_records", "missing_records", "health_samples"] {
+    for name in ["mended_rows", "mended_sums", "redated_records", "replayed_records", "missing_records", "health_samples"] {
         counter!(format!("faultline_classifier_{name}_total")).increment(0);
     }
     for reason in [DropReason::Unspecified, DropReason::SpoolFull, DropReason::Corrupted, DropReason::Expired, DropReason::Refused] {
@@ -97,6 +101,7 @@ pub(crate) fn done(reports: &[Report], judged: &[Judged<'_>], stored: Stored) {
     counter!("faultline_classifier_events_total", "fate" => COUNTED).increment(count(judged.len()));
     counter!("faultline_classifier_events_total", "fate" => REPEATED).increment(count(events - judged.len()));
     counter!("faultline_classifier_redated_records_total").increment(count(reports.iter().filter(|report| report.is_redated).count()));
+    counter!("faultline_classifier_replayed_records_total").increment(count(reports.iter().filter(|report| report.is_replay).count()));
     counter!("faultline_classifier_health_samples_total")
         .increment(count(reports.iter().map(|report| report.batch.health_samples.len()).sum()));
     let mut causes: BTreeMap<Cause, u64> = BTreeMap::new();

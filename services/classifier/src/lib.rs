@@ -5,6 +5,7 @@ mod counts;
 mod gather;
 mod judged;
 mod pipeline;
+mod replays;
 mod report;
 mod seen;
 mod standing;

@@ -15,6 +15,7 @@ use crate::config::ClassifierConfig;
 use crate::counts::{self, Stored};
 use crate::gather::{Gathered, Gatherer};
 use crate::judged::Judged;
+use crate::replays::{Asked, Counted};
 use crate::report::Report;
 use crate::seen::Seen;
 use crate::standing::{Standing, Standings};
@@ -46,6 +47,8 @@ pub(crate) struct Shared {
 ///              a batch that was begun                          nothing is new     there: ask, write what is missing
 ///              before is repeated exactly
 /// ```
+///
+/// Of records that were dead letters and are replayed, each event is asked for, instead of what was seen of its spool.
 pub(crate) async fn work(partition: Partition, shared: &Shared) {
     let number = partition.number();
     let standing = shared.standings.of(number);
@@ -67,7 +70,8 @@ pub(crate) async fn work(partition: Partition, shared: &Shared) {
         }
         let Ok(room) = shared.room.acquire().await else { break };
         let (reports, rejected) = read(&batch.records);
-        let judged = judge(&reports, &mut seen, shared);
+        let counted = find_replayed(shared, &standing, &reports, (&position.log, batch.first)).await;
+        let judged = judge(&reports, (&mut seen, counted), shared);
 
         let intent = batch.begun.unwrap_or(Intent { last: batch.last, since_ms: earliest(&reports) });
         let (first, last) = (batch.first.cast_unsigned(), batch.last.cast_unsigned());
@@ -126,12 +130,24 @@ fn read(records: &[Record]) -> (Vec<Report>, Vec<(&Record, Rejection)>) {
     (reports, rejected)
 }
 
+/// Of a batch that begins at this offset of a log, what replayed records have in it that is stored already. Others have nothing to be asked for.
+async fn find_replayed(shared: &Shared, standing: &Standing<'_>, reports: &[Report], (log, first): (&str, i64)) -> Counted {
+    let Some(asked) = Asked::of(reports) else { return Counted::default() };
+    tracing::info!(partition = standing.partition(), records = asked.events.len(), "records that were dead letters are read again");
+    let _room = shared.searches.acquire().await;
+    let as_of = (log, first.cast_unsigned());
+    Counted::before(insist(standing, || shared.database.stored_events(&asked.events, asked.since_s, as_of)).await)
+}
+
 /// The verdicts on what was not seen before.
-fn judge<'a>(reports: &'a [Report], seen: &mut Seen, shared: &'a Shared) -> Vec<Judged<'a>> {
+fn judge<'a>(reports: &'a [Report], (seen, mut counted): (&mut Seen, Counted), shared: &'a Shared) -> Vec<Judged<'a>> {
     let mut judged = Vec::with_capacity(reports.iter().map(|report| report.batch.events.len()).sum());
     for report in reports {
         let spool = seen.spool((&report.tenant, &report.terminal, report.batch.spool_id), seconds(report.receipt_ms));
-        let new = report.events().filter(|(_, event, _)| spool.is_new(event.sequence));
+        let new = report.events().filter(|(_, event, _)| {
+            let is_beyond = spool.is_new(event.sequence);
+            counted.is_new(report, event.sequence, is_beyond)
+        });
         judged.extend(new.map(|event| Judged::new(report, event, &shared.rules, &shared.issuers)));
     }
     judged

@@ -7,7 +7,7 @@ use faultline_proto::outcome::v1::Outcome;
 use faultline_proto::terminal::v1::TerminalProfile;
 use faultline_runtime::trace;
 use faultline_store::RECEIPT_SLACK_S;
-use faultline_stream::{BatchClock, OutcomeRecord, Record, Rejection, card_numbers, unix_ms};
+use faultline_stream::{BatchClock, OutcomeRecord, Record, Rejection, Replay, card_numbers, unix_ms};
 use prost::Message;
 use tracing::{Span, info_span};
 
@@ -26,10 +26,12 @@ pub(crate) struct Report {
     pub(crate) offset: i64,
     pub(crate) tenant: String,
     pub(crate) terminal: String,
-    /// When it was received, in milliseconds since 1970-01-01 UTC.
+    /// When it was received, in milliseconds since 1970-01-01 UTC. Of what was replayed later than a gateway's clock is believed: when it was.
     pub(crate) receipt_ms: i64,
     /// Whether the gateway's clock was not believed.
     pub(crate) is_redated: bool,
+    /// Whether it was a dead letter, and was brought back.
+    pub(crate) is_replay: bool,
     pub(crate) profile: TerminalProfile,
     pub(crate) batch: OutcomeBatch,
     pub(crate) clock: BatchClock,
@@ -69,9 +71,15 @@ impl Report {
             }
         }
         let appended_ms = record.timestamp_ms.unwrap_or(read.receipt_ms);
+        let replay = Replay::of(record);
+        // The receipt of what was replayed, and the ages that were measured then, go with when Kafka took it the first time.
+        let first_append_ms = replay.as_ref().and_then(|replay| replay.first_append_ms).unwrap_or(appended_ms);
+        let is_far = |one: i64, other: i64| one.abs_diff(other) > u64::from(RECEIPT_SLACK_S) * 1000;
         // A gateway's clock that is far off dates nothing.
-        let is_redated = read.receipt_ms.abs_diff(appended_ms) > u64::from(RECEIPT_SLACK_S) * 1000;
-        let receipt_ms = if is_redated { appended_ms } else { read.receipt_ms };
+        let is_redated = is_far(read.receipt_ms, first_append_ms);
+        let dated_ms = if is_redated { first_append_ms } else { read.receipt_ms };
+        // Rows are looked for where Kafka took their records: those of a late replay are received then.
+        let receipt_ms = if is_far(dated_ms, appended_ms) { appended_ms } else { dated_ms };
         let span = read.trace_parent.and_then(|parent| {
             let (partition, offset, events) = (record.partition, record.offset, batch.events.len());
             trace::continued(&parent, || info_span!("classify", partition, offset, events))
@@ -83,8 +91,9 @@ impl Report {
             terminal: read.terminal,
             receipt_ms,
             is_redated,
+            is_replay: replay.is_some(),
             profile,
-            clock: BatchClock { receipt_ms, send_ms: batch.send_time.as_ref().and_then(unix_ms) },
+            clock: BatchClock { receipt_ms: dated_ms, send_ms: batch.send_time.as_ref().and_then(unix_ms) },
             batch,
         })
     }
@@ -174,6 +183,25 @@ mod tests {
         let report = Report::read(&record(&OutcomeBatch { events: vec![event(saying)], ..batch() })).unwrap();
         let (_, _, outcome) = report.events().next().unwrap();
         assert_eq!(outcome.diagnostic, "card **************** refused");
+    }
+
+    /// Its events happened when they did, and its rows are where they are looked for.
+    #[test]
+    fn a_replay_is_dated_by_when_it_came_first() {
+        const WEEK_MS: i64 = 7 * 24 * 60 * 60 * 1000;
+        let replayed = |after_ms: i64, first_ms: i64| {
+            let mut record = Record { timestamp_ms: Some(NOON_MS + after_ms), ..record(&batch()) };
+            record.headers.push(("replay-of".into(), Bytes::from_static(b"3-77-1790000000")));
+            record.headers.push(("replay-append-time-ms".into(), Bytes::from(first_ms.to_string())));
+            let report = Report::read(&record).unwrap();
+            assert!(report.is_replay);
+            (report.receipt_ms, report.clock.receipt_ms, report.is_redated)
+        };
+        assert_eq!(replayed(WEEK_MS, NOON_MS + 20), (NOON_MS + WEEK_MS, NOON_MS, false));
+        assert_eq!(replayed(60_000, NOON_MS + 20), (NOON_MS, NOON_MS, false));
+        // A gateway's clock that was far off then.
+        assert_eq!(replayed(WEEK_MS, NOON_MS - WEEK_MS), (NOON_MS + WEEK_MS, NOON_MS - WEEK_MS, true));
+        assert!(!Report::read(&record(&batch())).unwrap().is_replay);
     }
 
     #[test]
