@@ -2,6 +2,7 @@
 
 mod config;
 mod corrections;
+mod dlq;
 mod incidents;
 mod output;
 mod replay;
@@ -52,6 +53,8 @@ enum Command {
     /// What was corrected of stored outcomes, and how it is taken back.
     #[command(subcommand)]
     Corrections(corrections::Command),
+    /// Look at dead letters, the records that could not be processed, and replay or drop them.
+    Dlq(dlq::Options),
     /// Make a bearer token for a terminal, and print it: the only time that it is shown.
     Token(token::Options),
     /// Fetch and verify the programs of Kafka and ClickHouse that `up` runs. Does nothing when they are there.
@@ -83,6 +86,7 @@ impl Command {
             Command::Simulate(_)
             | Command::Replay(_)
             | Command::Corrections(_)
+            | Command::Dlq(_)
             | Command::Token(_)
             | Command::Parts { .. }
             | Command::Config { .. }
@@ -136,6 +140,7 @@ async fn execute(command: Command, mut config: Config, telemetry: &Telemetry) ->
         Command::Simulate(options) => Box::pin(simulate::run(&config, *options)).await,
         Command::Replay(options) => Box::pin(replay::run(&config, options)).await,
         Command::Corrections(command) => Box::pin(corrections::run(&config, command)).await,
+        Command::Dlq(options) => dlq::run(&config.kafka, options).await,
         Command::Token(options) => answer(&format!("{}\n", token::add(&options)?)),
         Command::Parts { parts_dir } => {
             if let Some(directory) = parts_dir {
