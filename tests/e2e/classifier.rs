@@ -73,7 +73,7 @@ async fn until_counted(classifier: &Service, what: &str, label: &str, number: u6
 }
 
 /// Runs one of the clients in Python, and takes what it says.
-async fn python(client: &str, arguments: &[&str]) -> String {
+pub(crate) async fn python(client: &str, arguments: &[&str]) -> String {
     let client = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients").join(client);
     let output = Command::new("python3").arg(client).args(arguments).output().await.unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);

@@ -15,6 +15,7 @@ mod alertmanager;
 mod classifier;
 mod console;
 mod corrections;
+mod dead_letters;
 mod delivery;
 mod documents;
 mod fleet;

@@ -61,7 +61,13 @@ impl Faultline {
 
     /// Runs it to its end, without settings, and takes what it writes.
     pub(crate) async fn output(arguments: &[&str]) -> std::process::Output {
-        Command::new(program()).args(arguments).output().await.unwrap()
+        Faultline::output_with(arguments, &[]).await
+    }
+
+    /// The same with settings.
+    pub(crate) async fn output_with(arguments: &[&str], settings: &[(&str, String)]) -> std::process::Output {
+        let settings = settings.iter().map(|(key, value)| (format!("FAULTLINE__{key}"), value));
+        Command::new(program()).args(arguments).envs(settings).stdin(Stdio::null()).output().await.unwrap()
     }
 
     /// Starts `up` with the data directory and ports of `local`.

@@ -32,7 +32,7 @@ const LONGEST_HEADERS: usize = 512 * 1024;
 const _: () = assert!((LONGEST_VALUE + LONGEST_KEY + LONGEST_HEADERS) as u64 + 64 * 1024 < LARGEST_DEAD_LETTER);
 /// Most bytes of a reason.
 const LONGEST_REASON: usize = 1000;
-/// What a header takes beside its name and content, at most. Those without either come in millions.
+/// What a header takes beside its name and content, at most. A record may have a hundred thousand without either.
 const HEADER_OVERHEAD: usize = 16;
 
 /// What the names of our headers begin with.

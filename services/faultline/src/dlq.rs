@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use faultline_stream::{DeadLetter, DeadLetterId, DeadLetterQueue, KafkaConfig, Settled, Settlement, Topic, Unfit};
+use faultline_stream::{Cluster, DeadLetter, DeadLetterId, DeadLetterQueue, KafkaConfig, Settled, Settlement, Topic, Unfit};
 
 use crate::answer;
 use crate::dlq::text::Shown;
@@ -102,6 +102,8 @@ struct Choice {
 /// Does what is asked for.
 pub(crate) async fn run(config: &KafkaConfig, options: Options) -> anyhow::Result<()> {
     let queue = DeadLetterQueue::new(config)?;
+    // It says best why Kafka is not there.
+    Cluster::new(config)?.probe().await?;
     let letters = queue.list().await?;
     match options.command {
         Command::List(options) => list(&letters, &options),
