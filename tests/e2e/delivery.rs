@@ -315,7 +315,7 @@ async fn rows_from_before_what_was_kept_are_not_read_again() {
 async fn stored(database: &Database, (terminal, sequences): (&str, &[u64]), since_s: u32, as_of: (&str, u64)) -> Vec<u64> {
     let wanted = SpoolEvents { tenant: "acme", terminal, spool: 7, sequences: sequences.to_vec() };
     // Many at once, as of a batch with many replays.
-    let others = (100..140).map(|spool| SpoolEvents { spool, ..wanted.clone() });
+    let others = (100..400).map(|spool| SpoolEvents { spool, sequences: vec![1, 2, 3], ..wanted });
     let wanted: Vec<_> = others.chain([wanted.clone()]).collect();
     let found = database.stored_events(&wanted, since_s, as_of).await.unwrap();
     let mut found: Vec<_> = found.into_iter().filter(|event| event.spool == 7).map(|event| event.sequence).collect();

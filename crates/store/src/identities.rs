@@ -11,10 +11,10 @@ use crate::database::{Database, StoreError};
 
 /// How long one question may take: it is a search among the rows of weeks.
 const SEARCH_TIMEOUT: Duration = Duration::from_secs(300);
-/// Most spools in one question.
-const MOST_SPOOLS: usize = 16;
-/// Most bytes of a question. Its sequences are written out, and a record of the largest kind has ten thousand.
-const MOST_BYTES: &str = "16777216";
+/// Most spools in one question: what a question reads depends on the time it is about, and hardly on how many they are.
+const MOST_SPOOLS: usize = 256;
+/// Most bytes of a question. Its sequences are written out, and a batch may have some hundred thousand.
+const MOST_BYTES: &str = "67108864";
 
 /// What an event is known by, however often it is sent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Row, Deserialize)]
