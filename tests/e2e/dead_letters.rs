@@ -15,6 +15,9 @@ use crate::terminal::{batch, event, in_seconds, outcome, profile, saying};
 const CARD: &str = "6212345678901232";
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
+/// What is wrong with an event.
+type Change = fn(&mut Event);
+
 /// Runs `faultline dlq`, and takes whether it succeeded and what it wrote.
 async fn dlq(kafka: &KafkaConfig, arguments: &[&str]) -> (bool, String, String) {
     let output = Faultline::output_with(&[&["dlq"], arguments].concat(), &settings_of(kafka)).await;
@@ -129,12 +132,12 @@ async fn no_record_stops_a_partition() {
         trace_parent: None,
         batch: batch.encode_to_vec().into(),
     };
-    let odd = |change: fn(&mut Event)| {
+    let odd = |change: Change| {
         let mut event = saying(1000, CARD);
         change(&mut event);
         of_ours(batch(vec![self::event(1001), event]))
     };
-    let events: [(fn(&mut Event), &str); 4] = [
+    let events: [(Change, &str); 4] = [
         (|event| event.sequence = 0, "`events[1].sequence` is 0"),
         (|event| event.outcome = None, "`events[1].outcome` is missing"),
         (|event| event.outcome.as_mut().unwrap().amount_minor = -1, "`events[1].outcome.amount_minor` is -1"),
@@ -256,7 +259,7 @@ async fn an_operator_looks_and_decides() {
     let names = |letters: &[Value]| letters.iter().map(|letter| text(letter, "id").to_owned()).collect::<Vec<_>>();
     let all = [&refused_still, &redacted, &other, &cut, &nameless].map(String::clone);
     assert_eq!(names(&listed(kafka, &[]).await), all);
-    assert_eq!(names(&listed(kafka, &["--terminal", "T-2"]).await), [other.clone()]);
+    assert_eq!(names(&listed(kafka, &["--terminal", "T-2"]).await), std::slice::from_ref(&other));
     assert_eq!(names(&listed(kafka, &["--limit", "2", "--since", "1h", "--tenant", "acme", "--stage", "record"]).await), all[3..]);
     assert_eq!(names(&listed(kafka, &["--stage", "event"]).await), Vec::<String>::new());
     let (_, _, summary) = dlq(kafka, &["list", "--limit", "2"]).await;

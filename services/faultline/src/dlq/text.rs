@@ -143,13 +143,12 @@ impl Content {
 type Column = (&'static str, fn(&DeadLetter) -> String);
 
 /// The columns. One in which nothing is, is left out; the last takes what is left of a line.
-const COLUMNS: [Column; 9] = [
+const COLUMNS: [Column; 8] = [
     ("NAME", |letter| letter.id.to_string()),
     ("KEPT", |letter| time(letter.kept_ms)),
     ("STAGE", |letter| line(&letter.stage)),
     ("TENANT", |letter| line(letter.tenant.as_deref().unwrap_or_default())),
     ("TERMINAL", |letter| line(letter.terminal.as_deref().unwrap_or_default())),
-    ("RULE SET", |letter| line(letter.rule_set.as_deref().unwrap_or_default())),
     ("NOTE", notes),
     ("SETTLED", |letter| letter.settled.as_ref().map(|settled| settled.how.name().to_owned()).unwrap_or_default()),
     ("REASON", |letter| line(&letter.reason)),
@@ -343,8 +342,8 @@ mod tests {
         let (short, table) = (letter(), |letters: &[&DeadLetter]| table_within(letters, 140));
         assert_eq!(
             table(&[&short]),
-            "NAME             KEPT                  STAGE  TENANT  TERMINAL  RULE SET  REASON\n\
-             3-77-1790000000  2026-09-21T14:13:21Z  batch  acme    T-1       rules-7   `spool_id` is 0\n"
+            "NAME             KEPT                  STAGE  TENANT  TERMINAL  REASON\n\
+             3-77-1790000000  2026-09-21T14:13:21Z  batch  acme    T-1       `spool_id` is 0\n"
         );
         let both = table(&[&short, &long]);
         assert!(both.contains("NOTE") && both.contains("redacted  replayed  \\u{1b}[31m long"), "{both}");
