@@ -8,14 +8,12 @@ use std::collections::HashSet;
 use faultline_store::{Identity, SpoolEvents};
 
 use crate::report::Report;
-
-/// How long before the receipt of a record rows of its events may have been received: longer than terminals report old events (30 days).
-const REPORTED_WITHIN_S: u32 = 32 * 24 * 60 * 60;
+use crate::seen::REMEMBERED_S;
 
 /// The events of a batch's replays, before it is known which of them are stored.
 pub(crate) struct Asked<'a> {
     pub(crate) events: Vec<SpoolEvents<'a>>,
-    /// Nothing of them was received earlier, in seconds since 1970-01-01 UTC.
+    /// Nothing of them was received earlier, in seconds since 1970-01-01 UTC: terminals report events for so long.
     pub(crate) since_s: u32,
 }
 
@@ -31,7 +29,7 @@ impl Asked<'_> {
             sequences: report.events().map(|(_, event, _)| event.sequence).collect(),
         });
         let first_s = u32::try_from(first_ms.div_euclid(1000).max(0)).unwrap_or(u32::MAX);
-        Some(Asked { events: events.collect(), since_s: first_s.saturating_sub(REPORTED_WITHIN_S) })
+        Some(Asked { events: events.collect(), since_s: first_s.saturating_sub(REMEMBERED_S) })
     }
 }
 

@@ -8,7 +8,7 @@ use hashbrown::hash_map::EntryRef;
 use hashbrown::{Equivalent, HashMap};
 
 /// How long a spool is remembered from which nothing comes: longer than terminals report old events (30 days).
-const REMEMBERED_S: u32 = 32 * 24 * 60 * 60;
+pub(crate) const REMEMBERED_S: u32 = 32 * 24 * 60 * 60;
 
 /// What was seen of the spools of one partition.
 #[derive(Debug, Default)]

@@ -69,7 +69,10 @@ impl Content {
             message.serialize_with_options(serde_json::value::Serializer, &options).map_err(|error| error.to_string())
         });
         match read {
-            Ok(message) => Content::Message(message),
+            Ok(mut message) => {
+                overwrite(&mut message);
+                Content::Message(message)
+            }
             Err(error) => Content::bytes(bytes, Some(format!("not a {name}: {error}"))),
         }
     }
@@ -78,6 +81,17 @@ impl Content {
         let shown: Vec<String> = bytes.iter().take(BYTES_SHOWN).map(|byte| format!("{byte:02x}")).collect();
         // A card number that was packed into bytes was not overwritten when it was kept; written out, it would be one.
         Content::Bytes { hex: card_numbers::overwritten(&shown.join(" ")), no_message }
+    }
+}
+
+/// Overwrites card numbers in a message. Its texts have none any more, but there may be one in a number, which is packed too, and a text in this JSON. A
+/// spool's own name is a number by chance, which mostly looks like one.
+fn overwrite(message: &mut Value) {
+    match message {
+        Value::String(text) => *text = card_numbers::overwritten(text),
+        Value::Array(values) => values.iter_mut().for_each(overwrite),
+        Value::Object(fields) => fields.iter_mut().filter(|(name, _)| *name != "spool_id").for_each(|(_, value)| overwrite(value)),
+        _ => {}
     }
 }
 
@@ -296,8 +310,9 @@ mod tests {
     fn a_batch_is_shown_as_what_it_means() {
         let outcome =
             Outcome { stage: Stage::Wait.into(), amount_minor: 1234, diagnostic: "no\u{1b}[2J answer".into(), ..Outcome::default() };
-        let events = vec![Event { sequence: 5, age_ms: Some(100), outcome: Some(outcome) }];
-        let batch = OutcomeBatch { spool_id: 7, events, ..OutcomeBatch::default() };
+        let of_card = Event { sequence: 6_212_345_678_901_232, ..Event::default() };
+        let events = vec![Event { sequence: 5, age_ms: Some(100), outcome: Some(outcome) }, of_card];
+        let batch = OutcomeBatch { spool_id: 14_111_111_111_111_111_119, events, ..OutcomeBatch::default() };
         let (letter, record) = (letter(), record(batch.encode_to_vec()));
         let shown = Shown::new(&letter, &record).unwrap();
         let text = shown.to_string();
@@ -310,6 +325,8 @@ mod tests {
             "  header tenant: acme\n  value      5 bytes:\n",
             "\"stage\": \"STAGE_WAIT\"",
             "\"amount_minor\": \"1234\"",
+            "\"spool_id\": \"14111111111111111119\"",
+            "\"sequence\": \"****************\"",
         ] {
             assert!(text.contains(part), "{part} is missing from {text}");
         }
