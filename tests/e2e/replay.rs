@@ -59,9 +59,10 @@ async fn a_replay_shows_what_would_change_and_changes_it_and_is_undone() {
     let replay_with = |more| [&replay[..], &[more]].concat();
 
     // Shown, and not changed: nobody agreed.
-    for (arguments, succeeds, ends) in
-        [(replay_with("--dry-run"), true, "Nothing was changed (--dry-run)."), (replay.to_vec(), false, "--yes says so beforehand")]
-    {
+    for (arguments, succeeds, ends) in [
+        (replay_with("--dry-run"), true, "Nothing was changed (--dry-run)."),
+        (replay.to_vec(), false, "nobody can be asked whether to do it: say --yes"),
+    ] {
         let (is_success, said) = run(&gateway, &clickhouse, &arguments).await;
         assert_eq!(is_success, succeeds, "{said}");
         assert!(said.contains("Looking at 5 outcomes of tenant acme") && said.contains(ends), "{said}");

@@ -1,12 +1,11 @@
 //! `faultline corrections`: what was corrected of stored outcomes, and how it is taken back. What every correction has in common that a person makes: it is
 //! shown first, then made.
 
-use std::io::{BufRead, IsTerminal, Write};
 use std::ops::Range;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use faultline_alerter::{Corrections, CorrectionsError, correction};
 use faultline_proto::correction::v1::{CorrectedVerdict, Correction, CorrectionKind, CorrectionState, VerdictChange};
 use faultline_proto::verdict::v1::Cause;
@@ -18,6 +17,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::consent::Consent;
 use crate::output::say;
 
 /// How often it is said how it goes, and written down that it does.
@@ -41,17 +41,6 @@ pub(crate) enum Command {
         #[command(flatten)]
         consent: Consent,
     },
-}
-
-/// Whether what is shown is done.
-#[derive(Clone, Copy, Debug, Args)]
-pub(crate) struct Consent {
-    /// Show what would change, and change nothing
-    #[arg(long, conflicts_with = "yes")]
-    dry_run: bool,
-    /// Do not ask before anything is changed
-    #[arg(long)]
-    yes: bool,
 }
 
 pub(crate) async fn run(config: &Config, command: Command) -> anyhow::Result<()> {
@@ -106,7 +95,7 @@ impl Proposal<'_> {
                 say("Nothing was changed (--dry-run).");
                 return Ok(());
             }
-            if !self.consent.yes && !agrees().await? {
+            if !self.consent.is_given("Change this?").await? {
                 say("Nothing was changed.");
                 return Ok(());
             }
@@ -199,23 +188,6 @@ impl Proposal<'_> {
 
 fn count<J: faultline_store::Journal>(corrector: &Corrector<'_, J>) -> u64 {
     corrector.correction().changes.iter().map(|change| change.count).sum()
-}
-
-/// Asks whether to go on. Without a person to ask, it has to be said beforehand.
-async fn agrees() -> anyhow::Result<bool> {
-    if !std::io::stdin().is_terminal() {
-        bail!("nobody can be asked whether to change this; --yes says so beforehand, --dry-run changes nothing");
-    }
-    crate::output::finish();
-    let asking = tokio::task::spawn_blocking(|| {
-        let mut answer = String::new();
-        let mut output = std::io::stdout().lock();
-        output.write_all(b"Change this? [y/N] ").and_then(|()| output.flush())?;
-        std::io::stdin().lock().read_line(&mut answer)?;
-        Ok::<_, std::io::Error>(answer)
-    });
-    let answer = asking.await.context("asking")?.context("cannot ask")?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 /// What changes into what, the most first.

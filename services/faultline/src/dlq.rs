@@ -11,6 +11,7 @@ use clap::{Args, Subcommand};
 use faultline_stream::{Cluster, DeadLetter, DeadLetterId, DeadLetterQueue, KafkaConfig, Settled, Settlement, Topic, Unfit};
 
 use crate::answer;
+use crate::consent::Consent;
 use crate::dlq::text::Shown;
 
 /// What is to be done.
@@ -91,12 +92,8 @@ struct Choice {
     all: bool,
     #[command(flatten)]
     filter: Filter,
-    /// Say what would be done, and do nothing
-    #[arg(long)]
-    dry_run: bool,
-    /// Do not ask
-    #[arg(long)]
-    yes: bool,
+    #[command(flatten)]
+    consent: Consent,
 }
 
 /// Does what is asked for.
@@ -153,21 +150,6 @@ impl Choice {
             }
         }
         Ok(chosen)
-    }
-
-    /// Asks whether something is to be done, unless that is said already. Returns whether it is.
-    fn confirm(&self, question: &str) -> anyhow::Result<bool> {
-        if self.yes {
-            return Ok(true);
-        }
-        if !std::io::stdin().is_terminal() {
-            bail!("nobody can be asked whether to do it: say --yes, or --dry-run to see what would be done");
-        }
-        let mut error = std::io::stderr().lock();
-        write!(error, "{question} [y/N] ").and_then(|()| error.flush()).context("cannot ask")?;
-        let mut said = String::new();
-        std::io::stdin().read_line(&mut said).context("cannot read the answer")?;
-        Ok(matches!(said.trim(), "y" | "Y" | "yes"))
     }
 }
 
@@ -237,7 +219,7 @@ async fn replay(
     for (letter, why) in unfit {
         answer(&format!("{} is left: {why}\n", text::named(letter)))?;
     }
-    if choice.dry_run {
+    if choice.consent.dry_run {
         for letter in fit {
             answer(&format!("{} would be replayed{}\n", text::named(letter), before(letter)))?;
         }
@@ -246,7 +228,7 @@ async fn replay(
     if fit.is_empty() {
         return answer("Nothing to replay.\n");
     }
-    if !choice.confirm(&format!("Replay {} into {topic}?", text::dead_letters(fit.len())))? {
+    if !choice.consent.is_given(&format!("Replay {} into {topic}?", text::dead_letters(fit.len()))).await? {
         return answer("Nothing was replayed.\n");
     }
     let mut left: HashMap<DeadLetterId, &DeadLetter> = fit.iter().map(|letter| (letter.id, *letter)).collect();
@@ -272,7 +254,7 @@ async fn drop_letters(queue: &DeadLetterQueue, chosen: &[&DeadLetter], choice: &
     for letter in settled {
         answer(&format!("{} is left{}\n", text::named(letter), before(letter)))?;
     }
-    if choice.dry_run {
+    if choice.consent.dry_run {
         for letter in &open {
             answer(&format!("{} would be dropped\n", text::named(letter)))?;
         }
@@ -281,7 +263,7 @@ async fn drop_letters(queue: &DeadLetterQueue, chosen: &[&DeadLetter], choice: &
     if open.is_empty() {
         return answer("Nothing to drop.\n");
     }
-    if !choice.confirm(&format!("Drop {}? What they report will be counted nowhere.", text::dead_letters(open.len())))? {
+    if !choice.consent.is_given(&format!("Drop {}? What they report will be counted nowhere.", text::dead_letters(open.len()))).await? {
         return answer("Nothing was dropped.\n");
     }
     for (done, letter) in open.iter().enumerate() {

@@ -1,6 +1,7 @@
 //! `faultline`: every service and tool of Faultline in one program.
 
 mod config;
+mod consent;
 mod corrections;
 mod dlq;
 mod incidents;

@@ -11,7 +11,8 @@ use faultline_store::{Change, Database, Standing};
 use faultline_verdict::{Issuers, RuleSet};
 
 use crate::config::Config;
-use crate::corrections::{Consent, Proposal};
+use crate::consent::Consent;
+use crate::corrections::Proposal;
 
 /// What is judged again, and by what.
 #[derive(Debug, Args)]
