@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests build run demo test sweep bench lint fmt
+.PHONY: help setup setup-tests build run demo test model sweep bench lint fmt
 
 TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/faultline/tools
 export PATH := $(TOOLS)/bin:$(PATH)
@@ -35,6 +35,9 @@ demo: build ## The same, once and without a terminal, from nothing: fails unless
 test: build setup-tests ## Run every test. Kafka and ClickHouse are real.
 	@target/debug/faultline parts
 	cargo test --workspace --all-targets --locked --offline
+
+model: setup ## Check the model of how a batch gets into ClickHouse once, further than `make test` does: some minutes.
+	cargo run --package faultline-model --locked --offline
 
 sweep: build ## Kill ClickHouse before each file operation that an insert makes, one after the other, and look what is left. Up to 20 minutes.
 	@target/debug/faultline parts

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// How far a group came in a partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Position {
     /// The log: one life of the partition, named when the group began to read it. Offsets begin anew when a topic is made again.
     pub log: String,
@@ -19,7 +19,7 @@ pub struct Position {
 }
 
 /// A batch that may be half done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Intent {
     /// Offset of its last record.
     pub last: i64,
