@@ -158,7 +158,14 @@ impl Source {
                     for held in reader.assignments().take_new() {
                         let lost = held.lost.clone();
                         let worker = work(Partition::new(Arc::clone(reader), held, self.queued_bytes));
-                        workers.spawn(async move { lost.run_until_cancelled(worker).await.unwrap_or_default() });
+                        workers.spawn(async move {
+                            // In this order: an answer that came with the loss is one that a successor may have had a part in.
+                            tokio::select! {
+                                biased;
+                                () = lost.cancelled() => {}
+                                () = worker => {}
+                            }
+                        });
                     }
                 }
             }

@@ -79,7 +79,11 @@ pub(crate) async fn work(partition: Partition, shared: &Shared) {
         let rows: Vec<OutcomeRow<'_>> = judged.iter().map(|event| event.row(&id)).collect();
         let inserting = insert_spans(&reports, rows.len());
         let stored = match batch.begun {
-            Some(_) => settle(shared, &standing, &id, &rows).await,
+            Some(_) => {
+                // What was begun may be what a successor begins just now, if the group gave us up before we asked. Then this is refused.
+                gatherer.partition().commit(&position).await;
+                settle(shared, &standing, &id, &rows).await
+            }
             None if rows.is_empty() => Stored::Empty,
             None => {
                 position = Position { next: batch.first, intent: Some(intent), ..position };
