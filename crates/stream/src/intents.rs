@@ -56,7 +56,53 @@ impl Position {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// What Kafka keeps beside an offset (`offset.metadata.max.bytes`).
+    const MOST_BYTES: usize = 4096;
+
+    fn positions() -> impl Strategy<Value = Position> {
+        let next_and_intent = prop_oneof![
+            any::<i64>().prop_map(|next| (next, None)),
+            (any::<i64>(), any::<i64>(), any::<i64>())
+                .prop_map(|(one, other, since_ms)| (one.min(other), Some(Intent { last: one.max(other), since_ms }))),
+        ];
+        // Logs are called by 16 digits; any other name would do.
+        (next_and_intent, "[0-9a-f]{16}|.{1,80}").prop_map(|((next, intent), log)| Position { log, next, intent })
+    }
+
+    /// Words that are ours but for a few characters, and words that have nothing to do with ours.
+    fn words() -> impl Strategy<Value = String> {
+        let damaged =
+            (positions(), any::<prop::sample::Index>(), "[-{}\\[\\]\":,0-9a-z]{0,2}", 0..3_usize).prop_map(|(position, at, put, take)| {
+                let mut words: Vec<char> = position.words().chars().collect();
+                let at = at.index(words.len());
+                let end = words.len().min(at + take);
+                words.splice(at..end, put.chars());
+                words.into_iter().collect()
+            });
+        prop_oneof![damaged, any::<String>(), "[\\[{]\\PC*"]
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_was_written_is_read_and_kafka_keeps_it(position in positions()) {
+            let words = position.words();
+            prop_assert!(words.len() <= MOST_BYTES, "{} bytes: {words}", words.len());
+            prop_assert_eq!(Position::read(position.next, &words), Some(position));
+        }
+
+        #[test]
+        fn what_is_read_is_a_position_that_could_have_been_written(offset: i64, words in words()) {
+            if let Some(position) = Position::read(offset, &words) {
+                prop_assert!(!position.log.is_empty() && position.next == offset);
+                prop_assert!(position.intent.is_none_or(|intent| intent.last >= offset));
+                prop_assert_eq!(Position::read(offset, &position.words()), Some(position));
+            }
+        }
+    }
 
     #[test]
     fn what_was_written_is_read() {

@@ -119,18 +119,20 @@ mod tests {
     use std::sync::Mutex;
 
     use bytes::Bytes;
+    use proptest::prelude::*;
+    use tokio::runtime;
     use tokio::time::sleep_until;
 
     use super::*;
 
-    /// Records of these offsets; None: nothing for a while.
-    struct Script(Mutex<VecDeque<Option<i64>>>);
+    /// Records of these offsets and sizes; None: nothing for a while.
+    struct Script(Mutex<VecDeque<Option<(i64, usize)>>>);
 
     impl Records for Script {
         async fn next(&self, until: Instant) -> Next {
             let step = self.0.lock().unwrap().pop_front();
             match step {
-                Some(Some(offset)) => Next::Record(Record { offset, value: Bytes::from(vec![0; 1000]), ..Record::default() }),
+                Some(Some((offset, size))) => Next::Record(record(offset, size)),
                 Some(None) => {
                     assert!(until > Instant::now(), "waited for what is past");
                     sleep_until(until).await;
@@ -141,8 +143,13 @@ mod tests {
         }
     }
 
+    fn record(offset: i64, size: usize) -> Record {
+        Record { offset, value: Bytes::from(vec![0; size]), ..Record::default() }
+    }
+
     fn gatherer_of(script: &[Option<i64>]) -> Gatherer<Script> {
-        Gatherer::new(Script(Mutex::new(script.iter().copied().collect())), 2500, Duration::from_millis(200))
+        let script = script.iter().map(|step| step.map(|offset| (offset, 1000)));
+        Gatherer::new(Script(Mutex::new(script.collect())), 2500, Duration::from_millis(200))
     }
 
     fn at(next: i64, intended: Option<i64>) -> Position {
@@ -203,6 +210,89 @@ mod tests {
                 let disorder = gatherer_of(script).next(&at(next, intended)).await;
                 assert!(matches!(disorder, Gathered::Disorder), "{script:?}: {disorder:?}");
             }
+        }
+    }
+
+    /// Records with gaps between them, and how many pauses come before each; at the end, one more.
+    fn timing(records: &[(i64, usize)], pauses: &[usize]) -> VecDeque<Option<(i64, usize)>> {
+        let pauses = pauses.iter().copied().chain(std::iter::repeat(0));
+        let mut script: VecDeque<_> =
+            records.iter().zip(pauses).flat_map(|(record, pauses)| std::iter::repeat_n(None, pauses).chain([Some(*record)])).collect();
+        script.push_back(None);
+        script
+    }
+
+    fn records() -> impl Strategy<Value = Vec<(i64, usize)>> {
+        let gaps = prop_oneof![8 => Just(0), 1 => 1..4_i64];
+        prop::collection::vec((gaps, 0..3000_usize), 1..30).prop_map(|records| {
+            let mut next = 5;
+            let placed = records.into_iter().map(|(gap, size)| {
+                next += gap + 1;
+                (next - 1, size)
+            });
+            placed.collect()
+        })
+    }
+
+    fn pauses() -> impl Strategy<Value = Vec<usize>> {
+        prop::collection::vec(prop_oneof![3 => Just(0), 1 => 1..3_usize], 30)
+    }
+
+    /// All batches from offset 5 on.
+    async fn batches(script: VecDeque<Option<(i64, usize)>>, max_bytes: usize) -> Vec<Batch> {
+        let mut gatherer = Gatherer::new(Script(Mutex::new(script)), max_bytes, Duration::from_millis(200));
+        let (mut batches, mut position) = (Vec::new(), at(5, None));
+        while let Gathered::Batch(batch) = gatherer.next(&position).await {
+            position.next = batch.last + 1;
+            batches.push(batch);
+        }
+        batches
+    }
+
+    fn with_time<T>(work: impl Future<Output = T>) -> T {
+        runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(work)
+    }
+
+    proptest! {
+        #[test]
+        fn batches_are_all_records_in_their_order_whenever_they_come(records in records(), pauses in pauses(), max_bytes in 1..9000_usize) {
+            let batches = with_time(batches(timing(&records, &pauses), max_bytes));
+            let gathered = batches.iter().flat_map(|batch| batch.records.iter().map(|record| (record.offset, record.value.len())));
+            prop_assert_eq!(gathered.collect::<Vec<_>>(), records);
+            for batch in &batches {
+                let [others @ .., last] = &*batch.records else { return Err(TestCaseError::fail("a batch of nothing")) };
+                prop_assert_eq!((batch.first, batch.last), (others.first().unwrap_or(last).offset, last.offset));
+                prop_assert!(others.iter().map(Record::size).sum::<usize>() < max_bytes);
+                prop_assert_eq!(batch.begun, None);
+            }
+        }
+
+        #[test]
+        fn a_batch_that_was_begun_is_the_same_however_it_comes_again(
+            (records, which) in (records(), any::<prop::sample::Index>()),
+            (pauses, other_pauses) in (pauses(), pauses()),
+            (max_bytes, other_max_bytes) in (1..9000_usize, 1..9000_usize),
+        ) {
+            with_time(async {
+                let batches = batches(timing(&records, &pauses), max_bytes).await;
+                let begun = &batches[which.index(batches.len())];
+                let rest: Vec<_> = records.iter().copied().filter(|(offset, _)| *offset >= begun.first).collect();
+                let script = Script(Mutex::new(timing(&rest, &other_pauses)));
+                let mut gatherer = Gatherer::new(script, other_max_bytes, Duration::from_millis(200));
+                let Gathered::Batch(again) = gatherer.next(&at(begun.first, Some(begun.last))).await else {
+                    return Err(TestCaseError::fail("no batch"));
+                };
+                prop_assert_eq!((again.first, again.last, &again.records), (begun.first, begun.last, &begun.records));
+                prop_assert!(again.begun.is_some());
+                // And the one after it begins where it ends.
+                let expected = rest.iter().map(|(offset, _)| *offset).find(|offset| *offset > begun.last);
+                let Gathered::Batch(after) = gatherer.next(&at(begun.last + 1, None)).await else {
+                    prop_assert_eq!(expected, None);
+                    return Ok(());
+                };
+                prop_assert_eq!(Some(after.first), expected);
+                Ok(())
+            })?;
         }
     }
 }

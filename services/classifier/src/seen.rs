@@ -113,6 +113,11 @@ impl Spool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, HashSet};
+
+    use proptest::prelude::*;
+    use proptest::sample::Index;
+
     use super::*;
 
     const DAY_S: u32 = 24 * 60 * 60;
@@ -162,5 +167,134 @@ mod tests {
         assert!(!seen.spool(("acme", "T-1", 7), 0).is_new(5));
         seen.kept(33 * DAY_S);
         assert!(seen.spool(("acme", "T-1", 7), 33 * DAY_S).is_new(5));
+    }
+
+    /// Spools whose names are others' put together differently.
+    const SPOOLS: [(&str, &str, u64); 7] = [
+        ("acme", "T-1", 7),
+        ("acme", "T-1", 8),
+        ("acme", "T-17", 7),
+        ("acmeT", "-1", 7),
+        ("acme", "", 7),
+        ("", "T-1", 7),
+        ("other", "T-1", 7),
+    ];
+
+    /// What becomes of a partition.
+    #[derive(Clone, Debug)]
+    enum Happening {
+        /// A batch of a spool arrives, that has so many events and leaves out so many sequences between them.
+        Batch(Index, u64, u64),
+        /// An earlier batch arrives once more, whatever came since: the answer was lost, and it was sent over another connection.
+        Again(Index),
+        /// Events of these sequences arrive, as no spool sends them.
+        Anything(Index, Vec<u64>),
+        /// What was seen is kept.
+        Keep,
+        /// Another process goes on.
+        Load,
+    }
+
+    fn happenings(anything: bool) -> impl Strategy<Value = Vec<Happening>> {
+        let happening = prop_oneof![
+            8 => (any::<Index>(), 1..5_u64, 1..3_u64).prop_map(|(spool, events, step)| Happening::Batch(spool, events, step)),
+            4 => any::<Index>().prop_map(Happening::Again),
+            u32::from(anything) * 6 => (any::<Index>(), prop::collection::vec(1..20_u64, 0..5)).prop_map(|(spool, events)| Happening::Anything(spool, events)),
+            1 => Just(Happening::Keep),
+            1 => Just(Happening::Load),
+        ];
+        prop::collection::vec(happening, 0..80)
+    }
+
+    type Place = (&'static str, &'static str, u64);
+
+    /// The tables that a classifier loads from: `high_water`, and the sequences of rows since.
+    #[derive(Default)]
+    struct Tables {
+        kept: BTreeMap<Place, u64>,
+        since: BTreeMap<Place, u64>,
+    }
+
+    impl Tables {
+        fn load(&self) -> Vec<SeenSpool> {
+            let spools: HashSet<_> = self.kept.keys().chain(self.since.keys()).collect();
+            let load = |place: &Place| {
+                let (kept, since) = (self.kept.get(place).copied(), self.since.get(place).copied());
+                let sequence = kept.max(since).unwrap();
+                let (tenant, terminal, spool) = (place.0.to_owned(), place.1.to_owned(), place.2);
+                SeenSpool {
+                    mark: SpoolMark { kafka_partition: 3, tenant, terminal, spool, sequence, seen_at: 0 },
+                    is_kept: since.is_none(),
+                }
+            };
+            spools.into_iter().map(load).collect()
+        }
+
+        fn keep(&mut self, marks: Vec<SpoolMark>) {
+            for mark in marks {
+                let place = SPOOLS.into_iter().find(|place| *place == (&*mark.tenant, &*mark.terminal, mark.spool)).unwrap();
+                let kept = self.kept.entry(place).or_default();
+                *kept = mark.sequence.max(*kept);
+            }
+            self.since.clear();
+        }
+    }
+
+    /// Every event that arrives, in order: whether it was said to be new, and whether it is.
+    fn verdicts(happenings: Vec<Happening>) -> Vec<(bool, bool)> {
+        let (mut seen, mut tables, mut identities) = (Seen::default(), Tables::default(), HashSet::new());
+        let (mut batches, mut next) = (Vec::<(Place, Vec<u64>)>::new(), BTreeMap::<Place, u64>::new());
+        let mut verdicts = Vec::new();
+        for happening in happenings {
+            let (place, sequences) = match happening {
+                Happening::Batch(spool, events, step) => {
+                    let place = SPOOLS[spool.index(SPOOLS.len())];
+                    let next = next.entry(place).or_default();
+                    let sequences = (0..events).map(|event| *next + (event + 1) * step).collect();
+                    *next += events * step;
+                    batches.push((place, sequences));
+                    batches.last().unwrap().clone()
+                }
+                Happening::Again(_) if batches.is_empty() => continue,
+                Happening::Again(batch) => batches[batch.index(batches.len())].clone(),
+                Happening::Anything(spool, sequences) => (SPOOLS[spool.index(SPOOLS.len())], sequences),
+                Happening::Keep => {
+                    tables.keep(seen.changes(3));
+                    seen.kept(0);
+                    continue;
+                }
+                Happening::Load => {
+                    seen = Seen::load(tables.load());
+                    continue;
+                }
+            };
+            let spool = seen.spool(place, 0);
+            for sequence in sequences {
+                let is_new = spool.is_new(sequence);
+                verdicts.push((is_new, identities.insert((place, sequence))));
+                if is_new {
+                    let since = tables.since.entry(place).or_default();
+                    *since = sequence.max(*since);
+                }
+            }
+        }
+        verdicts
+    }
+
+    proptest! {
+        /// Where sequences rise within a spool, and one batch of it is unacknowledged at a time.
+        #[test]
+        fn every_identity_is_new_once(happenings in happenings(false)) {
+            for (said, is) in verdicts(happenings) {
+                prop_assert_eq!(said, is);
+            }
+        }
+
+        #[test]
+        fn no_identity_is_new_twice_whatever_comes(happenings in happenings(true)) {
+            for (said, is) in verdicts(happenings) {
+                prop_assert!(is || !said);
+            }
+        }
     }
 }
