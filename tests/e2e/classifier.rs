@@ -8,7 +8,9 @@ use faultline_deploy::LocalConfig;
 use faultline_proto::ingest::v1::Event;
 use faultline_proto::outcome::v1::{Outcome, Stage};
 use faultline_store::{ClickHouseConfig, families};
-use faultline_stream::{Intent, KafkaConfig, Next, OutcomeProducer, OutcomeRecord, Partition, Position, Source, Topic, read_to_end};
+use faultline_stream::{
+    Intent, KafkaConfig, Next, OutcomeProducer, OutcomeRecord, Partition, PartitionLog, Position, Records, Source, Topic, read_to_end,
+};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::net::{TcpListener, TcpStream};

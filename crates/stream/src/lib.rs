@@ -12,11 +12,14 @@ mod fenced;
 mod incidents;
 mod intents;
 mod outcomes;
+mod partition;
 mod producer;
 mod progress;
 mod reader;
 mod source;
 mod topics;
+#[cfg(feature = "twin")]
+mod twin;
 
 pub use client::{KafkaConfig, StreamError};
 pub use cluster::Cluster;
@@ -28,8 +31,11 @@ pub use fenced::LogError;
 pub use incidents::IncidentLog;
 pub use intents::{Intent, Position};
 pub use outcomes::{OutcomeRecord, RecordError, Replay};
+pub use partition::{Next, PartitionLog, Records, Start};
 pub use producer::{NotTaken, OutcomeProducer};
 pub use progress::Progress;
 pub use reader::{Record, read_to_end};
-pub use source::{CLASSIFIERS, Next, Partition, Source, Start};
+pub use source::{CLASSIFIERS, Partition, Source};
 pub use topics::{Topic, TopicState, Weakness};
+#[cfg(feature = "twin")]
+pub use twin::{Twin, TwinPartition};

@@ -11,7 +11,6 @@
 //! without this member is checked by the broker: it refuses the commit of an earlier generation.)
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -27,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::assignments::{Assignments, Held, place};
 use crate::client::{KafkaConfig, RECENT, StreamError, client_config};
 use crate::intents::Position;
+use crate::partition::{Committed, Next, PartitionLog, Records, Start, start};
 use crate::reader::Record;
 use crate::topics::Topic;
 
@@ -73,19 +73,6 @@ pub struct Partition {
     queued_bytes: usize,
     /// What is committed, as far as this worker knows.
     committed: Mutex<Option<Committed>>,
-}
-
-/// An offset, and the words beside it.
-type Committed = (i64, String);
-
-/// Where a worker begins.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Start {
-    /// How far the group came.
-    pub position: Position,
-    /// Whether a new log begins here, and nothing is known of what was begun in an earlier one: at the very first, when the topic was made again or
-    /// has lost records, and when an offset was set by hand.
-    pub is_new_log: bool,
 }
 
 impl Source {
@@ -291,70 +278,9 @@ impl Reader {
     }
 }
 
-/// Where reading begins, given what was committed and which records there are.
-fn start(partition: i32, committed: Option<&Committed>, records: Range<i64>) -> Start {
-    let new_log = |next| Start { position: Position::fresh(next), is_new_log: true };
-    let Some((offset, words)) = committed else { return new_log(records.start) };
-    let (offset, end) = (*offset, records.end);
-    if offset > end {
-        tracing::warn!(partition, committed = offset, end, "the log ends before what was read of it: it is read from its beginning");
-        return new_log(records.start);
-    }
-    match Position::read(offset, words) {
-        None => {
-            tracing::warn!(partition, committed = offset, "the committed offset was set by someone else; reading begins there");
-            new_log(offset)
-        }
-        Some(Position { intent: Some(intent), .. }) if intent.last >= end => {
-            tracing::warn!(
-                partition,
-                begun = intent.last,
-                end,
-                "the log ends before the batch that was begun: other records will come in its place"
-            );
-            new_log(offset)
-        }
-        Some(position) => Start { position, is_new_log: false },
-    }
-}
-
 impl Partition {
     fn new(reader: Arc<Reader>, held: Arc<Held>, queued_bytes: usize) -> Partition {
         Partition { reader, held, queued_bytes, committed: Mutex::default() }
-    }
-
-    /// Its number.
-    #[must_use]
-    pub fn number(&self) -> i32 {
-        self.held.number
-    }
-
-    /// Asks where reading begins, until there is an answer.
-    pub async fn start(&self) -> Start {
-        let asked = self.ask(Reader::start).await;
-        *self.committed() = asked.1;
-        asked.0
-    }
-
-    /// Whether what is committed is what this worker committed, or found. If not, someone has set an offset by hand, or the topic was made again
-    /// (with it Kafka forgets what was committed): what this worker knows is no longer true.
-    pub async fn is_undisturbed(&self) -> bool {
-        let committed = self.ask(Reader::committed).await;
-        *self.committed() == committed
-    }
-
-    /// Gives up all partitions of this process, and asks for them anew: the log is not what it was. Does not come back from this.
-    pub async fn rejoin(&self) -> ! {
-        let (partition, consumer) = (self.number(), &self.reader.consumer);
-        tracing::warn!(
-            partition,
-            "the topic was made again, or offsets were set by hand: this process leaves the group and joins it again"
-        );
-        consumer.unsubscribe();
-        if let Err(error) = consumer.subscribe(&[self.reader.topic()]) {
-            self.reader.note(READING, &error);
-        }
-        std::future::pending().await
     }
 
     fn committed(&self) -> MutexGuard<'_, Option<Committed>> {
@@ -376,24 +302,10 @@ impl Partition {
             sleep(PAUSE).await;
         }
     }
+}
 
-    /// Commits a position, and tries again until it is committed. A worker whose partition was taken away does not come back from this.
-    pub async fn commit(&self, position: &Position) {
-        loop {
-            let (reader, held, position) = (Arc::clone(&self.reader), Arc::clone(&self.held), position.clone());
-            let committing = spawn_blocking(move || reader.commit(&held, &position));
-            match committing.await.unwrap_or(Err(KafkaError::Canceled)) {
-                Ok(()) => break,
-                Err(error) => self.reader.note(COMMITTING, &error),
-            }
-            sleep(PAUSE).await;
-        }
-        self.reader.problems().remove(COMMITTING);
-        *self.committed() = Some((position.next, position.words()));
-    }
-
-    /// The next record, if there is one by `until`.
-    pub async fn next(&self, until: Instant) -> Next {
+impl Records for Partition {
+    async fn next(&self, until: Instant) -> Next {
         loop {
             {
                 let mut queue = self.held.queue();
@@ -420,15 +332,48 @@ impl Partition {
     }
 }
 
-/// What came next.
-#[derive(Debug)]
-pub enum Next {
-    /// A record.
-    Record(Record),
-    /// Nothing, in the time allowed.
-    Nothing,
-    /// No more records are wanted.
-    End,
+impl PartitionLog for Partition {
+    fn number(&self) -> i32 {
+        self.held.number
+    }
+
+    async fn start(&self) -> Start {
+        let asked = self.ask(Reader::start).await;
+        *self.committed() = asked.1;
+        asked.0
+    }
+
+    async fn is_undisturbed(&self) -> bool {
+        let committed = self.ask(Reader::committed).await;
+        *self.committed() == committed
+    }
+
+    async fn rejoin(&self) -> ! {
+        let (partition, consumer) = (self.number(), &self.reader.consumer);
+        tracing::warn!(
+            partition,
+            "the topic was made again, or offsets were set by hand: this process leaves the group and joins it again"
+        );
+        consumer.unsubscribe();
+        if let Err(error) = consumer.subscribe(&[self.reader.topic()]) {
+            self.reader.note(READING, &error);
+        }
+        std::future::pending().await
+    }
+
+    async fn commit(&self, position: &Position) {
+        loop {
+            let (reader, held, position) = (Arc::clone(&self.reader), Arc::clone(&self.held), position.clone());
+            let committing = spawn_blocking(move || reader.commit(&held, &position));
+            match committing.await.unwrap_or(Err(KafkaError::Canceled)) {
+                Ok(()) => break,
+                Err(error) => self.reader.note(COMMITTING, &error),
+            }
+            sleep(PAUSE).await;
+        }
+        self.reader.problems().remove(COMMITTING);
+        *self.committed() = Some((position.next, position.words()));
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use faultline_stream::{Intent, Next, Partition, Position, Record};
+use faultline_stream::{Intent, Next, Position, Record, Records};
 use tokio::time::Instant;
 
 use crate::counts;
@@ -21,20 +21,8 @@ pub(crate) struct Batch {
     pub(crate) begun: Option<Intent>,
 }
 
-/// Where records come from, in order.
-pub(crate) trait Records {
-    /// The next record, at most until a moment.
-    fn next(&self, until: Instant) -> impl Future<Output = Next> + Send;
-}
-
-impl Records for Partition {
-    fn next(&self, until: Instant) -> impl Future<Output = Next> + Send {
-        Partition::next(self, until)
-    }
-}
-
 /// Takes batches from a partition.
-pub(crate) struct Gatherer<R = Partition> {
+pub(crate) struct Gatherer<R> {
     partition: R,
     /// A record that belongs to the next batch.
     carried: Option<Record>,

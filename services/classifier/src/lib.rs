@@ -9,6 +9,7 @@ mod replays;
 mod report;
 mod seen;
 mod standing;
+mod tables;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

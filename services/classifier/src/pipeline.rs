@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use faultline_runtime::error::with_causes;
 use faultline_store::{BatchId, Database, OutcomeRow};
-use faultline_stream::{DeadLetters, Intent, Partition, Position, Record, Rejection, card_numbers};
+use faultline_stream::{DeadLetters, Intent, PartitionLog, Position, Record, Rejection, card_numbers};
 use faultline_verdict::{Issuers, RuleSet};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
@@ -19,15 +19,16 @@ use crate::replays::{Asked, Counted};
 use crate::report::Report;
 use crate::seen::Seen;
 use crate::standing::{Standing, Standings};
+use crate::tables::Tables;
 
 /// Pauses before something that a server did not do is tried again.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// What the workers of all partitions share.
-pub(crate) struct Shared {
+pub(crate) struct Shared<D = Database> {
     pub(crate) config: ClassifierConfig,
-    pub(crate) database: Database,
+    pub(crate) database: D,
     pub(crate) dead_letters: DeadLetters,
     pub(crate) rules: RuleSet,
     pub(crate) issuers: Issuers,
@@ -49,7 +50,7 @@ pub(crate) struct Shared {
 /// ```
 ///
 /// Of records that were dead letters and are replayed, each event is asked for, instead of what was seen of its spool.
-pub(crate) async fn work(partition: Partition, shared: &Shared) {
+pub(crate) async fn work(partition: impl PartitionLog, shared: &Shared<impl Tables>) {
     let number = partition.number();
     let standing = shared.standings.of(number);
     standing.is_in_trouble("what was seen and what was begun is asked for".into());
@@ -109,7 +110,7 @@ pub(crate) async fn work(partition: Partition, shared: &Shared) {
 }
 
 /// Where reading begins. Where that is a new log, the last batch of an earlier one may be stored and not counted.
-async fn begin(partition: &Partition, shared: &Shared, standing: &Standing<'_>) -> Position {
+async fn begin(partition: &impl PartitionLog, shared: &Shared<impl Tables>, standing: &Standing<'_>) -> Position {
     let start = partition.start().await;
     if start.is_new_log {
         let number = column(partition.number());
@@ -135,7 +136,7 @@ fn read(records: &[Record]) -> (Vec<Report>, Vec<(&Record, Rejection)>) {
 }
 
 /// Of a batch that begins at this offset of a log, what replayed records have in it that is stored already. Others have nothing to be asked for.
-async fn find_replayed(shared: &Shared, standing: &Standing<'_>, reports: &[Report], (log, first): (&str, i64)) -> Counted {
+async fn find_replayed(shared: &Shared<impl Tables>, standing: &Standing<'_>, reports: &[Report], (log, first): (&str, i64)) -> Counted {
     let Some(asked) = Asked::of(reports) else { return Counted::default() };
     tracing::info!(partition = standing.partition(), records = asked.events.len(), "records that were dead letters are read again");
     let _room = shared.searches.acquire().await;
@@ -144,7 +145,7 @@ async fn find_replayed(shared: &Shared, standing: &Standing<'_>, reports: &[Repo
 }
 
 /// The verdicts on what was not seen before.
-fn judge<'a>(reports: &'a [Report], (seen, mut counted): (&mut Seen, Counted), shared: &'a Shared) -> Vec<Judged<'a>> {
+fn judge<'a>(reports: &'a [Report], (seen, mut counted): (&mut Seen, Counted), shared: &'a Shared<impl Tables>) -> Vec<Judged<'a>> {
     let mut judged = Vec::with_capacity(reports.iter().map(|report| report.batch.events.len()).sum());
     for report in reports {
         let spool = seen.spool((&report.tenant, &report.terminal, report.batch.spool_id), seconds(report.receipt_ms));
@@ -163,7 +164,12 @@ fn insert_spans(reports: &[Report], rows: usize) -> Vec<Span> {
 }
 
 /// Stores and counts the rows of a new batch, however long that takes.
-async fn deliver(shared: &Shared, standing: &Standing<'_>, (id, rows): (&BatchId<'_>, &[OutcomeRow<'_>]), since: Instant) -> Stored {
+async fn deliver(
+    shared: &Shared<impl Tables>,
+    standing: &Standing<'_>,
+    (id, rows): (&BatchId<'_>, &[OutcomeRow<'_>]),
+    since: Instant,
+) -> Stored {
     match shared.database.deliver(id, rows, since).await {
         Ok(()) => {
             counts::took(since.elapsed());
@@ -177,7 +183,7 @@ async fn deliver(shared: &Shared, standing: &Standing<'_>, (id, rows): (&BatchId
 }
 
 /// Stores and counts what of a batch is not yet, however long that takes.
-async fn settle(shared: &Shared, standing: &Standing<'_>, id: &BatchId<'_>, rows: &[OutcomeRow<'_>]) -> Stored {
+async fn settle(shared: &Shared<impl Tables>, standing: &Standing<'_>, id: &BatchId<'_>, rows: &[OutcomeRow<'_>]) -> Stored {
     let begin = Instant::now();
     let settled = insist(standing, || shared.database.settle(id, rows)).await;
     counts::took(begin.elapsed());
@@ -204,7 +210,7 @@ where
     }
 }
 
-async fn keep_dead_letters(shared: &Shared, standing: &Standing<'_>, rejected: &[(&Record, Rejection)]) {
+async fn keep_dead_letters(shared: &Shared<impl Tables>, standing: &Standing<'_>, rejected: &[(&Record, Rejection)]) {
     for (record, rejection) in rejected {
         tracing::warn!(
             partition = record.partition,
@@ -219,7 +225,7 @@ async fn keep_dead_letters(shared: &Shared, standing: &Standing<'_>, rejected: &
 }
 
 /// What was seen in all that comes before a position.
-async fn load_seen(shared: &Shared, standing: &Standing<'_>, position: &Position) -> Seen {
+async fn load_seen(shared: &Shared<impl Tables>, standing: &Standing<'_>, position: &Position) -> Seen {
     let (partition, before) = (standing.partition(), position.next.cast_unsigned());
     let _room = shared.searches.acquire().await;
     let spools = insist(standing, || shared.database.high_water(column(partition), &position.log, before)).await;
@@ -233,7 +239,7 @@ async fn load_seen(shared: &Shared, standing: &Standing<'_>, position: &Position
 }
 
 /// Keeps what was seen. If that fails, it is tried the next time: until then, the rows tell.
-async fn keep_seen(shared: &Shared, partition: i32, seen: &mut Seen, appended_ms: Option<i64>) -> bool {
+async fn keep_seen(shared: &Shared<impl Tables>, partition: i32, seen: &mut Seen, appended_ms: Option<i64>) -> bool {
     let Some(appended_ms) = appended_ms else { return true };
     let changes = seen.changes(column(partition));
     match shared.database.keep_high_water(column(partition), changes, seconds(appended_ms)).await {
@@ -267,3 +273,6 @@ fn column(partition: i32) -> u16 {
 fn bytes(size: ByteSize) -> usize {
     usize::try_from(size.as_u64()).unwrap_or(usize::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -59,7 +59,7 @@ impl Bounds {
     pub const LARGE: [Bounds; 3] = [
         Bounds { records: 3, later_records: 1, faults: 2, forgets: false },
         Bounds { records: 2, later_records: 0, faults: 3, forgets: true },
-        Bounds { records: 3, later_records: 2, faults: 1, forgets: true },
+        Bounds { records: 4, later_records: 1, faults: 1, forgets: false },
     ];
     /// Where a counterexample is looked for.
     pub const LEAST: Bounds = Bounds { records: 2, later_records: 0, faults: 2, forgets: false };

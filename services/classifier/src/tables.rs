@@ -1,0 +1,35 @@
+//! What a worker asks of the store: [`Database`], or a twin in its tests.
+
+use faultline_store::{BatchId, Database, OutcomeRow, SeenSpool, Settled, SpoolMark, StoreError};
+use tokio::time::Instant;
+
+/// The tables that batches end up in. [`Database`] says what each question means.
+pub(crate) trait Tables {
+    async fn high_water(&self, partition: u16, log: &str, before: u64) -> Result<Vec<SeenSpool>, StoreError>;
+    async fn keep_high_water(&self, partition: u16, marks: Vec<SpoolMark>, appended_s: u32) -> Result<(), StoreError>;
+    async fn count_uncounted(&self, partition: u16) -> Result<usize, StoreError>;
+    async fn deliver(&self, id: &BatchId<'_>, rows: &[OutcomeRow<'_>], since: Instant) -> Result<(), StoreError>;
+    async fn settle(&self, id: &BatchId<'_>, rows: &[OutcomeRow<'_>]) -> Result<Settled, StoreError>;
+}
+
+impl Tables for Database {
+    async fn high_water(&self, partition: u16, log: &str, before: u64) -> Result<Vec<SeenSpool>, StoreError> {
+        Database::high_water(self, partition, log, before).await
+    }
+
+    async fn keep_high_water(&self, partition: u16, marks: Vec<SpoolMark>, appended_s: u32) -> Result<(), StoreError> {
+        Database::keep_high_water(self, partition, marks, appended_s).await
+    }
+
+    async fn count_uncounted(&self, partition: u16) -> Result<usize, StoreError> {
+        Database::count_uncounted(self, partition).await
+    }
+
+    async fn deliver(&self, id: &BatchId<'_>, rows: &[OutcomeRow<'_>], since: Instant) -> Result<(), StoreError> {
+        Database::deliver(self, id, rows, since).await
+    }
+
+    async fn settle(&self, id: &BatchId<'_>, rows: &[OutcomeRow<'_>]) -> Result<Settled, StoreError> {
+        Database::settle(self, id, rows).await
+    }
+}
