@@ -60,6 +60,27 @@ impl fmt::Display for BatchId<'_> {
     }
 }
 
+/// A batch that is stored and not counted.
+#[derive(Clone, Debug, PartialEq, Eq, Row, Deserialize)]
+pub struct Uncounted {
+    /// Its log.
+    pub log: String,
+    /// Offset of the first record.
+    pub first: u64,
+    /// Offset of the last record.
+    pub last: u64,
+    /// When the first of its rows was received, in milliseconds since 1970-01-01 UTC.
+    pub since_ms: i64,
+}
+
+impl Uncounted {
+    /// What names it, in the partition that was asked for.
+    #[must_use]
+    pub fn id(&self, partition: u16) -> BatchId<'_> {
+        BatchId { log: &self.log, partition, first: self.first, last: self.last, since_ms: self.since_ms }
+    }
+}
+
 /// What settling a batch had to add.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Settled {
@@ -175,19 +196,12 @@ impl Database {
         Ok(settled)
     }
 
-    /// Counts batches of a partition that are stored and not counted, where nobody knows any more what was begun: the last ones before it was
-    /// forgotten. Returns how many there were.
+    /// Batches of a partition that are stored, perhaps not whole, and not counted. Where nobody knows any more what was begun, these are the last ones
+    /// before it was forgotten: [`Database::settle`] them, without rows. Those that somebody stores just now are among them.
     ///
     /// # Errors
-    /// When the server did not answer, or refused something.
-    pub async fn count_uncounted(&self, partition: u16) -> Result<usize, StoreError> {
-        #[derive(Row, Deserialize)]
-        struct Uncounted {
-            log: String,
-            first: u64,
-            last: u64,
-            since_ms: i64,
-        }
+    /// When the server did not answer.
+    pub async fn uncounted(&self, partition: u16) -> Result<Vec<Uncounted>, StoreError> {
         // Counts are kept longer than 30 days. The last that is counted was received when its bucket says; what comes after it in Kafka, at most so
         // much earlier as receipts may be off.
         let ledger = "SELECT toString(key) AS key, bucket FROM rollup WHERE tenant = '' AND family = ? \
@@ -202,11 +216,7 @@ impl Database {
              HAVING concat(log, ':', toString(?), ':', toString(first), '-', toString(last)) NOT IN (SELECT key FROM ledger)"
         );
         let query = self.asking().query(&sql).bind(LEDGER).bind(partition).bind(partition).bind(2 * RECEIPT_SLACK_S).bind(partition);
-        let found = self.answer("say which rows are not counted", SEARCH_TIMEOUT, query.fetch_all::<Uncounted>()).await?;
-        for Uncounted { log, first, last, since_ms } in &found {
-            self.settle(&BatchId { log, partition, first: *first, last: *last, since_ms: *since_ms }, &[]).await?;
-        }
-        Ok(found.len())
+        self.answer("say which rows are not counted", SEARCH_TIMEOUT, query.fetch_all()).await
     }
 
     fn vanishing(&self, id: &BatchId<'_>, rows: usize) -> StoreError {

@@ -23,7 +23,7 @@ mod settlements;
 pub use address::{AddressError, HttpUrl};
 pub use corrections::{Change, CorrectionError, Corrector, Journal, Standing, Windows, tally};
 pub use database::{ClickHouseConfig, Database, StoreError};
-pub use delivery::{BatchId, Settled};
+pub use delivery::{BatchId, Settled, Uncounted};
 pub use families::{CountedSlice, Dimensions, NoSlice, Slice, families, values};
 pub use high_water::{RECEIPT_SLACK_S, SeenSpool, SpoolMark};
 pub use identities::{Identity, SpoolEvents};

@@ -30,6 +30,9 @@ pub trait PartitionLog: Records {
     /// Commits a position, and tries again until it is committed. A worker whose partition was taken away does not come back from this.
     async fn commit(&self, position: &Position);
 
+    /// Commits an offset without words, as [`PartitionLog::commit`] does: it is still this worker's to do so, and whoever comes next finds a new log there.
+    async fn claim(&self, next: i64);
+
     /// Gives up all partitions of this process, and asks for them anew: the log is not what it was. Does not come back from this.
     async fn rejoin(&self) -> !;
 }

@@ -244,16 +244,16 @@ impl Reader {
         }
     }
 
-    /// Commits a position, if the partition is still held.
-    fn commit(&self, held: &Held, position: &Position) -> Result<(), KafkaError> {
+    /// Commits an offset with the words beside it, if the partition is still held.
+    fn commit(&self, held: &Held, (next, words): &Committed) -> Result<(), KafkaError> {
         let _nothing_is_taken_away = self.assignments().hold();
         if held.lost.is_cancelled() {
             return Err(KafkaError::Canceled);
         }
         let mut place = TopicPartitionList::with_capacity(1);
         let mut element = place.add_partition(self.topic(), held.number);
-        element.set_offset(Offset::Offset(position.next))?;
-        element.set_metadata(position.words());
+        element.set_offset(Offset::Offset(*next))?;
+        element.set_metadata(words);
         self.consumer.commit(&place, CommitMode::Sync)
     }
 
@@ -285,6 +285,20 @@ impl Partition {
 
     fn committed(&self) -> MutexGuard<'_, Option<Committed>> {
         self.committed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn insist_on(&self, wanted: Committed) {
+        loop {
+            let (reader, held, wanted) = (Arc::clone(&self.reader), Arc::clone(&self.held), wanted.clone());
+            let committing = spawn_blocking(move || reader.commit(&held, &wanted));
+            match committing.await.unwrap_or(Err(KafkaError::Canceled)) {
+                Ok(()) => break,
+                Err(error) => self.reader.note(COMMITTING, &error),
+            }
+            sleep(PAUSE).await;
+        }
+        self.reader.problems().remove(COMMITTING);
+        *self.committed() = Some(wanted);
     }
 
     /// Asks a question about the partition, which blocks, until there is an answer.
@@ -362,17 +376,11 @@ impl PartitionLog for Partition {
     }
 
     async fn commit(&self, position: &Position) {
-        loop {
-            let (reader, held, position) = (Arc::clone(&self.reader), Arc::clone(&self.held), position.clone());
-            let committing = spawn_blocking(move || reader.commit(&held, &position));
-            match committing.await.unwrap_or(Err(KafkaError::Canceled)) {
-                Ok(()) => break,
-                Err(error) => self.reader.note(COMMITTING, &error),
-            }
-            sleep(PAUSE).await;
-        }
-        self.reader.problems().remove(COMMITTING);
-        *self.committed() = Some((position.next, position.words()));
+        self.insist_on((position.next, position.words())).await;
+    }
+
+    async fn claim(&self, next: i64) {
+        self.insist_on((next, String::new())).await;
     }
 }
 
@@ -479,7 +487,7 @@ mod tests {
             partition.commit(&start.position).await;
             assert!(partition.is_undisturbed().await);
             let (reader, held) = (Arc::clone(&partition.reader), Arc::clone(&partition.held));
-            spawn_blocking(move || reader.commit(&held, &Position::fresh(0)).unwrap()).await.unwrap();
+            spawn_blocking(move || reader.commit(&held, &(0, "by hand".into())).unwrap()).await.unwrap();
             sender.send(!partition.is_undisturbed().await).await.unwrap();
         });
         assert!(noticed.await);
@@ -503,6 +511,20 @@ mod tests {
         })
         .await;
         assert_eq!((found, first), (begun, 2));
+    }
+
+    #[tokio::test]
+    async fn who_comes_after_a_claim_finds_a_new_log_too() {
+        let (_cluster, config) = cluster(5).await;
+        let undisturbed = read(&config, 1 << 20, async |partition: Partition, sender| {
+            partition.start().await;
+            partition.claim(2).await;
+            sender.send(partition.is_undisturbed().await).await.unwrap();
+        });
+        assert!(undisturbed.await);
+        let start = read(&config, 1 << 20, async |partition: Partition, sender| sender.send(partition.start().await).await.unwrap());
+        let start = start.await;
+        assert_eq!((start.position.next, start.is_new_log), (2, true));
     }
 
     /// Also one that was paused when it went.
@@ -552,7 +574,7 @@ mod tests {
             // Apart from the worker, which ends with its partition.
             tokio::spawn(async move {
                 partition.held.lost.cancel();
-                let late = Position { next: 1, ..position };
+                let late = (1, position.words());
                 let refused = spawn_blocking(move || partition.reader.commit(&partition.held, &late).unwrap_err());
                 sender.send(refused.await.unwrap()).await.unwrap();
             });

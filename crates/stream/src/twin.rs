@@ -108,6 +108,25 @@ impl TwinPartition {
         Some(Next::Record(record))
     }
 
+    /// Commits, between two moments at which the worker may be ended. A worker whose partition was taken away does not come back from this.
+    async fn insist_on(&self, wanted: Committed) {
+        yield_now().await;
+        let committed = Some(wanted);
+        let is_refused = {
+            let mut log = self.shared.log();
+            let is_refused = log.assignments != self.assignment || log.is_given_up;
+            if !is_refused {
+                log.committed.clone_from(&committed);
+            }
+            is_refused
+        };
+        if is_refused {
+            std::future::pending::<()>().await;
+        }
+        yield_now().await;
+        *self.knows() = committed;
+    }
+
     fn knows(&self) -> MutexGuard<'_, Option<Committed>> {
         self.committed.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -127,7 +146,7 @@ impl Records for TwinPartition {
     }
 }
 
-/// Each question and each commit takes effect between two moments at which the worker may be ended.
+/// Each question is answered between two moments at which the worker may be ended.
 impl PartitionLog for TwinPartition {
     fn number(&self) -> i32 {
         0
@@ -153,21 +172,11 @@ impl PartitionLog for TwinPartition {
     }
 
     async fn commit(&self, position: &Position) {
-        yield_now().await;
-        let committed = Some((position.next, position.words()));
-        let is_refused = {
-            let mut log = self.shared.log();
-            let is_refused = log.assignments != self.assignment || log.is_given_up;
-            if !is_refused {
-                log.committed.clone_from(&committed);
-            }
-            is_refused
-        };
-        if is_refused {
-            std::future::pending::<()>().await;
-        }
-        yield_now().await;
-        *self.knows() = committed;
+        self.insist_on((position.next, position.words())).await;
+    }
+
+    async fn claim(&self, next: i64) {
+        self.insist_on((next, String::new())).await;
     }
 
     async fn rejoin(&self) -> ! {

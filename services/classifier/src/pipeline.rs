@@ -115,8 +115,15 @@ async fn begin(partition: &impl PartitionLog, shared: &Shared<impl Tables>, stan
     if start.is_new_log {
         let number = column(partition.number());
         let _room = shared.searches.acquire().await;
-        let batches = insist(standing, || shared.database.count_uncounted(number)).await;
-        if batches > 0 {
+        let uncounted = insist(standing, || shared.database.uncounted(number)).await;
+        if !uncounted.is_empty() {
+            // Among them may be what a successor stores just now, if the group gave us up before we asked. Then this is refused.
+            partition.claim(start.position.next).await;
+            for batch in &uncounted {
+                let id = batch.id(number);
+                insist(standing, || shared.database.settle(&id, &[])).await;
+            }
+            let batches = uncounted.len();
             tracing::warn!(partition = number, batches, "batches of an earlier log were stored and not counted; now they are");
         }
     }

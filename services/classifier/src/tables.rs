@@ -1,13 +1,13 @@
 //! What a worker asks of the store: [`Database`], or a twin in its tests.
 
-use faultline_store::{BatchId, Database, OutcomeRow, SeenSpool, Settled, SpoolMark, StoreError};
+use faultline_store::{BatchId, Database, OutcomeRow, SeenSpool, Settled, SpoolMark, StoreError, Uncounted};
 use tokio::time::Instant;
 
 /// The tables that batches end up in. [`Database`] says what each question means.
 pub(crate) trait Tables {
     async fn high_water(&self, partition: u16, log: &str, before: u64) -> Result<Vec<SeenSpool>, StoreError>;
     async fn keep_high_water(&self, partition: u16, marks: Vec<SpoolMark>, appended_s: u32) -> Result<(), StoreError>;
-    async fn count_uncounted(&self, partition: u16) -> Result<usize, StoreError>;
+    async fn uncounted(&self, partition: u16) -> Result<Vec<Uncounted>, StoreError>;
     async fn deliver(&self, id: &BatchId<'_>, rows: &[OutcomeRow<'_>], since: Instant) -> Result<(), StoreError>;
     async fn settle(&self, id: &BatchId<'_>, rows: &[OutcomeRow<'_>]) -> Result<Settled, StoreError>;
 }
@@ -21,8 +21,8 @@ impl Tables for Database {
         Database::keep_high_water(self, partition, marks, appended_s).await
     }
 
-    async fn count_uncounted(&self, partition: u16) -> Result<usize, StoreError> {
-        Database::count_uncounted(self, partition).await
+    async fn uncounted(&self, partition: u16) -> Result<Vec<Uncounted>, StoreError> {
+        Database::uncounted(self, partition).await
     }
 
     async fn deliver(&self, id: &BatchId<'_>, rows: &[OutcomeRow<'_>], since: Instant) -> Result<(), StoreError> {

@@ -8,9 +8,10 @@
 
 use crate::log::{Offsets, Seen, WEEKS};
 
-/// What names a batch: `BatchId` of `crates/store/src/delivery.rs`, of one log and one partition.
+/// What names a batch: `BatchId` of `crates/store/src/delivery.rs`, of one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct BatchId {
+    pub(crate) log: u8,
     pub(crate) first: u8,
     pub(crate) last: u8,
 }
@@ -167,12 +168,20 @@ impl Store {
         self.parts.iter().any(|part| part.batch == batch && !part.content.is_rows())
     }
 
-    /// What was seen in all that comes before an offset: what is kept, and the rows since.
-    pub(crate) fn high_water(&self, before: u8) -> Seen {
+    /// Batches of which rows are stored, and which are not counted.
+    pub(crate) fn uncounted(&self) -> Vec<BatchId> {
+        let mut batches: Vec<_> = self.parts.iter().map(|part| part.batch).filter(|batch| !self.is_counted(*batch)).collect();
+        batches.dedup();
+        batches
+    }
+
+    /// What was seen in all that comes before an offset of a log, and in earlier logs: what is kept, and the rows since.
+    pub(crate) fn high_water(&self, log: u8, before: u8) -> Seen {
         let mut seen = Seen::default();
         for part in &self.parts {
             if let Content::Rows(offsets, _) = part.content {
-                for offset in offsets.iter().filter(|offset| (self.kept.reach..before).contains(offset)) {
+                let is_wanted = |offset: &u8| *offset >= self.kept.reach && !(part.batch.log == log && *offset >= before);
+                for offset in offsets.iter().filter(is_wanted) {
                     seen.is_new(offset);
                 }
             }

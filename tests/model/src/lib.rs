@@ -20,13 +20,14 @@
 //! the same; the server dies, in the middle of an insert or between a token and its rows.
 //!
 //! What is left out, and why:
-//! - One partition, since an insert holds one; one log, since offsets that are set by hand begin another.
+//! - One partition, since an insert holds one. A log begins anew where nothing is committed yet; that a topic is made again is left out.
 //! - A process that dies and one whose partition is taken away differ in nothing that others could see: the worker ends, what it sent is under way.
 //! - Time is one bit: whether the group can have given up the worker since it last looked (`CERTAIN_FOR`).
 //! - Sums still know which rows they are of. A server that is killed keeps what it has published; power that fails is another matter.
 //! - Records that cannot be read, and dead letters, which may be written twice.
 //!
-//! [`Variant`] leaves out one thing at a time, for each of which a counterexample must be found.
+//! [`Variant`] leaves out one thing at a time, for each of which a counterexample must be found. Two of them are what the protocol was before this
+//! model was made: [`Variant::Unclaimed`] and [`Variant::UnclaimedLog`]; and so, nearly, is [`Variant::EndsLate`].
 
 mod clickhouse;
 mod log;
@@ -66,9 +67,20 @@ pub struct World {
     rules: Verdict,
     /// Faults that may still happen.
     faults: u8,
-    committed: Arc<Position>,
+    committed: Committed,
+    /// Logs that were named.
+    logs: u8,
     processes: [Process; 2],
     store: Store,
+}
+
+/// What is committed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Committed {
+    /// What a worker committed, as it is in Kafka: an offset with words.
+    Position(Arc<Position>),
+    /// An offset alone: nothing was committed yet, or it was set by hand.
+    Offset(u8),
 }
 
 /// A classifier. If it dies, another takes its place.
@@ -112,6 +124,8 @@ pub enum Action {
     Kill(Option<(usize, usize)>),
     /// The server forgets tokens.
     Forget,
+    /// While nobody works and nothing is under way, somebody sets the committed offset back.
+    SetByHand(u8),
 }
 
 impl Model for Protocol {
@@ -119,12 +133,13 @@ impl Model for Protocol {
     type Action = Action;
 
     fn init_states(&self) -> Vec<World> {
-        let position = Position { log: "log".into(), next: 0, intent: None };
+        let position = Position { log: "0".into(), next: 0, intent: None };
         vec![World {
             log_end: self.bounds.records,
             rules: 0,
             faults: self.bounds.faults,
-            committed: Arc::new(position),
+            committed: if self.bounds.is_fresh { Committed::Offset(0) } else { Committed::Position(Arc::new(position)) },
+            logs: 0,
             processes: Default::default(),
             store: Store::default(),
         }]
@@ -178,6 +193,10 @@ impl Model for Protocol {
         if world.faults > 0 && !world.store.requests.is_empty() {
             actions.push(Action::Kill(None));
         }
+        let is_idle = world.store.requests.is_empty() && world.processes.iter().all(|process| process.worker.is_none());
+        if self.variant == Variant::SetByHand && is_idle && world.logs == 0 {
+            actions.extend((0..=world.committed.next()).map(Action::SetByHand));
+        }
         if self.may_forget(world) {
             actions.push(Action::Forget);
         }
@@ -192,7 +211,7 @@ impl Model for Protocol {
             Action::Arrive => next.log_end += 1,
             Action::ChangeRules => next.rules = 1,
             Action::Assign(process) => {
-                let worker = Worker::new(Arc::clone(&next.committed));
+                let worker = Worker::new(Arc::new(Position { log: String::new(), next: 0, intent: None }));
                 *next.processes.get_mut(process)? = Process { is_member: true, is_holder: true, worker: Some(worker) };
             }
             Action::End(process) => {
@@ -242,6 +261,7 @@ impl Model for Protocol {
                 next.processes.iter_mut().filter_map(|process| process.worker.as_mut()).for_each(Worker::is_not_answered);
             }
             Action::Forget => next.store.tokens.clear(),
+            Action::SetByHand(offset) => next.committed = Committed::Offset(offset),
         }
         (next != *world).then_some(next)
     }
@@ -259,6 +279,16 @@ impl Protocol {
             !world.store.requests.is_empty() || workers.into_iter().any(|worker| worker.step.is_amid_inserts())
         };
         !world.store.tokens.is_empty() && (self.variant == Variant::ShortWindow || self.bounds.forgets && !is_used())
+    }
+}
+
+impl Committed {
+    /// Offset of the first record that is not done.
+    fn next(&self) -> u8 {
+        match self {
+            Committed::Position(position) => worker::number(position.next),
+            Committed::Offset(next) => *next,
+        }
     }
 }
 

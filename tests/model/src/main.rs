@@ -19,7 +19,7 @@ fn main() -> io::Result<ExitCode> {
     }
     writeln!(out, "\nwith one thing left out:")?;
     for (variant, property) in Variant::BROKEN {
-        let report = Report::of(Protocol { variant, bounds: Bounds::LEAST });
+        let report = Report::of(Protocol { variant, bounds: variant.least() });
         write!(out, "\n{report}")?;
         match report.finding(property) {
             Some(finding) if !finding.holds => write!(out, "{finding}")?,

@@ -84,7 +84,9 @@ impl fmt::Display for Report {
             bounds.records,
             bounds.later_records,
             bounds.faults,
-            if bounds.forgets { ", tokens forgotten" } else { "" },
+            [(bounds.forgets, ", tokens forgotten"), (bounds.is_fresh, ", nothing committed")]
+                .map(|(is, words)| if is { words } else { "" })
+                .concat(),
             self.took.as_secs_f64()
         )
     }
@@ -112,7 +114,7 @@ impl World {
         let request = |number: usize| self.store.requests.get(number);
         match action {
             Action::Work(process) => match step(process) {
-                Some(Step::Start) => format!("process {process} finds committed: {} {:?}", self.committed.next, self.committed.intent),
+                Some(Step::Start) => format!("process {process} finds committed: {:?}", self.committed),
                 Some(step) => format!("process {process}: {step:?}"),
                 None => format!("process {process}: nothing"),
             },

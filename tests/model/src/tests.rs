@@ -26,7 +26,7 @@ fn no_reachable_state_loses_or_doubles() {
 #[test]
 fn every_part_of_the_protocol_is_needed() {
     for (variant, property) in Variant::BROKEN {
-        let report = check(variant, Bounds::LEAST);
+        let report = check(variant, variant.least());
         assert!(!report.finding(property).unwrap().holds, "{report}: {property:?} holds all the same");
     }
 }

@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use faultline_stream::{Intent, Position};
 
-use crate::World;
 use crate::clickhouse::{BatchId, Content, Insert, Verdict};
 use crate::log::{Offsets, Seen};
 use crate::variant::Variant;
+use crate::{Committed, World};
 
 /// Tokens of repeats, in the variant that gives them some of their own, are numbered from here.
 const OTHER: u8 = 10;
@@ -21,6 +21,8 @@ const OTHER: u8 = 10;
 pub(crate) struct Worker {
     /// What is committed, as far as it knows.
     pub(crate) position: Arc<Position>,
+    /// Batches of earlier logs that it has yet to count.
+    pub(crate) uncounted: Vec<BatchId>,
     pub(crate) seen: Seen,
     pub(crate) step: Step,
     /// Whether it is certain that nobody else stores its batch. `CERTAIN_FOR` is shorter than the time after which a group gives up a silent member.
@@ -38,6 +40,8 @@ pub(crate) struct Batch {
     pub(crate) verdict: Verdict,
     /// Whether it is unknown what is stored of it.
     pub(crate) is_settled: bool,
+    /// Whether it is of an earlier log, of which nothing else is known.
+    pub(crate) is_found: bool,
 }
 
 /// What a worker does next.
@@ -45,6 +49,12 @@ pub(crate) struct Batch {
 pub(crate) enum Step {
     /// Asks what is committed.
     Start,
+    /// Where a log is new: asks which batches are stored and not counted.
+    Find,
+    /// Commits where reading begins, without words: it is still the one to count them, and if it dies, the next finds a new log too.
+    ClaimLog,
+    /// Takes the next of them, if any is left.
+    Count,
     /// Asks what was seen.
     Load,
     /// Takes records, as many as there are or as were intended, drops what was seen, and judges the rest.
@@ -71,7 +81,12 @@ pub(crate) enum Step {
 
 impl Worker {
     pub(crate) fn new(position: Arc<Position>) -> Worker {
-        Worker { position, seen: Seen::default(), step: Step::Start, is_certain: true, is_ending: false }
+        Worker { position, uncounted: Vec::new(), seen: Seen::default(), step: Step::Start, is_certain: true, is_ending: false }
+    }
+
+    /// The log that it reads.
+    pub(crate) fn log(&self) -> u8 {
+        self.position.log.parse().unwrap_or_default()
     }
 
     /// Where a batch may end.
@@ -87,7 +102,7 @@ impl Worker {
         let first = number(self.position.next);
         let rows = (first..=last).filter(|offset| self.seen.is_new(*offset)).collect();
         let is_begun = self.position.intent.is_some();
-        let batch = Batch { id: BatchId { first, last }, rows, verdict, is_settled: is_begun };
+        let batch = Batch { id: BatchId { log: self.log(), first, last }, rows, verdict, is_settled: is_begun, is_found: false };
         self.step = match is_begun {
             true => Step::Claim(batch),
             false if rows.is_empty() => Step::Pass(batch),
@@ -153,13 +168,38 @@ impl World {
         let next = match worker.step {
             Step::Gather | Step::Wait(..) => return None,
             Step::Start => {
-                let committed = Arc::clone(&self.committed);
-                self.worker(process)?.position = committed;
-                Step::Load
+                let (position, next) = match &self.committed {
+                    Committed::Position(position) => (Arc::clone(position), Step::Load),
+                    Committed::Offset(next) => {
+                        let next = i64::from(*next);
+                        self.logs += 1;
+                        (Arc::new(Position { log: self.logs.to_string(), next, intent: None }), Step::Find)
+                    }
+                };
+                self.worker(process)?.position = position;
+                next
             }
+            Step::Find => {
+                let uncounted = self.store.uncounted();
+                let next = if uncounted.is_empty() { Step::Load } else { Step::ClaimLog };
+                self.worker(process)?.uncounted = uncounted;
+                next
+            }
+            Step::ClaimLog => {
+                let next = number(worker.position.next);
+                if variant != Variant::UnclaimedLog {
+                    self.may_commit(process, variant)?;
+                    self.committed = Committed::Offset(next);
+                }
+                Step::Count
+            }
+            Step::Count => match self.worker(process)?.uncounted.pop() {
+                Some(id) => Step::AskSums(Batch { id, rows: Offsets::default(), verdict: 0, is_settled: true, is_found: true }, 0),
+                None => Step::Load,
+            },
             Step::Load => {
                 let before = if variant == Variant::FindsItself { self.log_end } else { number(worker.position.next) };
-                let seen = self.store.high_water(before);
+                let seen = self.store.high_water(worker.log(), before);
                 self.worker(process)?.seen = seen;
                 Step::Gather
             }
@@ -206,6 +246,7 @@ impl World {
                 [one, other] if one.or(other).is_empty() => Step::Pass(batch),
                 sums => Step::Send(batch, batch.insert(attempt + other, Content::Sums(sums))),
             },
+            Step::Pass(batch) if batch.is_found => Step::Count,
             Step::Pass(batch) => {
                 self.commit(process, variant, (batch.id.last + 1, None))?;
                 Step::Gather
@@ -218,13 +259,17 @@ impl World {
     /// Commits a position, if the broker takes it. Mirrors `crates/stream/src/source.rs`: a worker ends with its assignment, and the broker refuses
     /// whom the group has given up.
     fn commit(&mut self, process: usize, variant: Variant, (next, intent): (u8, Option<Intent>)) -> Option<()> {
-        if self.worker(process)?.is_ending || !self.processes.get(process)?.is_member && variant != Variant::Unfenced {
-            return None;
-        }
-        let position = Arc::new(Position { log: self.committed.log.clone(), next: next.into(), intent });
-        self.worker(process)?.position = Arc::clone(&position);
-        self.committed = position;
+        self.may_commit(process, variant)?;
+        let worker = self.worker(process)?;
+        worker.position = Arc::new(Position { log: worker.position.log.clone(), next: next.into(), intent });
+        self.committed = Committed::Position(Arc::clone(&worker.position));
         Some(())
+    }
+
+    fn may_commit(&mut self, process: usize, variant: Variant) -> Option<()> {
+        let is_bound = !self.worker(process)?.is_ending;
+        let is_fenced = !self.processes.get(process)?.is_member && variant != Variant::Unfenced;
+        (is_bound && !is_fenced).then_some(())
     }
 
     pub(crate) fn worker(&mut self, process: usize) -> Option<&mut Worker> {

@@ -10,7 +10,7 @@ use std::task::{Context, Waker};
 use bytes::Bytes;
 use faultline_proto::ingest::v1::{Event, OutcomeBatch};
 use faultline_proto::outcome::v1::Outcome;
-use faultline_store::{SeenSpool, Settled, SpoolMark, StoreError};
+use faultline_store::{SeenSpool, Settled, SpoolMark, StoreError, Uncounted};
 use faultline_stream::{KafkaConfig, Twin};
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -38,6 +38,7 @@ struct Row {
     identity: Identity,
     batch: String,
     log: String,
+    batch_offsets: (u64, u64),
     offset: u64,
     index: u16,
     received_ms: i64,
@@ -183,6 +184,7 @@ fn rows_of(id: &BatchId<'_>, rows: &[OutcomeRow<'_>]) -> Vec<Row> {
         identity: (row.terminal.to_owned(), row.spool, row.sequence),
         batch: id.to_string(),
         log: id.log.to_owned(),
+        batch_offsets: (id.first, id.last),
         offset: row.kafka_offset,
         index: row.record_index,
         received_ms: row.received_at,
@@ -220,8 +222,17 @@ impl Tables for TwinTables {
         Ok(())
     }
 
-    async fn count_uncounted(&self, _partition: u16) -> Result<usize, StoreError> {
-        Ok(0)
+    async fn uncounted(&self, _partition: u16) -> Result<Vec<Uncounted>, StoreError> {
+        let found = self.ask(|server| {
+            let mut found: Vec<Uncounted> = Vec::new();
+            for row in server.rows.iter().filter(|row| !server.sums.iter().any(|(batch, _)| *batch == row.batch)) {
+                let (first, last) = row.batch_offsets;
+                found.push(Uncounted { log: row.log.clone(), first, last, since_ms: 0 });
+            }
+            found.dedup();
+            found
+        });
+        Ok(found.await)
     }
 
     async fn deliver(&self, id: &BatchId<'_>, rows: &[OutcomeRow<'_>], since: Instant) -> Result<(), StoreError> {
