@@ -1,6 +1,8 @@
 //! What a worker asks of the store: [`Database`], or a twin in its tests.
 
-use faultline_store::{BatchId, Database, OutcomeRow, SeenSpool, Settled, SpoolMark, StoreError, Uncounted};
+use std::collections::HashSet;
+
+use faultline_store::{BatchId, Database, Identity, OutcomeRow, SeenSpool, Settled, SpoolEvents, SpoolMark, StoreError, Uncounted};
 use tokio::time::Instant;
 
 /// The tables that batches end up in. [`Database`] says what each question means.
@@ -8,6 +10,7 @@ pub(crate) trait Tables {
     async fn high_water(&self, partition: u16, log: &str, before: u64) -> Result<Vec<SeenSpool>, StoreError>;
     async fn keep_high_water(&self, partition: u16, marks: Vec<SpoolMark>, appended_s: u32) -> Result<(), StoreError>;
     async fn uncounted(&self, partition: u16) -> Result<Vec<Uncounted>, StoreError>;
+    async fn stored_events(&self, wanted: &[SpoolEvents<'_>], since_s: u32, as_of: (&str, u64)) -> Result<HashSet<Identity>, StoreError>;
     async fn deliver(&self, id: &BatchId<'_>, rows: &[OutcomeRow<'_>], since: Instant) -> Result<(), StoreError>;
     async fn settle(&self, id: &BatchId<'_>, rows: &[OutcomeRow<'_>]) -> Result<Settled, StoreError>;
 }
@@ -23,6 +26,10 @@ impl Tables for Database {
 
     async fn uncounted(&self, partition: u16) -> Result<Vec<Uncounted>, StoreError> {
         Database::uncounted(self, partition).await
+    }
+
+    async fn stored_events(&self, wanted: &[SpoolEvents<'_>], since_s: u32, as_of: (&str, u64)) -> Result<HashSet<Identity>, StoreError> {
+        Database::stored_events(self, wanted, since_s, as_of).await
     }
 
     async fn deliver(&self, id: &BatchId<'_>, rows: &[OutcomeRow<'_>], since: Instant) -> Result<(), StoreError> {
