@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use faultline_proto::ingest::v1::ingest_service_client::IngestServiceClient;
-use faultline_proto::ingest::v1::{StreamOutcomesRequest, StreamOutcomesResponse};
+use faultline_proto::ingest::v1::{ReportOutcomesResponse, StreamOutcomesRequest, StreamOutcomesResponse};
+use prost::Message;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::client::Grpc;
+use tonic::codegen::http::uri::PathAndQuery;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Status, Streaming};
+use tonic_prost::ProstCodec;
 
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -74,6 +78,21 @@ impl Connection {
         request.metadata_mut().insert("authorization", self.authorization.clone());
         let responses = IngestServiceClient::new(self.channel.clone()).stream_outcomes(request).await?;
         Ok((requests, responses.into_inner()))
+    }
+
+    /// Reports one batch in one call, once: for whoever collects the outcomes of many terminals, and keeps each until it is acknowledged. `request` is a
+    /// [`ReportOutcomesRequest`](faultline_proto::ingest::v1::ReportOutcomesRequest), or a message that is encoded like one.
+    ///
+    /// # Errors
+    /// With what the contract says of the status (`faultline/ingest/v1/ingest_service.proto`), or what the connection says.
+    pub async fn report<M: Message + 'static>(&self, request: M) -> Result<ReportOutcomesResponse, Status> {
+        let mut request = Request::new(request);
+        request.metadata_mut().insert("authorization", self.authorization.clone());
+        let mut client = Grpc::new(self.channel.clone());
+        client.ready().await.map_err(|error| Status::from_error(error.into()))?;
+        let path = PathAndQuery::from_static("/faultline.ingest.v1.IngestService/ReportOutcomes");
+        let codec = ProstCodec::<M, ReportOutcomesResponse>::default();
+        client.unary(request, path, codec).await.map(tonic::Response::into_inner)
     }
 }
 
