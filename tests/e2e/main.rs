@@ -20,6 +20,7 @@ mod delivery;
 mod documents;
 mod fleet;
 mod gateway;
+mod import;
 mod ledger;
 mod prometheus;
 mod store;

@@ -4,6 +4,7 @@ mod config;
 mod consent;
 mod corrections;
 mod dlq;
+mod import;
 mod incidents;
 mod output;
 mod replay;
@@ -23,6 +24,7 @@ use faultline_runtime::error::with_causes;
 use faultline_runtime::telemetry::{self, Telemetry};
 
 use crate::config::{Config, DEFAULT_FILE};
+use crate::import::SomeRefused;
 
 /// Tells a payments company whose fault a failed card payment is, while it is happening.
 #[derive(Debug, Parser)]
@@ -56,6 +58,8 @@ enum Command {
     Corrections(corrections::Command),
     /// Look at dead letters, the records that could not be processed, and replay or drop them.
     Dlq(dlq::Options),
+    /// Import outcomes from the logs of a switch, for terminals that cannot report themselves: what is new in them, once.
+    Import(Box<import::Options>),
     /// Make a bearer token for a terminal, and print it: the only time that it is shown.
     Token(token::Options),
     /// Fetch and verify the programs of Kafka and ClickHouse that `up` runs. Does nothing when they are there.
@@ -88,6 +92,7 @@ impl Command {
             | Command::Replay(_)
             | Command::Corrections(_)
             | Command::Dlq(_)
+            | Command::Import(_)
             | Command::Token(_)
             | Command::Parts { .. }
             | Command::Config { .. }
@@ -108,7 +113,7 @@ fn main() -> ExitCode {
         Err(error) => {
             // Not through the log: it may not be set up, and the last word is for whoever started this.
             let _ = writeln!(std::io::stderr(), "error: {}", with_causes(error.as_ref()));
-            ExitCode::FAILURE
+            if error.is::<SomeRefused>() { ExitCode::from(SomeRefused::EXIT_CODE) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -142,6 +147,7 @@ async fn execute(command: Command, mut config: Config, telemetry: &Telemetry) ->
         Command::Replay(options) => Box::pin(replay::run(&config, options)).await,
         Command::Corrections(command) => Box::pin(corrections::run(&config, command)).await,
         Command::Dlq(options) => dlq::run(&config.kafka, options).await,
+        Command::Import(options) => Box::pin(import::run(&config, *options)).await,
         Command::Token(options) => answer(&format!("{}\n", token::add(&options)?)),
         Command::Parts { parts_dir } => {
             if let Some(directory) = parts_dir {

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::lines::Place;
 use crate::log::{Log, LogError};
 use crate::mapping::Mapping;
-use crate::reading::{Block, Reading};
+use crate::reading::{Block, GatewayClock, Reading};
 use crate::refusals::{Counted, Refusal, RefusalFile};
 use crate::sending::{SendError, Sender, Settled, Standing};
 use crate::state::{Keeper, StateError, StateFile};
@@ -188,7 +188,7 @@ impl Import {
         let (name, spool) = (log.name.clone(), log.spool);
 
         let standing = watch::Sender::new(Standing { answered: begin, problem: String::new() });
-        let mut sender = Sender { spool, clock: Default::default(), standing, stop: stop.clone() };
+        let mut sender = Sender { spool, clock: GatewayClock::default(), standing, stop: stop.child_token() };
         let Some(connection) = self.connections.first() else { return Ok(()) };
         let greeting = tokio::select! {
             greeting = sender.greet(connection) => greeting?,

@@ -74,13 +74,20 @@ impl RefusalFile {
         Ok(RefusalFile(BufWriter::new(File::options().create(true).append(true).open(path)?)))
     }
 
-    pub(crate) fn write(&mut self, (log, spool): (&str, u64), refusal: &Refusal) -> io::Result<()> {
+    /// Writes a line for a refusal in a log of that name and spool.
+    ///
+    /// # Errors
+    /// When that cannot be done.
+    pub fn write(&mut self, (log, spool): (&str, u64), refusal: &Refusal) -> io::Result<()> {
         let text = serde_json::to_string(&Written { log, spool, refusal })?;
         writeln!(self.0, "{text}")
     }
 
     /// Makes sure that what was written is on the disk.
-    pub(crate) fn keep(&mut self) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// When that cannot be done.
+    pub fn keep(&mut self) -> io::Result<()> {
         self.0.flush()?;
         self.0.get_ref().sync_data()
     }
