@@ -270,6 +270,17 @@ async fn a_log_that_grows_is_imported_as_it_grows_also_when_it_is_rotated() {
     assert_eq!(stored(&clickhouse).await, by_code(0..300));
     assert_eq!(query(&clickhouse, "SELECT uniqExact(spool) FROM outcomes").await, "2");
 
+    // Followed, it is imported as it grows.
+    let following = place.start(&[rotated, log, "--state", state, "--follow"]);
+    for (numbers, imported) in [(300..350, 200), (350..400, 250)] {
+        place.write("switch.log", &lines(numbers, 2));
+        eventually("it is followed", async || (place.imported("state") == Some(imported)).then_some(())).await;
+    }
+    following.signal(Signal::SIGINT);
+    let ended = following.end().await;
+    assert!(ended.status.success(), "{ended:?}");
+    counted(&clickhouse, 400).await;
+
     // What was there is cut off: it is not known where to go on.
     fs::write(log, &fs::read(log).unwrap()[..5000]).unwrap();
     let (code, said) = place.import(&[log, "--state", state]).await;
@@ -296,7 +307,7 @@ async fn what_is_in_the_way_is_said_and_an_import_can_be_stopped() {
         assert!(!said.contains(&gateway.token), "{said}");
     };
     // Strict: what is before the line is imported, and the next import begins with it.
-    in_the_way(&place, &["--strict"], &["line 102 cannot be imported (--strict): malformed", "the next import goes on after line 101"])
+    in_the_way(&place, &["--strict"], &["line 102 cannot be imported (--strict): malformed", "The next import goes on after line 101"])
         .await;
     let (code, said) = place.import(&[log]).await;
     assert!(code == Some(3) && said.contains("101 lines read after line 101"), "{said}");

@@ -1,5 +1,6 @@
 //! `faultline import`: outcomes from the logs of a switch, for terminals that cannot report themselves; and it is said in plain words how that goes.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -9,13 +10,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use clap::Args;
 use faultline_importer::{
-    Beside, Checked, Gateway, Import, ImportError, Input, Known, Log, Manner, Mapping, Progress, RefusalFile, StateFile, check,
+    Beside, Checked, Gateway, Import, ImportError, Input, Known, Log, LogError, Manner, Mapping, Progress, Refusal, RefusalFile, StateFile,
+    check,
 };
 use faultline_runtime::error::with_causes;
 use faultline_runtime::shutdown::StopSignals;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -24,6 +26,8 @@ use crate::output::say;
 /// How often it is said how it goes: on a terminal, and elsewhere.
 const SHOW: Duration = Duration::from_millis(500);
 const TELL: Duration = Duration::from_secs(10);
+/// How often it is looked for what is new.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What is imported, how, and where to.
 #[derive(Debug, Args)]
@@ -61,6 +65,9 @@ pub(crate) struct Options {
     /// Add a line (NDJSON) to this file for each line that cannot be imported: its number, field and reason, never what is in it
     #[arg(long, value_name = "FILE")]
     rejects: Option<PathBuf>,
+    /// At the end, look every second for what is new, until Ctrl-C: outcomes are then soon enough for incidents
+    #[arg(long, conflicts_with_all = ["check", "finished"])]
+    follow: bool,
     /// End at the first line that cannot be imported, instead of going on without it
     #[arg(long)]
     strict: bool,
@@ -101,6 +108,9 @@ impl std::error::Error for SomeRefused {}
 pub(crate) async fn run(config: &Config, options: Options) -> anyhow::Result<()> {
     if options.source.is_some() && options.logs.len() > 1 {
         bail!("--source names one log, and {} were given", options.logs.len());
+    }
+    if options.follow && options.logs.iter().any(|path| Input::named(path) == Input::Standard) {
+        bail!("--follow is for files; standard input is read to its end anyway");
     }
     let mapping = Mapping::load(&options.mapping)?;
     let mut refusals = options.rejects.as_deref().map(open).transpose()?;
@@ -144,54 +154,86 @@ fn known(options: &Options) -> Known {
     Known { source: options.source.clone(), is_finished: options.finished }
 }
 
-/// Imports one log after the other. What is wrong with one does not keep the others from being imported, as long as there is a gateway.
-async fn import_all(import: &Import, options: &Options, mut refusals: Option<RefusalFile>, stop: &CancellationToken) -> anyhow::Result<()> {
-    let mut refused = 0;
-    let mut failed = None;
+/// Logs that are imported one after the other, and with `--follow` again and again.
+struct Round<'a> {
+    import: &'a Import,
+    options: &'a Options,
+    refusals: Option<RefusalFile>,
+    stop: &'a CancellationToken,
+    /// Lines that were refused.
+    refused: u64,
+    /// By log, what is wrong with it, as it was said.
+    wrong: BTreeMap<PathBuf, String>,
+}
+
+/// Imports logs. What is wrong with one does not keep the others from being imported, as long as there is a gateway.
+async fn import_all(import: &Import, options: &Options, refusals: Option<RefusalFile>, stop: &CancellationToken) -> anyhow::Result<()> {
+    let mut round = Round { import, options, refusals, stop, refused: 0, wrong: BTreeMap::new() };
     for path in &options.logs {
+        say(&format!("Importing {}.", path.display()));
+    }
+    loop {
+        let mut failed = None;
+        for path in &options.logs {
+            match round.import(path).await {
+                Ok(()) => drop(round.wrong.remove(path)),
+                // The log may be there, or longer, when it is looked at again.
+                Err(error) if is_of_the_log(&error) => {
+                    let error = error.context(path.display().to_string());
+                    let text = with_causes(error.as_ref());
+                    if round.wrong.insert(path.clone(), text.clone()).as_ref() != Some(&text) {
+                        say(&format!("NOT IMPORTED: {text}"));
+                    }
+                    failed = Some(error);
+                }
+                Err(_) if options.follow && stop.is_cancelled() => break,
+                Err(error) => return Err(error.context(path.display().to_string())),
+            }
+        }
+        if !options.follow {
+            return failed.map_or_else(|| all_taken(round.refused), Err);
+        }
+        tokio::select! {
+            () = sleep(LOOK_AGAIN) => {}
+            () = stop.cancelled() => return all_taken(round.refused),
+        }
+    }
+}
+
+fn is_of_the_log(error: &anyhow::Error) -> bool {
+    error.is::<LogError>() || matches!(error.downcast_ref(), Some(ImportError::Log(_) | ImportError::State(_)))
+}
+
+impl Round<'_> {
+    /// Imports what is new in a log.
+    async fn import(&mut self, path: &Path) -> anyhow::Result<()> {
         let input = Input::named(path);
-        let state = match (&options.state, &input) {
+        let state = match (&self.options.state, &input) {
             (Some(file), _) => Some(StateFile::at(file.clone())),
             (None, Input::File(path)) => Some(StateFile::beside(path)),
             (None, Input::Standard) => None,
         };
-        let known = known(options);
-        let log = match tokio::task::block_in_place(|| Log::open(&input, &known)) {
-            Ok(log) => log,
-            Err(error) => {
-                say(&format!("NOT IMPORTED: {}", with_causes(&error)));
-                failed = Some(anyhow::Error::from(error));
-                continue;
-            }
-        };
+        let log = tokio::task::block_in_place(|| Log::open(&input, &known(self.options)))?;
         let name = log.name.clone();
-        let files =
-            Beside { state: state.as_ref(), source: options.source.as_deref(), refusals: refusals.as_mut().zip(options.rejects.clone()) };
-        say(&format!("Importing {name}."));
+        let files = Beside {
+            state: state.as_ref(),
+            source: self.options.source.as_deref(),
+            refusals: self.refusals.as_mut().zip(self.options.rejects.clone()),
+        };
         let progress = watch::Sender::default();
         let done = tokio::select! {
-            done = import.run(log, files, (stop.clone(), &progress)) => done,
+            done = self.import.run(log, files, (self.stop.clone(), &progress)) => done,
             never = show(&name, progress.subscribe()) => never,
         };
         let last = progress.borrow().clone();
-        tell(&name, &last);
-        refused += last.refused.lines();
-        if let Err(error) = done {
-            let kept = state.as_ref().map_or_else(
-                || "the next import begins at the first line, and counts nothing twice".to_owned(),
-                |state| format!("the next import goes on after line {} ({})", last.imported.lines, state.path().display()),
-            );
-            say(&format!("NOT IMPORTED TO ITS END: {name}: {}; {kept}", with_causes(&error)));
-            let is_of_the_log = matches!(error, ImportError::Log(_) | ImportError::State(_));
-            failed = Some(anyhow::Error::from(error).context(name));
-            if !is_of_the_log {
-                break;
-            }
+        self.refused += last.refused.lines();
+        if last.lines > 0 || !self.options.follow {
+            tell(&name, &last);
         }
-    }
-    match failed {
-        Some(error) => Err(error),
-        None => all_taken(refused),
+        if let (Err(_), Some(state)) = (&done, &state) {
+            say(&format!("  The next import goes on after line {} ({}).", last.imported.lines, state.path().display()));
+        }
+        Ok(done?)
     }
 }
 
@@ -217,7 +259,7 @@ async fn show(name: &str, mut progress: watch::Receiver<Progress>) -> ! {
     loop {
         tick.tick().await;
         let now = progress.borrow_and_update().clone();
-        let lines = now.imported.lines.saturating_sub(now.from.lines);
+        let lines = now.settled();
         let text = format!("{name}: {}", going(&now, rate(lines.saturating_sub(before.1), before.0.elapsed())));
         before = (Instant::now(), lines);
         match &bar {
@@ -247,13 +289,14 @@ fn rate(lines: u64, time: Duration) -> f64 {
 
 /// How it goes, in a line.
 fn going(now: &Progress, rate: f64) -> String {
-    let mut text = now.share_read.map_or_else(String::new, |share| format!("{:.0} % read, ", 100.0 * share));
-    text.push_str(&format!("{rate:.0} lines/s, done up to line {}; {} acknowledged", now.imported.lines, now.acknowledged));
+    let share = now.share_settled();
+    let mut text = share.map_or_else(String::new, |share| format!("{:.0} %, ", 100.0 * share));
+    text.push_str(&format!("{rate:.0} lines/s; {} outcomes acknowledged", now.acknowledged));
     if now.refused.lines() > 0 {
-        text.push_str(&format!(", {} NOT IMPORTABLE", now.refused.lines()));
+        text.push_str(&format!(", {} lines NOT IMPORTABLE", now.refused.lines()));
     }
-    if let Some(share) = now.share_read.filter(|share| *share > 0.01 && *share < 1.0 && now.from.lines == 0) {
-        let left = now.elapsed.mul_f64((1.0 - share) / share);
+    if let Some(share) = share.filter(|share| *share > 0.01) {
+        let left = now.elapsed.mul_f64(((1.0 - share) / share).max(0.0));
         text.push_str(&format!(", {} to go", humantime::format_duration(Duration::from_secs(left.as_secs()))));
     }
     if !now.problem.is_empty() {
@@ -287,7 +330,7 @@ fn tell(name: &str, last: &Progress) {
 }
 
 /// What was wrong in a log.
-fn tell_wrong((told, first): (&[String], &[faultline_importer::Refusal]), left_out: &std::collections::BTreeMap<String, u64>) {
+fn tell_wrong((told, first): (&[String], &[Refusal]), left_out: &BTreeMap<String, u64>) {
     for reason in told {
         say(&format!("  {reason}"));
     }
@@ -344,21 +387,23 @@ fn tell_checked(name: &str, checked: &Checked) {
 
 #[cfg(test)]
 mod tests {
-    use faultline_importer::Place;
-
     use super::*;
 
     #[test]
     fn how_it_goes_is_said_in_a_line() {
         let well = Progress {
             elapsed: Duration::from_secs(30),
-            imported: Place { lines: 1200, bytes: 0 },
-            acknowledged: 1100,
-            share_read: Some(0.25),
+            lines: 2000,
+            acknowledged: 900,
+            skipped: 100,
+            share_read: Some(0.5),
             ..Progress::default()
         };
-        assert_eq!(going(&well, 40.0), "25 % read, 40 lines/s, done up to line 1200; 1100 acknowledged, 1m 30s to go");
+        assert_eq!(going(&well, 40.0), "25 %, 40 lines/s; 900 outcomes acknowledged, 1m 30s to go");
+        // The other half was imported before.
+        let resumed = Progress { share_read: Some(0.75), share_before: 0.5, ..well.clone() };
+        assert!(going(&resumed, 40.0).starts_with("25 %, "));
         let ill = Progress { share_read: None, problem: "no way".into(), ..well };
-        assert!(going(&ill, 0.0).ends_with("1100 acknowledged. The gateway does not take more at the moment: no way"));
+        assert_eq!(going(&ill, 0.0), "0 lines/s; 900 outcomes acknowledged. The gateway does not take more at the moment: no way");
     }
 }

@@ -140,12 +140,31 @@ pub struct Progress {
     pub left_out: BTreeMap<String, u64>,
     /// Outcomes in whose free text a card number was overwritten.
     pub redacted: u64,
-    /// How much of the input was read, from 0 to 1, where that is known.
+    /// How much of the input was read, from 0 to 1, where that is known; and at the beginning.
     pub share_read: Option<f64>,
+    /// See `share_read`.
+    pub share_before: f64,
     /// What is in the way; empty where nothing is.
     pub problem: String,
     /// Whether the log ends in a line without an end, which waits for the next import.
     pub has_unfinished: bool,
+}
+
+impl Progress {
+    /// Lines of which it is known what became of them.
+    #[must_use]
+    pub fn settled(&self) -> u64 {
+        self.acknowledged + self.skipped + self.refused.lines()
+    }
+
+    /// How much of what is to be imported is settled, from 0 to 1, where that can be told.
+    #[must_use]
+    pub fn share_settled(&self) -> Option<f64> {
+        let read = (self.share_read? - self.share_before) / (1.0 - self.share_before);
+        #[expect(clippy::cast_precision_loss, reason = "a share that is shown")]
+        let of_read = self.settled() as f64 / self.lines as f64;
+        Some(read * of_read).filter(|share| share.is_finite())
+    }
 }
 
 /// A mapping and a gateway: what logs are imported with, one after the other.
@@ -185,6 +204,8 @@ impl Import {
         let from = beside.state.map_or(Ok(Place::default()), |state| state.place_of(&log, beside.source))?;
         let mut keeper = beside.state.map(|state| state.keeper(&log));
         let share_read = log.share_read();
+        #[expect(clippy::cast_precision_loss, reason = "a share that is shown")]
+        let share_before = log.length().map_or(0.0, |length| from.bytes as f64 / length.max(1) as f64);
         let (name, spool) = (log.name.clone(), log.spool);
 
         let standing = watch::Sender::new(Standing { answered: begin, problem: String::new() });
@@ -209,7 +230,7 @@ impl Import {
         });
         let mut run = Run {
             window: Window::new(greeting.limits, from),
-            progress: Progress { from, imported: from, ..Progress::default() },
+            progress: Progress { from, imported: from, share_before, ..Progress::default() },
             log: (name, spool),
             beside: &mut beside,
             is_strict: self.manner.is_strict,

@@ -69,7 +69,7 @@ pub(crate) struct Settled {
 
 /// `OutcomeBatch` with events and profile as bytes: on the wire, the two are the same.
 #[derive(Clone, PartialEq, prost::Message)]
-struct EncodedBatch {
+pub(crate) struct EncodedBatch {
     #[prost(string, tag = "1")]
     terminal_id: String,
     #[prost(fixed64, tag = "2")]
@@ -84,9 +84,21 @@ struct EncodedBatch {
 
 /// `ReportOutcomesRequest` with such a batch.
 #[derive(Clone, PartialEq, prost::Message)]
-struct EncodedRequest {
+pub(crate) struct EncodedRequest {
     #[prost(message, optional, tag = "2")]
     batch: Option<EncodedBatch>,
+}
+
+/// A way to a gateway.
+pub(crate) trait Way {
+    /// Sends a batch, once.
+    fn report(&self, request: EncodedRequest) -> impl Future<Output = Result<ReportOutcomesResponse, Status>> + Send;
+}
+
+impl Way for Connection {
+    fn report(&self, request: EncodedRequest) -> impl Future<Output = Result<ReportOutcomesResponse, Status>> + Send {
+        Connection::report(self, request)
+    }
 }
 
 /// How the gateway is, as all that send to it see it.
@@ -126,8 +138,8 @@ enum Failure {
 
 impl Sender {
     /// Asks for the gateway's clock and limits, with a batch of no events: whatever can be wrong by configuration is known then, before a line is read.
-    pub(crate) async fn greet(&self, connection: &Connection) -> Result<Greeting, SendError> {
-        let answer = self.again_and_again(connection, GREETER, (&[], &Bytes::new())).await;
+    pub(crate) async fn greet(&self, way: &impl Way) -> Result<Greeting, SendError> {
+        let answer = self.again_and_again(way, GREETER, (&[], &Bytes::new())).await;
         let Answer { response, begin_ms } = answer.map_err(|error| match error {
             Unsettled::Never(error) => error,
             Unsettled::Invalid(reason) => SendError::Contract { reason },
@@ -154,11 +166,11 @@ impl Sender {
     ///
     /// # Errors
     /// When nothing more can be sent.
-    pub(crate) async fn settle(&self, connection: &Connection, batch: &Batch) -> Result<Settled, SendError> {
+    pub(crate) async fn settle(&self, way: &impl Way, batch: &Batch) -> Result<Settled, SendError> {
         let mut settled = Settled::default();
         let mut parts = vec![batch.events.as_slice()];
         while let Some(part) = parts.pop() {
-            match self.again_and_again(connection, &batch.terminal, (part, &batch.profile)).await {
+            match self.again_and_again(way, &batch.terminal, (part, &batch.profile)).await {
                 Ok(answer) => settled.take(part, &answer.response.acknowledgement.unwrap_or_default())?,
                 Err(Unsettled::Never(error)) => return Err(error),
                 Err(Unsettled::Invalid(reason)) => match part {
@@ -178,14 +190,14 @@ impl Sender {
 
     async fn again_and_again(
         &self,
-        connection: &Connection,
+        way: &impl Way,
         terminal: &str,
         (events, profile): (&[(u64, Bytes)], &Bytes),
     ) -> Result<Answer, Unsettled> {
         let mut pauses = pauses();
         loop {
             let begin_ms = GatewayClock::default().now_ms();
-            let answer = timeout(ANSWER_TIMEOUT, connection.report(self.request(terminal, (events, profile)))).await;
+            let answer = timeout(ANSWER_TIMEOUT, way.report(self.request(terminal, (events, profile)))).await;
             let answer = answer.unwrap_or_else(|_| Err(Status::unavailable(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()))));
             let (problem, after) = match answer.map_err(Failure::from).and_then(|response| whole(events, response)) {
                 Ok(response) => {
@@ -297,3 +309,6 @@ fn pauses() -> ExponentialBackoff {
 fn count(events: usize) -> u64 {
     u64::try_from(events).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,9 +11,9 @@ use bytes::Bytes;
 use crate::lines::Place;
 use crate::reading::{Block, Prepared};
 
-/// Most events that wait, and most bytes of them.
-const MOST_EVENTS: usize = 100_000;
-const MOST_BYTES: usize = 32 * 1024 * 1024;
+/// Most events that wait, and most bytes of them. The more there are, the more of them go in one batch: a log of 20,000 terminals has ten of each in here.
+const MOST_EVENTS: usize = 200_000;
+const MOST_BYTES: usize = 64 * 1024 * 1024;
 /// What an event takes beside its bytes, roughly.
 const AROUND_EVENT: usize = 128;
 
@@ -270,7 +270,7 @@ mod tests {
             window.add(block(first, &[("A", "p"); 500]));
             first += 500;
         }
-        assert!(first <= 100_501 && window.is_half_full());
+        assert!(first <= 200_501 && window.is_half_full());
         while let Some(batch) = window.next(true) {
             window.settle(&batch);
         }
