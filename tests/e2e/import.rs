@@ -5,21 +5,28 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Output;
+use std::time::Duration;
 
 use encoding_rs::GB18030;
+use faultline_proto::ingest::v1::OutcomeBatch;
+use faultline_proto::outcome::v1::Stage;
 use faultline_store::ClickHouseConfig;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use nix::sys::signal::Signal;
+use prost::Message;
 use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
 
 use crate::classifier::{counted, road};
 use crate::program::{Faultline, eventually};
 use crate::sandbox::{port, scratch};
 use crate::services::{Gateway, Service, new_token, query};
 
+/// How long many lines may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(300);
 const CODES: [&str; 8] = ["00", "00", "00", "51", "91", "05", "", "ZZ"];
 const HEADER: &str =
     "交易日期|交易时间|MTI|处理码|终端号|商户号|卡号|金额|币种|输入方式|参考号|流水号|应答码|收单机构|主机|耗时毫秒|省份|运营商\n";
@@ -224,10 +231,14 @@ async fn whatever_is_killed_every_line_is_counted_once() {
     gateway.service.kill().await;
     let resumed = import(&first, "8");
     gateway.service = Service::start("gateway", settings);
+    let begin = Instant::now();
+    while ["first", "second"].iter().any(|state| place.imported(state) != Some(LINES as u64 + 1)) {
+        assert!(begin.elapsed() < PATIENCE, "{:?} and {:?} are imported", place.imported("first"), place.imported("second"));
+        sleep(Duration::from_millis(200)).await;
+    }
     for ended in [resumed.end().await, other.end().await] {
         assert!(ended.status.success(), "{ended:?}");
     }
-    assert_eq!((place.imported("first"), place.imported("second")), (Some(LINES as u64 + 1), Some(LINES as u64 + 1)));
     counted(&clickhouse, LINES).await;
     assert_eq!(stored(&clickhouse).await, by_code(0..LINES));
     let rows =
@@ -334,5 +345,78 @@ async fn what_is_in_the_way_is_said_and_an_import_can_be_stopped() {
     place.gateway = reached;
     let (code, said) = place.import(&[log]).await;
     assert!(code == Some(3) && said.contains("201 lines read: 200 outcomes acknowledged"), "{said}");
+    gateway.stop().await;
+}
+
+/// Every field that can be mapped, as large as an import takes it: whatever passes there passes the gateway.
+#[tokio::test]
+async fn what_an_import_takes_the_gateway_takes() {
+    let gateway = Gateway::start("import-limits").await;
+    let place = Place::new(&gateway).await;
+    let fields: [(&str, usize, &str); 35] = [
+        ("batch.terminal_id", 32, "A"),
+        ("outcome.merchant_id", 15, "A"),
+        ("outcome.store_id", 32, "+"),
+        ("outcome.currency_code", 3, "C"),
+        ("outcome.bin", 8, "6"),
+        ("outcome.acquirer_id", 32, "/"),
+        ("outcome.host_id", 64, ":"),
+        ("outcome.route_id", 64, "."),
+        ("outcome.trace_number", 6, "1"),
+        ("outcome.batch_number", 6, "1"),
+        ("outcome.retrieval_reference_number", 12, "A"),
+        ("outcome.attempt", 3, "9"),
+        ("outcome.response_code", 16, "A"),
+        ("outcome.response_spec", 32, "-"),
+        ("outcome.terminal_error_code", 32, "_"),
+        ("outcome.diagnostic", 300, "x"),
+        ("outcome.signal_dbm", 1, "0"),
+        ("outcome.order_number", 64, "A"),
+        ("outcome.amount_minor", 12, "9"),
+        ("outcome.original.trace_number", 6, "1"),
+        ("outcome.original.batch_number", 6, "1"),
+        ("outcome.original.retrieval_reference_number", 12, "A"),
+        ("outcome.original.terminal_id", 32, "A"),
+        ("outcome.original.order_number", 64, "A"),
+        ("outcome.emv.terminal_verification_results", 10, "F"),
+        ("outcome.latencies.wait_ms", 6, "9"),
+        ("outcome.latencies.total_ms", 7, "1"),
+        ("profile.model", 64, "A"),
+        ("profile.firmware", 64, "A"),
+        ("profile.application", 64, "A"),
+        ("profile.sdk", 64, "A"),
+        ("profile.region", 16, "A"),
+        ("profile.carrier", 32, "A"),
+        ("profile.apn", 100, "A"),
+        ("profile.merchant_group", 64, " A"),
+    ];
+    let mut mapping = "log.format = 'ndjson'\noutcome.type = 'sale'\noutcome.stage = 'print'\noutcome.entry_mode = 'keyed'\n\
+                       outcome.network = 'digital_yuan'\noutcome.money_outcome = 'unknown'\noutcome.result = 'cancelled'\n\
+                       outcome.terminal_condition = 'application'\noutcome.emv.fallback = true\nprofile.access_network = 'tethered'\n\
+                       outcome.completion_time = { column = 'time', format = 'unix' }\n\
+                       outcome.original.completion_time = { column = 'time', format = 'unix' }\n"
+        .to_owned();
+    let mut line = serde_json::Map::new();
+    line.insert("time".into(), (Timestamp::now().as_second() - 60).into());
+    for (field, length, sign) in fields {
+        mapping.push_str(&format!("{field} = {{ column = '{}' }}\n", field.replace('.', "-")));
+        let value: String = sign.chars().cycle().take(length).collect();
+        line.insert(field.replace('.', "-"), value.into());
+    }
+    fs::write(place.path("all.toml"), mapping).unwrap();
+    fs::write(place.path("log"), serde_json::to_string(&line).unwrap()).unwrap();
+    let (mapping, log, token) = (place.path("all.toml"), place.path("log"), place.path("token"));
+    let arguments = ["import", mapping.to_str().unwrap(), log.to_str().unwrap(), "--finished", "--gateway", &place.gateway, "--token-file"];
+    let output = Faultline::output(&[&arguments[..], &[token.to_str().unwrap()]].concat()).await;
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("1 lines read: 1 outcomes acknowledged, 0 lines skipped, 0 not importable."), "{said}{output:?}");
+    assert!(!said.contains("without"), "nothing of it was left out: {said}");
+
+    let records = gateway.records().await;
+    let batch = OutcomeBatch::decode(records[0].batch.clone()).unwrap();
+    let outcome = batch.events[0].outcome.as_ref().unwrap();
+    assert_eq!((batch.events[0].sequence, outcome.amount_minor, outcome.stage()), (1, 999_999_999_999, Stage::Print));
+    assert_eq!((outcome.diagnostic.len(), outcome.host_id.len(), outcome.attempt), (256, 64, 999));
+    assert_eq!(batch.profile.unwrap().apn.len(), 100);
     gateway.stop().await;
 }

@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use clap::Args;
 use faultline_importer::{
-    Beside, Checked, Gateway, Import, ImportError, Input, Known, Log, LogError, Manner, Mapping, Progress, Refusal, RefusalFile, StateFile,
-    check,
+    Beside, Checked, Gateway, Import, ImportError, Input, Known, Log, LogError, Manner, Mapping, Progress, Refusal, RefusalFile, SendError,
+    StateFile, check,
 };
 use faultline_runtime::error::with_causes;
 use faultline_runtime::shutdown::StopSignals;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::watch;
+use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -213,7 +214,13 @@ impl Round<'_> {
             (None, Input::File(path)) => Some(StateFile::beside(path)),
             (None, Input::Standard) => None,
         };
-        let log = tokio::task::block_in_place(|| Log::open(&input, &known(self.options)))?;
+        let known = known(self.options);
+        // Standard input may have nothing yet.
+        let opening = spawn_blocking(move || Log::open(&input, &known));
+        let log = tokio::select! {
+            log = opening => log.context("a task failed")??,
+            () = self.stop.cancelled() => return Err(ImportError::from(SendError::Stopped).into()),
+        };
         let name = log.name.clone();
         let files = Beside {
             state: state.as_ref(),

@@ -202,7 +202,7 @@ impl Import {
         progress.send_replace(Progress::default());
         let begin = Instant::now();
         let from = beside.state.map_or(Ok(Place::default()), |state| state.place_of(&log, beside.source))?;
-        let mut keeper = beside.state.map(|state| state.keeper(&log));
+        let mut keeper = beside.state.map(|state| state.keeper(&log, from));
         let share_read = log.share_read();
         #[expect(clippy::cast_precision_loss, reason = "a share that is shown")]
         let share_before = log.length().map_or(0.0, |length| from.bytes as f64 / length.max(1) as f64);

@@ -151,10 +151,11 @@ impl StateFile {
         Ok(written.logs)
     }
 
-    /// Makes what is to be kept of a log.
-    pub(crate) fn keeper(&self, log: &Log) -> Keeper {
+    /// Makes what keeps how far a log is imported, which was found to be `from`.
+    pub(crate) fn keeper(&self, log: &Log, from: Place) -> Keeper {
         let (head_bytes, head_sha256) = (log.head.len(), sha256(&log.head));
-        Keeper { file: self.clone(), key: key(log), log: log.name.clone(), head_bytes, head_sha256, kept: None }
+        let kept = (from > Place::default()).then_some(from);
+        Keeper { file: self.clone(), key: key(log), log: log.name.clone(), head_bytes, head_sha256, kept }
     }
 
     fn write(&self, logs: BTreeMap<String, Entry>) -> io::Result<()> {
@@ -226,8 +227,8 @@ mod tests {
         let (one, other) = (log(path, "one", "one\n", None), log(path, "other", "other\n", None));
         assert_eq!(state.place_of(&one, None).unwrap(), Place::default());
         let place = Place { lines: 1, bytes: 4 };
-        state.keeper(&one).keep(place).unwrap();
-        state.keeper(&other).keep(Place { lines: 1, bytes: 6 }).unwrap();
+        state.keeper(&one, Place::default()).keep(place).unwrap();
+        state.keeper(&other, Place::default()).keep(Place { lines: 1, bytes: 6 }).unwrap();
         assert_eq!(state.place_of(&log(path, "renamed", "one\n", None), None).unwrap(), place);
         // Another log under the same name.
         assert_eq!(state.place_of(&log(path, "one", "two\n", None), None).unwrap(), Place::default());
@@ -242,7 +243,7 @@ mod tests {
         let state = StateFile::beside(&path.join("log"));
         assert!(state.path().ends_with("log.faultline-import"));
         let name = Some("switch-1");
-        state.keeper(&log(path, "log", "one\n", name)).keep(Place { lines: 2, bytes: 8 }).unwrap();
+        state.keeper(&log(path, "log", "one\n", name), Place::default()).keep(Place { lines: 2, bytes: 8 }).unwrap();
         let grown = log(path, "log", "one\ntwo\nthree\n", name);
         assert_eq!(state.place_of(&grown, name).unwrap().lines, 2);
         let shorter = state.place_of(&log(path, "log", "one\ntwo", name), name).unwrap_err().to_string();
@@ -261,7 +262,7 @@ mod tests {
             std::fs::write(state.path(), text).unwrap();
             let error = state.place_of(&log, None).unwrap_err().to_string();
             assert!(error.contains(said) && error.contains("--state"), "{error}");
-            assert!(state.keeper(&log).keep(Place::default()).is_err());
+            assert!(state.keeper(&log, Place::default()).keep(Place::default()).is_err());
             assert_eq!(std::fs::read_to_string(state.path()).unwrap(), text);
         }
     }
