@@ -348,6 +348,28 @@ async fn what_is_in_the_way_is_said_and_an_import_can_be_stopped() {
     gateway.stop().await;
 }
 
+/// What comes through a pipe goes on as it comes: whoever writes it may never end.
+#[tokio::test]
+async fn what_comes_through_a_pipe_does_not_wait_for_more() {
+    let gateway = Gateway::start("import-pipe").await;
+    let place = Place::new(&gateway).await;
+    nix::unistd::mkfifo(&place.path("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let (pipe, state) = (place.path("pipe"), place.path("state"));
+    let import = place.start(&[pipe.to_str().unwrap(), "--state", state.to_str().unwrap()]);
+    let mut writer = tokio::task::spawn_blocking(move || fs::File::options().write(true).open(pipe).unwrap()).await.unwrap();
+    writer.write_all(&GB18030.encode(&format!("{HEADER}{}", lines(0..200, 5))).0).unwrap();
+    eventually("all of it is imported", async || (place.imported("state") == Some(201)).then_some(())).await;
+    writer.write_all(lines(200..201, 5).as_bytes()).unwrap();
+    eventually("one more is imported", async || (place.imported("state") == Some(202)).then_some(())).await;
+    drop(writer);
+    let ended = import.end().await;
+    assert!(ended.status.success(), "{ended:?}");
+    let events =
+        gateway.records().await.iter().map(|record| OutcomeBatch::decode(record.batch.clone()).unwrap().events.len()).sum::<usize>();
+    assert_eq!(events, 201);
+    gateway.stop().await;
+}
+
 /// Every field that can be mapped, as large as an import takes it: whatever passes there passes the gateway.
 #[tokio::test]
 async fn what_an_import_takes_the_gateway_takes() {

@@ -15,7 +15,7 @@ fn stdout(output: &Output) -> String {
 #[test]
 fn help_names_what_a_user_can_do_and_nothing_else() {
     let help = stdout(&faultline(&["--help"], &[]));
-    for command in ["  up ", "  parts ", "  config "] {
+    for command in ["  up ", "  import ", "  parts ", "  config "] {
         assert!(help.contains(command), "{command} is missing from:\n{help}");
     }
     assert!(!help.contains("clickhouse-server"), "{help}");

@@ -15,7 +15,7 @@ use std::time::Duration;
 use faultline_sdk::{Connection, ConnectionError};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet, spawn_blocking};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::lines::Place;
@@ -33,6 +33,8 @@ const BLOCKS_AHEAD: usize = 4;
 const PER_CONNECTION: usize = 16;
 /// How often it is kept how far the log is imported, and said how it goes.
 const KEEP: Duration = Duration::from_secs(1);
+/// How long lines may be waited for until batches need not be full.
+const IDLE: Duration = Duration::from_millis(250);
 /// How long what is on its way may take after a stop.
 const LAST_ANSWERS: Duration = Duration::from_secs(10);
 /// A difference between this machine's clock and the gateway's that is worth a word, in milliseconds.
@@ -239,12 +241,13 @@ impl Import {
         let mut calls: JoinSet<Result<(Batch, Settled), SendError>> = JoinSet::new();
         let mut tick = interval(KEEP);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut is_read = false;
+        let (mut is_read, mut idle_at) = (false, begin + IDLE);
         let mut next_connection = self.connections.iter().cycle();
         let ended = loop {
             let is_stopping = stop.is_cancelled();
+            let is_idle = Instant::now() >= idle_at;
             while calls.len() < self.manner.concurrency && !is_stopping {
-                let Some(batch) = run.window.next(is_read || run.window.is_half_full()) else { break };
+                let Some(batch) = run.window.next(is_read || is_idle || run.window.is_half_full()) else { break };
                 let Some(connection) = next_connection.next().cloned() else { break };
                 let sender = sender.clone();
                 calls.spawn(async move { sender.settle(&connection, &batch).await.map(|settled| (batch, settled)) });
@@ -254,7 +257,10 @@ impl Import {
             }
             tokio::select! {
                 block = receiver.recv(), if !is_read && run.window.has_room() => match block {
-                    Some(block) => run.take(block)?,
+                    Some(block) => {
+                        run.take(block)?;
+                        idle_at = Instant::now() + IDLE;
+                    }
                     None => is_read = true,
                 },
                 Some(call) = calls.join_next() => match call? {
@@ -273,6 +279,7 @@ impl Import {
                         break Err(error);
                     }
                 }
+                () = sleep_until(idle_at), if !is_idle => {}
                 () = stop.cancelled() => {}
             }
         };

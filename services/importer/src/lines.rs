@@ -49,6 +49,11 @@ impl<R: Read> Lines<R> {
         self.place
     }
 
+    /// Whether the next line may have to be waited for.
+    pub(crate) fn may_wait(&self) -> bool {
+        memchr(b'\n', self.reader.buffer()).is_none()
+    }
+
     /// Puts the next line into `line`.
     ///
     /// # Errors

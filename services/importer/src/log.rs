@@ -16,6 +16,8 @@ use sha2::{Digest, Sha256};
 
 /// Bytes at the beginning that tell a log from others.
 pub(crate) const HEAD_BYTES: usize = 4096;
+/// Of these, what may be the same in all logs.
+const MOST_BEFORE_LINES: u64 = 3072;
 /// What a gzip member begins with (RFC 1952, section 2.3.1).
 const GZIP: [u8; 2] = [0x1F, 0x8B];
 
@@ -92,6 +94,8 @@ pub struct Log {
     pub spool: u64,
     /// Its first bytes.
     pub(crate) head: Vec<u8>,
+    /// How many bytes what is before its lines, such as a header, may have at most: after them, enough is left that tells it from others.
+    pub(crate) most_before_lines: u64,
     /// Whether a last line without an end is a whole line.
     pub(crate) is_finished: bool,
     /// Bytes of the input that were read, and how many there are where that is known.
@@ -180,9 +184,11 @@ impl Log {
             Some(file) => Content::File(file),
             None => Content::Stream(Box::new(Cursor::new(head.clone()).chain(stream))),
         };
+        let is_told_by_lines = known.source.is_some() || head.len() < HEAD_BYTES;
+        let most_before_lines = if is_told_by_lines { u64::MAX } else { MOST_BEFORE_LINES };
         // What comes from a pipe ends with it.
         let is_finished = is_finished || size.is_none();
-        Ok(Log { name, spool, head, is_finished, read, size, content })
+        Ok(Log { name, spool, head, most_before_lines, is_finished, read, size, content })
     }
 
     /// How much of it was read, from 0 to 1, where that is known.

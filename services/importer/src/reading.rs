@@ -106,7 +106,7 @@ impl Reading {
     /// # Errors
     /// When the log cannot be read, or has not the columns that the mapping uses.
     pub(crate) fn begin(log: Log, mapping: Arc<Mapping>, from: Place, clock: GatewayClock) -> Result<Reading, LogError> {
-        let (name, is_finished) = (log.name.clone(), log.is_finished);
+        let (name, is_finished, most_before_lines) = (log.name.clone(), log.is_finished, log.most_before_lines);
         let (begin, anywhere) = log.into_readers();
         let lines = Lines::new(begin, Place::default());
         let splitter = Splitter::Object { paths: Vec::new() };
@@ -124,6 +124,12 @@ impl Reading {
             terminals: HashSet::new(),
         };
         reading.splitter = reading.read_header()?;
+        let before_lines = reading.lines.place().bytes;
+        if before_lines > most_before_lines {
+            let reason =
+                format!("its lines begin after {before_lines} bytes, so how it begins does not tell it from others; name it (--source)");
+            return Err(reading.not_so(&reason));
+        }
         match anywhere {
             Some(content) if from > reading.lines.place() => reading.lines = Lines::new(content.from(from.bytes), from),
             _ => while reading.lines.place() < from && reading.next_line()? != Found::End {},
@@ -273,6 +279,10 @@ impl Reading {
             block.end = self.lines.place();
             if strict && !block.refusals.is_empty() {
                 block.end = before;
+                break;
+            }
+            // What comes through a pipe, line by line, goes on as it comes.
+            if self.lines.may_wait() {
                 break;
             }
         }

@@ -184,6 +184,26 @@ fn a_log_without_the_columns_is_named_and_not_shown() {
     }
 }
 
+/// Of two logs with one identity, the second would be lost without a word.
+#[test]
+fn a_log_that_begins_as_others_do_needs_a_name() {
+    let columns: String = (0..300).map(|column| format!("column-{column},")).collect();
+    let text = format!("{columns}{HEADER}{}", "line\n".repeat(1000));
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    std::fs::write(&path, text).unwrap();
+    let begin = |source: Option<&str>| {
+        let known = Known { source: source.map(str::to_owned), is_finished: false };
+        let log = Log::open(&Input::File(path.clone()), &known).unwrap();
+        Reading::begin(log, mapping("format = 'csv'"), Place::default(), GatewayClock::default())
+            .map(|_| ())
+            .map_err(|error| error.to_string())
+    };
+    let error = begin(None).unwrap_err();
+    assert!(error.contains("how it begins does not tell it from others; name it (--source)"), "{error}");
+    assert_eq!(begin(Some("switch-1/2026-11-29")), Ok(()));
+}
+
 #[test]
 fn the_gateways_clock_decides_what_is_too_old() {
     let text = format!("{HEADER}{},T-1,8984,00,621234,,\n", today());
