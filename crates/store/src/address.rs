@@ -54,9 +54,36 @@ impl fmt::Display for HttpUrl {
     }
 }
 
+/// Several addresses, separated by commas, in an order that means something.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct HttpUrls(pub Vec<HttpUrl>);
+
+impl TryFrom<String> for HttpUrls {
+    type Error = AddressError;
+
+    fn try_from(text: String) -> Result<HttpUrls, AddressError> {
+        text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::parse).collect::<Result<_, _>>().map(HttpUrls)
+    }
+}
+
+impl From<HttpUrls> for String {
+    fn from(urls: HttpUrls) -> String {
+        urls.0.into_iter().map(String::from).collect::<Vec<_>>().join(",")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn several_addresses_keep_their_order() {
+        let urls = HttpUrls::try_from("http://b:8123, http://a:8123,".to_owned()).unwrap();
+        assert_eq!(String::from(urls), "http://b:8123/,http://a:8123/");
+        assert_eq!(HttpUrls::try_from(String::new()).unwrap(), HttpUrls::default());
+        assert_eq!(HttpUrls::try_from("http://a:8123,b".to_owned()), Err(AddressError::Form));
+    }
 
     #[test]
     fn only_a_plain_http_address_is_one() {

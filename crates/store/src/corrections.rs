@@ -25,9 +25,10 @@ use tokio::time::{Instant, sleep};
 
 use crate::block::{Block, in_time};
 use crate::database::{Database, StoreError};
-use crate::delivery::{Attempt, BatchId, CERTAIN_FOR, Rows, Settled, Within};
+use crate::delivery::{Attempt, BatchId, CERTAIN_FOR, Rows, Settled, Within, complete};
 use crate::families::{BUCKET_S, FLEET};
 use crate::outcomes::OutcomeRow;
+use crate::server::Server;
 
 /// The partition that rows of corrections are of: one that no topic has.
 const CORRECTIONS: u16 = u16::MAX;
@@ -338,7 +339,7 @@ impl Rows for StepRows<'_> {
         Some(Within { tenant: &self.correction.tenant, first_ms: self.completed.0, last_ms: self.completed.1 })
     }
 
-    async fn insert(&self, database: &Database, attempt: &Attempt, which: &[usize]) -> Result<(), StoreError> {
+    async fn insert(&self, server: &Server, attempt: &Attempt, which: &[usize]) -> Result<(), StoreError> {
         let mut outcomes: Vec<usize> = which.iter().map(|place| place / 2).collect();
         outcomes.dedup();
         let sent = |place: usize| {
@@ -363,9 +364,9 @@ impl Rows for StepRows<'_> {
             block.numbers("money_outcome", |row| u16::try_from(row.columns.money_outcome).unwrap_or(u16::MAX));
         });
         let statement = self.statement(&sent, attempt.deadline);
-        let client = database.inserting(&attempt.token).with_setting("param_tenant", &self.correction.tenant);
+        let client = server.inserting(&attempt.token).with_setting("param_tenant", &self.correction.tenant);
         let client = client.with_setting("param_correction", &self.correction.correction_id);
-        sent.send(client, &statement).await.map_err(database.failed("correct outcomes"))
+        sent.send(client, &statement).await.map_err(server.failed("correct outcomes"))
     }
 }
 
@@ -459,16 +460,20 @@ impl Database {
     /// When the server did not take all of it, as far as is known. Then it is not known what is stored: settle it.
     pub(crate) async fn correct(&self, correction: &Correction, since: Instant) -> Result<(), StoreError> {
         let Some(rows) = StepRows::of(correction) else { return Ok(()) };
-        if since.elapsed() > CERTAIN_FOR {
-            return self.complete(&rows.id(), &rows).await.map(|_| ());
+        let (id, all) = (rows.id(), (0..2 * rows.step.outcomes.len()).collect::<Vec<_>>());
+        // Each has the outcomes of its own partitions, and corrects those.
+        for shard in self.shards() {
+            if since.elapsed() > CERTAIN_FOR {
+                return self.settle_correction(correction).await.map(|_| ());
+            }
+            let attempt = Attempt { token: id.to_string(), deadline: shard.deadline(since).await? };
+            rows.insert(shard, &attempt, &all).await?;
+            if since.elapsed() > CERTAIN_FOR {
+                return self.settle_correction(correction).await.map(|_| ());
+            }
+            shard.count_stored(&id, rows.within(), (0, since)).await?;
         }
-        let id = rows.id();
-        let attempt = Attempt { token: id.to_string(), deadline: self.deadline(since).await? };
-        rows.insert(self, &attempt, &(0..2 * rows.step.outcomes.len()).collect::<Vec<_>>()).await?;
-        if since.elapsed() > CERTAIN_FOR {
-            return self.complete(&id, &rows).await.map(|_| ());
-        }
-        self.count_stored(&id, rows.within(), (0, since)).await.map(|_| ())
+        Ok(())
     }
 
     /// Writes and counts what of a correction's step is not yet, where it is not known what is: of one that somebody left, most of all.
@@ -477,7 +482,7 @@ impl Database {
     /// When the server did not answer, or refused something. Whatever was done is found the next time.
     pub async fn settle_correction(&self, correction: &Correction) -> Result<Settled, StoreError> {
         match StepRows::of(correction) {
-            Some(rows) => self.complete(&rows.id(), &rows).await,
+            Some(rows) => complete(self.shards(), &rows.id(), &rows).await,
             None => Ok(Settled::default()),
         }
     }

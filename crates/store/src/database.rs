@@ -1,42 +1,35 @@
 //! The connection to ClickHouse.
 
-use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clickhouse::{Client, Row};
-use secrecy::{ExposeSecret, SecretString};
+use clickhouse::Client;
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
-use tokio::time::{Instant, timeout};
 
-use crate::address::HttpUrl;
-use crate::clock::ServerClock;
-use crate::migrations::{CREATE_RECORD, HistoryError, MIGRATIONS, Migrated, Migration, pending};
+use crate::address::{HttpUrl, HttpUrls};
+use crate::migrations::{HistoryError, MIGRATIONS, Migrated};
+use crate::server::{REMEMBERED_INSERTS, Server};
 
 /// How many days outcomes may be kept: longer than Kafka keeps their records (7 days, and as long again until it closes the file that they are in),
 /// since what is unknown of a batch is found among them.
 const KEEP_OUTCOMES_DAYS: RangeInclusive<u32> = 15..=3660;
 /// How many days counts may be kept: longer than the oldest events that terminals report (30 days).
 const KEEP_ROLLUP_DAYS: RangeInclusive<u32> = 35..=3660;
-/// How long after it was wanted the server may get to an insert, in seconds.
-const INSERT_WANTED_S: i64 = 120;
-/// How many inserts a table has to remember (`non_replicated_deduplication_window`): far more than come while one is wanted.
-const REMEMBERED_INSERTS: u64 = 100_000;
-/// How long a probe may take.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a question may take that somebody asks who looks at the answer.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
-/// What of the server's memory such a question may use, and how many of its threads.
-const LOOK_MEMORY_BYTES: u64 = 1 << 30;
-const LOOK_THREADS: u8 = 4;
+/// Longest name of a database: that of all shards has four more.
+const LONGEST_NAME: usize = 64;
 
 /// Settings of ClickHouse.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClickHouseConfig {
-    /// Address of its HTTP interface.
+    /// Address of its HTTP interface; of several shards, of the server that questions are asked of.
     pub url: HttpUrl,
+    /// Addresses of all shards, in the order of the cluster, which is for life: a partition's number modulo theirs says where it is stored. Empty: all is at `url`.
+    pub shards: HttpUrls,
+    /// What the servers call the cluster of these shards (`remote_servers`); empty where there are none.
+    pub cluster: String,
     /// Database that holds Faultline's tables; created if missing.
     pub database: String,
     /// User.
@@ -55,6 +48,8 @@ impl Default for ClickHouseConfig {
     fn default() -> Self {
         ClickHouseConfig {
             url: "http://127.0.0.1:8123".parse().expect("a constant"),
+            shards: HttpUrls::default(),
+            cluster: String::new(),
             database: "faultline".into(),
             user: "default".into(),
             password: SecretString::default(),
@@ -70,6 +65,16 @@ pub enum StoreError {
     /// The name of the database is not one.
     #[error("`{0}` (`clickhouse.database`) is not a name for a database: 1 to 64 of a-z, A-Z, 0-9 and _, not beginning with a digit")]
     Name(String),
+    /// Shards without a cluster, or a cluster without shards.
+    #[error(
+        "configuration keys `clickhouse.shards` and `clickhouse.cluster` go together, and there are {shards} shards and the cluster `{cluster}`"
+    )]
+    Cluster {
+        /// How many shards.
+        shards: usize,
+        /// The name of the cluster.
+        cluster: String,
+    },
     /// A time to keep something is outside its limits.
     #[error("configuration key `clickhouse.{key}`: {value} is not within {} to {} days", limits.start(), limits.end())]
     Keep {
@@ -147,24 +152,27 @@ impl StoreError {
     }
 }
 
-/// Faultline's database. Needs no answer to be made.
+/// Faultline's database, on one server or on several shards. Needs no answer to be made.
+///
+/// What is of a partition of the outcomes topic is on the shard that its number gives, modulo their number; what is of none is on the first. What is asked
+/// of all is asked of one server, over tables that gather those of all shards.
 #[derive(Clone)]
 pub struct Database {
-    /// Works in the database, which need not exist.
-    client: Client,
-    clock: Arc<ServerClock>,
+    shards: Arc<[Server]>,
+    /// Where questions are asked.
+    asked: Server,
     config: ClickHouseConfig,
 }
 
 impl Database {
-    /// Sets up a client; the server is not asked anything yet.
+    /// Sets up clients; no server is asked anything yet.
     ///
     /// # Errors
     /// When the name of the database is not one, or a setting is outside its limits.
     pub fn new(config: &ClickHouseConfig) -> Result<Database, StoreError> {
         let name = config.database.as_bytes();
         let is_word = name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
-        if !is_word || name.len() > 64 || name.first().is_none_or(u8::is_ascii_digit) {
+        if !is_word || name.len() > LONGEST_NAME || name.first().is_none_or(u8::is_ascii_digit) {
             return Err(StoreError::Name(config.database.clone()));
         }
         for (key, value, limits) in [
@@ -175,38 +183,58 @@ impl Database {
                 return Err(StoreError::Keep { key, value, limits });
             }
         }
-        let client = Client::default()
-            .with_url(config.url.to_string())
-            .with_user(&config.user)
-            .with_password(config.password.expose_secret())
-            .with_database(&config.database);
-        Ok(Database { client, clock: Arc::default(), config: config.clone() })
+        if config.shards.0.is_empty() != config.cluster.is_empty() {
+            return Err(StoreError::Cluster { shards: config.shards.0.len(), cluster: config.cluster.clone() });
+        }
+        if config.shards.0.is_empty() {
+            let server = Server::new(config, &config.url, &config.database);
+            return Ok(Database { shards: [server.clone()].into(), asked: server, config: config.clone() });
+        }
+        let shards = config.shards.0.iter().map(|url| Server::new(config, url, &config.database)).collect();
+        Ok(Database { shards, asked: Server::new(config, &config.url, &gathered(config)), config: config.clone() })
     }
 
-    pub(crate) fn client(&self) -> &Client {
-        &self.client
+    /// Number of the shard that a partition is on, from 0.
+    #[must_use]
+    pub fn shard_of(&self, partition: u16) -> usize {
+        usize::from(partition) % self.shards.len()
     }
 
-    pub(crate) fn url(&self) -> String {
-        self.config.url.to_string()
+    /// How many shards there are; 1 where there is one server.
+    #[must_use]
+    pub fn shard_count(&self) -> usize {
+        self.shards.len()
     }
 
-    /// A client for questions: one that nobody waits for any more is not worked on.
+    /// The shard that a partition is on.
+    pub(crate) fn shard(&self, partition: u16) -> &Server {
+        self.shards.get(self.shard_of(partition)).unwrap_or(&self.asked)
+    }
+
+    /// All of them.
+    pub(crate) fn shards(&self) -> &[Server] {
+        &self.shards
+    }
+
+    /// Where that is which is of no partition.
+    pub(crate) fn first(&self) -> &Server {
+        self.shard(0)
+    }
+
+    /// A client for questions about all: one that nobody waits for any more is not worked on.
     pub(crate) fn asking(&self) -> Client {
-        self.client.clone().with_setting("cancel_http_readonly_queries_on_client_close", "1")
+        // What belongs to a row is on the row's shard, so what is asked in brackets is asked there.
+        self.asked.asking().with_setting("distributed_product_mode", "local")
     }
 
     /// A client for the questions of people: none may take the server for itself.
     pub(crate) fn looking(&self) -> Client {
-        self.asking()
-            .with_setting("max_execution_time", LOOK_TIMEOUT.as_secs().to_string())
-            .with_setting("max_memory_usage", LOOK_MEMORY_BYTES.to_string())
-            .with_setting("max_threads", LOOK_THREADS.to_string())
+        self.asked.looking().with_setting("distributed_product_mode", "local")
     }
 
     /// Waits for the answer to such a question.
     pub(crate) async fn look<T>(&self, what: &str, question: impl Future<Output = clickhouse::error::Result<T>>) -> Result<T, StoreError> {
-        self.answer(what, LOOK_TIMEOUT, question).await
+        self.asked.look(what, question).await
     }
 
     /// Waits for an answer, at most for `limit`.
@@ -216,126 +244,86 @@ impl Database {
         limit: Duration,
         question: impl Future<Output = clickhouse::error::Result<T>>,
     ) -> Result<T, StoreError> {
-        timeout(limit, question).await.unwrap_or(Err(clickhouse::error::Error::TimedOut)).map_err(self.failed(what))
+        self.asked.answer(what, limit, question).await
     }
 
-    /// Asks once whether the server is there and takes the credentials.
+    /// Asks every server once whether it is there and takes the credentials.
     ///
     /// # Errors
-    /// When it does not answer within two seconds, with the reason.
+    /// When one does not answer within two seconds, with the reason.
     pub async fn probe(&self) -> Result<(), StoreError> {
-        let asked = Instant::now();
-        let question = self.client.clone().with_database("default").query("SELECT toUnixTimestamp64Milli(now64(3))");
-        let unix_ms = self.answer("answer", PROBE_TIMEOUT, question.fetch_one::<i64>()).await?;
-        self.clock.set(asked, unix_ms);
-        Ok(())
-    }
-
-    /// Until when an insert may be taken that was wanted at a moment, in seconds since 1970-01-01 UTC by the server's clock. What comes later may have been given
-    /// up and settled long ago, and its token forgotten.
-    pub(crate) async fn deadline(&self, wanted: Instant) -> Result<i64, StoreError> {
-        if self.clock.at(wanted).is_none() {
-            self.probe().await?;
+        for server in self.shards.iter().chain([&self.asked]) {
+            server.probe().await?;
         }
-        Ok(self.clock.at(wanted).unwrap_or_default() + INSERT_WANTED_S)
+        Ok(())
     }
 
     /// Creates the database if it is missing, takes every step of the schema that was not taken yet, and says how long rows are kept. Safe to run
     /// from several services at the same time.
     ///
     /// # Errors
-    /// When the server refuses a statement, or the schema was made by a newer or an unreleased program.
+    /// When a server refuses a statement, or the schema was made by a newer or an unreleased program.
     pub async fn migrate(&self) -> Result<Migrated, StoreError> {
-        let database = &self.config.database;
-        let outside = self.client.clone().with_database("default");
-        self.execute(&outside, "create the database", &format!("CREATE DATABASE IF NOT EXISTS {database}")).await?;
-        let client = &self.client;
-        self.execute(client, "create the record of migrations", CREATE_RECORD).await?;
-        let pending = self.pending().await?;
-        for migration in &pending {
-            for statement in migration.statements() {
-                self.execute(client, &format!("take step {} ({}) of the schema", migration.version, migration.name), &statement).await?;
+        let mut applied = Vec::new();
+        for shard in self.shards.iter() {
+            for step in shard.take_steps().await?.iter().map(|step| step.name) {
+                if !applied.contains(&step) {
+                    applied.push(step);
+                }
             }
-            client
-                .query("INSERT INTO schema_migrations (version, name, checksum) VALUES (?, ?, ?)")
-                .bind(migration.version)
-                .bind(migration.name)
-                .bind(migration.checksum())
-                .execute()
-                .await
-                .map_err(self.failed("record a migration"))?;
+            shard.check_memory().await?;
+            shard.keep("outcomes", "toDateTime(received_at)", self.config.keep_outcomes_days).await?;
+            shard.keep("rollup", "bucket", self.config.keep_rollup_days).await?;
         }
-        self.check_memory().await?;
-        self.keep("outcomes", "toDateTime(received_at)", self.config.keep_outcomes_days).await?;
-        self.keep("rollup", "bucket", self.config.keep_rollup_days).await?;
-        let version = MIGRATIONS.last().map_or(0, |migration| migration.version);
-        Ok(Migrated { version, applied: pending.iter().map(|migration| migration.name).collect() })
+        if !self.config.cluster.is_empty() {
+            self.gather().await?;
+        }
+        Ok(Migrated { version: MIGRATIONS.last().map_or(0, |step| step.version), applied })
     }
 
-    /// Looks whether the tables remember as many inserts as they have to.
-    async fn check_memory(&self) -> Result<(), StoreError> {
-        let sql = "SELECT name, toUInt64OrZero(extract(engine_full, 'non_replicated_deduplication_window = (\\\\d+)')) AS inserts \
-                   FROM system.tables WHERE database = currentDatabase() AND name IN ('outcomes', 'rollup') ORDER BY inserts";
-        let question = self.client.query(sql).fetch_all::<(String, u64)>();
-        let tables = question.await.map_err(self.failed("say how many inserts its tables remember"))?;
-        match tables.into_iter().find(|(_, inserts)| *inserts < REMEMBERED_INSERTS) {
-            Some((table, inserts)) => {
-                Err(StoreError::Forgetful { url: self.url(), database: self.config.database.clone(), table, inserts })
-            }
-            None => Ok(()),
+    /// Makes the tables that gather those of all shards, where questions are asked. They hold nothing, so they are made again with every column.
+    async fn gather(&self) -> Result<(), StoreError> {
+        let (asked, ClickHouseConfig { database, cluster, .. }) = (&self.asked, &self.config);
+        let outside = asked.client().clone().with_database("default");
+        let gathered = gathered(&self.config);
+        asked.execute(&outside, "create the database of all shards", &format!("CREATE DATABASE IF NOT EXISTS {gathered}")).await?;
+        let tables = "SELECT name FROM clusterAllReplicas(?, system.tables) WHERE database = ? AND name != 'schema_migrations' GROUP BY name ORDER BY name";
+        let tables = outside.query(tables).bind(cluster).bind(database).fetch_all::<String>();
+        for table in tables.await.map_err(asked.failed("say which tables its shards have"))? {
+            let structure = "SELECT arrayStringConcat(groupArray(concat('`', name, '` ', type)), ', ') FROM \
+                             (SELECT name, type FROM cluster(?, system.columns) WHERE database = ? AND table = ? \
+                              ORDER BY position LIMIT 1 BY name)";
+            let structure = outside.query(structure).bind(cluster).bind(database).bind(&table).fetch_one::<String>();
+            let structure = structure.await.map_err(asked.failed("say what columns its shards have"))?;
+            let statement =
+                format!("CREATE OR REPLACE TABLE {table} ({structure}) ENGINE = Distributed('{cluster}', '{database}', '{table}')");
+            asked.execute(asked.client(), "gather the tables of its shards", &statement).await?;
         }
+        Ok(())
     }
 
     /// Looks whether the schema is the one that this program knows, and changes nothing.
     ///
     /// # Errors
-    /// When the server does not answer, or steps are missing; or when the schema was made by a newer or an unreleased program.
+    /// When a server does not answer, or steps are missing; or when the schema was made by a newer or an unreleased program.
     pub async fn check_schema(&self) -> Result<(), StoreError> {
-        match self.pending().await?.len() {
-            0 => Ok(()),
-            steps => Err(StoreError::Unprepared { url: self.config.url.to_string(), database: self.config.database.clone(), steps }),
+        for shard in self.shards.iter() {
+            let steps = shard.pending().await?.len();
+            if steps > 0 {
+                return Err(StoreError::Unprepared { url: shard.url(), database: self.config.database.clone(), steps });
+            }
         }
-    }
-
-    /// The steps of the schema that were not taken yet.
-    async fn pending(&self) -> Result<Vec<&'static Migration>, StoreError> {
-        let history = |source| StoreError::History { url: self.config.url.to_string(), database: self.config.database.clone(), source };
-        pending(MIGRATIONS, &self.applied(&self.client).await?).map_err(history)
-    }
-
-    /// Says how many days the rows of a table are kept, unless that is what is said already.
-    async fn keep(&self, table: &str, from: &str, days: u32) -> Result<(), StoreError> {
-        let ttl = format!("{from} + toIntervalDay({days})");
-        let is_said = "SELECT count() FROM system.tables WHERE database = currentDatabase() AND name = ? AND position(engine_full, ?) > 0";
-        let question = self.client.query(is_said).bind(table).bind(format!("TTL {ttl} "));
-        let said = question.fetch_one::<u64>().await.map_err(self.failed("say how long rows are kept"))?;
-        if said > 0 {
-            return Ok(());
-        }
-        let statement = format!("ALTER TABLE {table} MODIFY TTL {ttl} SETTINGS materialize_ttl_after_modify = 0");
-        self.execute(&self.client, "change how long rows are kept", &statement).await
-    }
-
-    /// The checksums of the steps that were taken.
-    async fn applied(&self, client: &Client) -> Result<BTreeMap<u32, String>, StoreError> {
-        #[derive(Row, Deserialize)]
-        struct Applied {
-            version: u32,
-            checksum: String,
-        }
-        let query = client.query("SELECT version, any(checksum) AS checksum FROM schema_migrations GROUP BY version");
-        let rows = query.fetch_all::<Applied>().await.map_err(self.failed("say which migrations were taken"))?;
-        Ok(rows.into_iter().map(|row| (row.version, row.checksum)).collect())
-    }
-
-    async fn execute(&self, client: &Client, what: &str, statement: &str) -> Result<(), StoreError> {
-        client.query(statement).execute().await.map_err(self.failed(what))
+        Ok(())
     }
 
     pub(crate) fn failed(&self, what: &str) -> impl FnOnce(clickhouse::error::Error) -> StoreError {
-        let (url, what) = (self.config.url.to_string(), what.to_owned());
-        move |source| StoreError::Request { url, what, source }
+        self.asked.failed(what)
     }
+}
+
+/// The database with the tables that gather those of all shards.
+fn gathered(config: &ClickHouseConfig) -> String {
+    format!("{}_all", config.database)
 }
 
 #[cfg(test)]
@@ -361,6 +349,16 @@ mod tests {
             let message = Database::new(&wrong).err().map(|error| error.to_string()).unwrap_or_default();
             assert!(message.contains(said), "{message}");
         }
+    }
+
+    #[test]
+    fn shards_and_their_cluster_go_together() {
+        let shards: HttpUrls = "http://a:8123,http://b:8123".to_owned().try_into().unwrap();
+        let config = ClickHouseConfig { shards, ..ClickHouseConfig::default() };
+        let message = Database::new(&config).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(message.contains("`clickhouse.shards` and `clickhouse.cluster` go together"), "{message}");
+        let database = Database::new(&ClickHouseConfig { cluster: "faultline".into(), ..config }).unwrap();
+        assert_eq!((0..4).map(|partition| database.shard_of(partition)).collect::<Vec<_>>(), [0, 1, 0, 1]);
     }
 
     #[test]

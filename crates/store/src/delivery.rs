@@ -27,6 +27,7 @@ use crate::database::{Database, StoreError};
 use crate::families::{Dimensions, Facts, LEDGER, Rollup, RollupRow, bucket};
 use crate::high_water::RECEIPT_SLACK_S;
 use crate::outcomes::OutcomeRow;
+use crate::server::Server;
 
 /// How long a question about a batch may take.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(60);
@@ -99,7 +100,7 @@ pub(crate) trait Rows: Sync + Send {
     fn within(&self) -> Option<Within<'_>>;
 
     /// Inserts those that are at these places of [`Rows::places`].
-    fn insert(&self, database: &Database, attempt: &Attempt, which: &[usize]) -> impl Future<Output = Result<(), StoreError>> + Send;
+    fn insert(&self, server: &Server, attempt: &Attempt, which: &[usize]) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
 /// An insert that the server knows again, and does not take later than it is meant.
@@ -127,8 +128,8 @@ impl Rows for [OutcomeRow<'_>] {
         None
     }
 
-    async fn insert(&self, database: &Database, attempt: &Attempt, which: &[usize]) -> Result<(), StoreError> {
-        database.insert_rows(attempt, &which.iter().filter_map(|place| self.get(*place)).collect::<Vec<_>>()).await
+    async fn insert(&self, server: &Server, attempt: &Attempt, which: &[usize]) -> Result<(), StoreError> {
+        server.insert_rows(attempt, &which.iter().filter_map(|place| self.get(*place)).collect::<Vec<_>>()).await
     }
 }
 
@@ -139,19 +140,7 @@ impl Database {
     /// # Errors
     /// When the server did not take all of it, as far as is known. Then it is not known what is stored: [`Database::settle`] it.
     pub async fn deliver(&self, id: &BatchId<'_>, rows: &[OutcomeRow<'_>], since: Instant) -> Result<(), StoreError> {
-        if since.elapsed() > CERTAIN_FOR {
-            return self.settle(id, rows).await.map(|_| ());
-        }
-        let attempt = Attempt { token: id.to_string(), deadline: self.deadline(since).await? };
-        self.insert_rows(&attempt, &rows.iter().collect::<Vec<_>>()).await?;
-        if since.elapsed() > CERTAIN_FOR {
-            return self.settle(id, rows).await.map(|_| ());
-        }
-        let mut rollup = Rollup::default();
-        for row in rows {
-            rollup.add(&row.into());
-        }
-        self.insert_rollup(id, (0, since), rollup).await
+        self.shard(id.partition).deliver(id, rows, since).await
     }
 
     /// Stores and counts what of a batch is not yet, where it is not known what is. `rows` are the rows that the batch has.
@@ -159,41 +148,8 @@ impl Database {
     /// # Errors
     /// When the server did not answer, or refused something. Whatever was done is found the next time.
     pub async fn settle(&self, id: &BatchId<'_>, rows: &[OutcomeRow<'_>]) -> Result<Settled, StoreError> {
-        self.complete(id, rows).await
-    }
-
-    /// Stores and counts what of some rows is not yet.
-    pub(crate) async fn complete<R: Rows + ?Sized>(&self, id: &BatchId<'_>, rows: &R) -> Result<Settled, StoreError> {
-        let mut settled = Settled::default();
-        for attempt in 0..=ATTEMPTS {
-            let since = Instant::now();
-            let stored = self.stored(id, rows.within()).await?;
-            let missing: Vec<usize> =
-                rows.places().enumerate().filter(|(_, place)| !stored.contains(place)).map(|(number, _)| number).collect();
-            if missing.is_empty() {
-                break;
-            }
-            if attempt == ATTEMPTS {
-                return Err(self.vanishing(id, missing.len()));
-            }
-            settled.rows = settled.rows.max(missing.len());
-            let attempt = Attempt { token: token(&id.to_string(), attempt), deadline: self.deadline(since).await? };
-            rows.insert(self, &attempt, &missing).await?;
-        }
-        for attempt in 0..=ATTEMPTS {
-            let since = Instant::now();
-            if self.is_counted(id).await? {
-                break;
-            }
-            if attempt == ATTEMPTS {
-                return Err(self.vanishing(id, rows.places().count()));
-            }
-            if !self.count_stored(id, rows.within(), (attempt, since)).await? {
-                break;
-            }
-            settled.sums = true;
-        }
-        Ok(settled)
+        let shard = self.shard(id.partition);
+        complete(std::slice::from_ref(shard), id, rows).await
     }
 
     /// Batches of a partition that are stored, perhaps not whole, and not counted. Where nobody knows any more what was begun, these are the last ones
@@ -202,6 +158,75 @@ impl Database {
     /// # Errors
     /// When the server did not answer.
     pub async fn uncounted(&self, partition: u16) -> Result<Vec<Uncounted>, StoreError> {
+        self.shard(partition).uncounted(partition).await
+    }
+}
+
+/// Stores and counts what of some rows is not yet, where it may be on any of these servers: each stores what belongs there.
+pub(crate) async fn complete<R: Rows + ?Sized>(servers: &[Server], id: &BatchId<'_>, rows: &R) -> Result<Settled, StoreError> {
+    let mut settled = Settled::default();
+    for attempt in 0..=ATTEMPTS {
+        let since = Instant::now();
+        let mut stored = HashSet::new();
+        for server in servers {
+            stored.extend(server.stored(id, rows.within()).await?);
+        }
+        let missing: Vec<usize> =
+            rows.places().enumerate().filter(|(_, place)| !stored.contains(place)).map(|(number, _)| number).collect();
+        if missing.is_empty() {
+            break;
+        }
+        settled.rows = settled.rows.max(missing.len());
+        for server in servers {
+            if attempt == ATTEMPTS {
+                return Err(server.vanishing(id, missing.len()));
+            }
+            let attempt = Attempt { token: token(&id.to_string(), attempt), deadline: server.deadline(since).await? };
+            rows.insert(server, &attempt, &missing).await?;
+        }
+    }
+    for server in servers {
+        settled.sums |= server.count(id, rows).await?;
+    }
+    Ok(settled)
+}
+
+impl Server {
+    async fn deliver(&self, id: &BatchId<'_>, rows: &[OutcomeRow<'_>], since: Instant) -> Result<(), StoreError> {
+        if since.elapsed() > CERTAIN_FOR {
+            return complete(std::slice::from_ref(self), id, rows).await.map(|_| ());
+        }
+        let attempt = Attempt { token: id.to_string(), deadline: self.deadline(since).await? };
+        self.insert_rows(&attempt, &rows.iter().collect::<Vec<_>>()).await?;
+        if since.elapsed() > CERTAIN_FOR {
+            return complete(std::slice::from_ref(self), id, rows).await.map(|_| ());
+        }
+        let mut rollup = Rollup::default();
+        for row in rows {
+            rollup.add(&row.into());
+        }
+        self.insert_rollup(id, (0, since), rollup).await
+    }
+
+    /// Counts what is stored, unless that is done. Returns whether it was not.
+    async fn count<R: Rows + ?Sized>(&self, id: &BatchId<'_>, rows: &R) -> Result<bool, StoreError> {
+        let mut attempt = 0;
+        loop {
+            let since = Instant::now();
+            if self.is_counted(id).await? {
+                return Ok(attempt > 0);
+            }
+            if attempt == ATTEMPTS {
+                return Err(self.vanishing(id, rows.places().count()));
+            }
+            if !self.count_stored(id, rows.within(), (attempt, since)).await? {
+                return Ok(attempt > 0);
+            }
+            attempt += 1;
+        }
+    }
+
+    async fn uncounted(&self, partition: u16) -> Result<Vec<Uncounted>, StoreError> {
         // Counts are kept longer than 30 days. The last that is counted was received when its bucket says; what comes after it in Kafka, at most so
         // much earlier as receipts may be off.
         let ledger = "SELECT toString(key) AS key, bucket FROM rollup WHERE tenant = '' AND family = ? \

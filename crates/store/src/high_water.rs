@@ -79,8 +79,9 @@ impl Database {
         }
         let reach =
             "SELECT least(max(seen_at), now()) FROM high_water WHERE kafka_partition = ? AND tenant = '' AND terminal = '' AND spool = 0";
-        let reach = self.asking().query(reach).bind(partition).fetch_one::<u32>();
-        let reach = self.answer("say what was seen of spools", LOAD_TIMEOUT, reach).await?;
+        let server = self.shard(partition);
+        let reach = server.asking().query(reach).bind(partition).fetch_one::<u32>();
+        let reach = server.answer("say what was seen of spools", LOAD_TIMEOUT, reach).await?;
         let kept = "SELECT kafka_partition, toString(tenant) AS tenant, terminal, spool, sequence, seen_at, true AS is_kept FROM high_water \
                     WHERE kafka_partition = ? AND terminal != ''";
         // Corrections are of no log, so they are not among these.
@@ -92,9 +93,9 @@ impl Database {
             "SELECT kafka_partition, tenant, terminal, spool, max(sequence) AS sequence, max(seen_at) AS seen_at, min(is_kept) AS is_kept \
              FROM (SELECT * FROM ({kept}) UNION ALL {since}) GROUP BY kafka_partition, tenant, terminal, spool"
         );
-        let query = self.asking().query(&all).bind(partition).bind(partition);
+        let query = server.asking().query(&all).bind(partition).bind(partition);
         let query = query.bind(reach.saturating_sub(RECEIPT_SLACK_S)).bind(log).bind(before);
-        let found = self.answer("say what was seen of spools", LOAD_TIMEOUT, query.fetch_all::<Found>()).await?;
+        let found = server.answer("say what was seen of spools", LOAD_TIMEOUT, query.fetch_all::<Found>()).await?;
         Ok(found
             .into_iter()
             .map(|Found { kafka_partition, tenant, terminal, spool, sequence, seen_at, is_kept }| SeenSpool {
@@ -111,7 +112,8 @@ impl Database {
     /// When the server did not take it, as far as is known; it can be repeated.
     pub async fn keep_high_water(&self, partition: u16, mut marks: Vec<SpoolMark>, appended_s: u32) -> Result<(), StoreError> {
         marks.push(SpoolMark::reach(partition, appended_s));
-        let kept = SpoolMark::block(&marks).insert(self.client().clone(), "high_water").await;
-        kept.map_err(self.failed("keep what was seen of spools"))
+        let server = self.shard(partition);
+        let kept = SpoolMark::block(&marks).insert(server.client().clone(), "high_water").await;
+        kept.map_err(server.failed("keep what was seen of spools"))
     }
 }

@@ -90,7 +90,9 @@ impl Database {
     /// # Errors
     /// When the server did not take them, as far as is known; it can be repeated.
     pub async fn keep_incidents(&self, incidents: &[IncidentRow]) -> Result<(), StoreError> {
-        insert_rows::<IncidentRow>(self.client().clone(), "incidents", incidents.iter()).await.map_err(self.failed("keep incidents"))
+        insert_rows::<IncidentRow>(self.first().client().clone(), "incidents", incidents.iter())
+            .await
+            .map_err(self.failed("keep incidents"))
     }
 
     /// The last revision of every incident of a tenant that was updated at this second, in event time since 1970-01-01 UTC, or later; the first that
@@ -140,7 +142,9 @@ impl Database {
     /// As [`Database::keep_incidents`].
     pub async fn keep_delivered(&self, delivered: &Delivered) -> Result<(), StoreError> {
         let all = std::iter::once(delivered);
-        insert_rows::<Delivered>(self.client().clone(), "deliveries", all).await.map_err(self.failed("keep what was told of an incident"))
+        insert_rows::<Delivered>(self.first().client().clone(), "deliveries", all)
+            .await
+            .map_err(self.failed("keep what was told of an incident"))
     }
 
     /// Of each incident of which a channel was told something since this second, in seconds since 1970-01-01 UTC, the greatest revision.

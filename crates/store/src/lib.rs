@@ -18,9 +18,10 @@ mod progress;
 mod rates;
 mod reported;
 mod series;
+mod server;
 mod settlements;
 
-pub use address::{AddressError, HttpUrl};
+pub use address::{AddressError, HttpUrl, HttpUrls};
 pub use corrections::{Change, CorrectionError, Corrector, Journal, Standing, Windows, tally};
 pub use database::{ClickHouseConfig, Database, StoreError};
 pub use delivery::{BatchId, Settled, Uncounted};

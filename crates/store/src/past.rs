@@ -82,7 +82,7 @@ impl Database {
             simulated: true,
         });
         let rows: Vec<RollupRow<'_>> = rows.collect();
-        let added = RollupRow::block(&rows).insert(self.client().clone(), "rollup").await;
+        let added = RollupRow::block(&rows).insert(self.first().client().clone(), "rollup").await;
         added.map_err(self.failed("add to the past"))
     }
 

@@ -27,7 +27,7 @@ impl Database {
     /// When the server did not take it, as far as is known; it can be repeated.
     pub async fn keep_progress(&self, counted_until: u32) -> Result<(), StoreError> {
         let row = Progress { counted_until };
-        let kept = insert_rows::<Progress>(self.client().clone(), "progress", std::iter::once(&row)).await;
+        let kept = insert_rows::<Progress>(self.first().client().clone(), "progress", std::iter::once(&row)).await;
         kept.map_err(self.failed("keep how far counts reach"))
     }
 
@@ -36,7 +36,7 @@ impl Database {
     /// # Errors
     /// As [`Database::keep_progress`].
     pub async fn keep_watermarks(&self, watermarks: &[Watermark]) -> Result<(), StoreError> {
-        let kept = insert_rows::<Watermark>(self.client().clone(), "watermarks", watermarks.iter()).await;
+        let kept = insert_rows::<Watermark>(self.first().client().clone(), "watermarks", watermarks.iter()).await;
         kept.map_err(self.failed("keep how far partitions are counted"))
     }
 

@@ -20,12 +20,11 @@ use faultline_runtime::readiness::Readiness;
 use faultline_store::{ClickHouseConfig, Database, StoreError};
 use faultline_stream::{CLASSIFIERS, Cluster, DeadLetters, KafkaConfig, Source, StreamError};
 use faultline_verdict::{Issuers, IssuersError, RuleSet, RulesError};
-use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 pub use crate::config::ClassifierConfig;
-use crate::pipeline::Shared;
+use crate::pipeline::{Room, Shared};
 use crate::standing::Standings;
 
 /// What the classifier calls what it depends on, where it says what is in its way.
@@ -99,16 +98,18 @@ impl Classifier {
         config.check().map_err(|(key, reason)| ClassifierError::Setting { key, reason })?;
         let queued_bytes = usize::try_from(config.queue_bytes.as_u64()).unwrap_or(usize::MAX);
         let rules = RuleSet::built_in()?;
+        let database = Database::new(clickhouse)?;
+        let batches = usize::try_from(config.concurrent_batches).unwrap_or(1);
+        let rooms = (0..database.shard_count()).map(|_| Room::new(batches, SEARCHES)).collect();
         let classifier = Classifier {
             cluster: Cluster::new(kafka)?,
             source: Source::new(kafka, CLASSIFIERS, queued_bytes)?,
             shared: Arc::new(Shared {
-                database: Database::new(clickhouse)?,
+                database,
                 dead_letters: DeadLetters::new(kafka, rules.version())?,
                 rules,
                 issuers: issuers(&config.issuers_file)?,
-                room: Semaphore::new(usize::try_from(config.concurrent_batches).unwrap_or(1)),
-                searches: Semaphore::new(SEARCHES),
+                rooms,
                 standings: Standings::default(),
                 config: config.clone(),
             }),

@@ -32,11 +32,31 @@ pub(crate) struct Shared<D = Database> {
     pub(crate) dead_letters: DeadLetters,
     pub(crate) rules: RuleSet,
     pub(crate) issuers: Issuers,
-    /// Room for batches that are judged and stored.
-    pub(crate) room: Semaphore,
-    /// Room for searches among rows.
-    pub(crate) searches: Semaphore,
+    /// For each shard of the store, so that one that does not answer holds up its own partitions alone.
+    pub(crate) rooms: Vec<Room>,
     pub(crate) standings: Standings,
+}
+
+/// How much is done at a time on one shard.
+pub(crate) struct Room {
+    /// Batches that are judged and stored.
+    batches: Semaphore,
+    /// Searches among rows.
+    searches: Semaphore,
+}
+
+impl Room {
+    pub(crate) fn new(batches: usize, searches: usize) -> Room {
+        Room { batches: Semaphore::new(batches), searches: Semaphore::new(searches) }
+    }
+}
+
+impl<D> Shared<D> {
+    /// That of a partition's shard.
+    #[expect(clippy::indexing_slicing, reason = "there is a room at least, and a remainder is less than what is divided by")]
+    fn room(&self, partition: i32) -> &Room {
+        &self.rooms[usize::from(column(partition)) % self.rooms.len()]
+    }
 }
 
 /// Works on one partition until no more records are wanted, or it is taken away:
@@ -69,7 +89,7 @@ pub(crate) async fn work(partition: impl PartitionLog, shared: &Shared<impl Tabl
         if !gatherer.partition().is_undisturbed().await {
             gatherer.partition().rejoin().await;
         }
-        let Ok(room) = shared.room.acquire().await else { break };
+        let Ok(room) = shared.room(number).batches.acquire().await else { break };
         let (reports, rejected) = read(&batch.records);
         let counted = find_replayed(shared, &standing, &reports, (&position.log, batch.first)).await;
         let judged = judge(&reports, (&mut seen, counted), shared);
@@ -114,7 +134,7 @@ async fn begin(partition: &impl PartitionLog, shared: &Shared<impl Tables>, stan
     let start = partition.start().await;
     if start.is_new_log {
         let number = column(partition.number());
-        let _room = shared.searches.acquire().await;
+        let _room = shared.room(partition.number()).searches.acquire().await;
         let uncounted = insist(standing, || shared.database.uncounted(number)).await;
         if !uncounted.is_empty() {
             // Among them may be what a successor stores just now, if the group gave us up before we asked. Then this is refused.
@@ -146,7 +166,7 @@ fn read(records: &[Record]) -> (Vec<Report>, Vec<(&Record, Rejection)>) {
 async fn find_replayed(shared: &Shared<impl Tables>, standing: &Standing<'_>, reports: &[Report], (log, first): (&str, i64)) -> Counted {
     let Some(asked) = Asked::of(reports) else { return Counted::default() };
     tracing::info!(partition = standing.partition(), records = asked.events.len(), "records that were dead letters are read again");
-    let _room = shared.searches.acquire().await;
+    let _room = shared.room(standing.partition()).searches.acquire().await;
     let as_of = (log, first.cast_unsigned());
     Counted::before(insist(standing, || shared.database.stored_events(&asked.events, asked.since_s, as_of)).await)
 }
@@ -234,7 +254,7 @@ async fn keep_dead_letters(shared: &Shared<impl Tables>, standing: &Standing<'_>
 /// What was seen in all that comes before a position.
 async fn load_seen(shared: &Shared<impl Tables>, standing: &Standing<'_>, position: &Position) -> Seen {
     let (partition, before) = (standing.partition(), position.next.cast_unsigned());
-    let _room = shared.searches.acquire().await;
+    let _room = shared.room(standing.partition()).searches.acquire().await;
     let spools = insist(standing, || shared.database.high_water(column(partition), &position.log, before)).await;
     tracing::debug!(partition, offset = position.next, spools = spools.len(), "reading begins");
     if let Some(Intent { last, .. }) = position.intent {

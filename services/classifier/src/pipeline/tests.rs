@@ -277,8 +277,7 @@ thread_local! {
         dead_letters: DeadLetters::new(&KafkaConfig::default(), "").unwrap(),
         rules: RuleSet::built_in().unwrap(),
         issuers: Issuers::built_in().unwrap(),
-        room: Semaphore::new(1000),
-        searches: Semaphore::new(1000),
+        rooms: vec![Room::new(1000, 1000)],
         standings: Standings::default(),
     }));
 }
