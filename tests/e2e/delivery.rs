@@ -155,7 +155,7 @@ async fn an_insert_that_comes_too_late_is_refused() {
         let statement = query(&config, &sent).await;
         let deadline = statement.split("now() > fromUnixTimestamp(").nth(1).unwrap().split(')').next().unwrap();
         let wanted_for = deadline.parse::<i64>().unwrap() - in_seconds(0).seconds;
-        assert!((60..=125).contains(&wanted_for), "{wanted_for}");
+        assert!((-60..=5).contains(&wanted_for), "{wanted_for}");
         // A row without values is a row too.
         let late = statement.replace(deadline, &(in_seconds(-1).seconds).to_string()).replace("FORMAT Native", "FORMAT JSONEachRow {}");
         let (status, answer) = query_as(&config, &config.user, config.password.expose_secret(), &late).await;

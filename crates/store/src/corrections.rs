@@ -28,7 +28,7 @@ use crate::database::{Database, StoreError};
 use crate::delivery::{Attempt, BatchId, CERTAIN_FOR, Rows, Settled, Within, complete};
 use crate::families::{BUCKET_S, FLEET};
 use crate::outcomes::OutcomeRow;
-use crate::server::Server;
+use crate::server::{Server, WANTED_AT_ONCE_S};
 
 /// The partition that rows of corrections are of: one that no topic has.
 const CORRECTIONS: u16 = u16::MAX;
@@ -466,7 +466,7 @@ impl Database {
             if since.elapsed() > CERTAIN_FOR {
                 return self.settle_correction(correction).await.map(|_| ());
             }
-            let attempt = Attempt { token: id.to_string(), deadline: shard.deadline(since).await? };
+            let attempt = Attempt { token: id.to_string(), deadline: shard.deadline(since, WANTED_AT_ONCE_S).await? };
             rows.insert(shard, &attempt, &all).await?;
             if since.elapsed() > CERTAIN_FOR {
                 return self.settle_correction(correction).await.map(|_| ());

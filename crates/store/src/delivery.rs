@@ -27,7 +27,7 @@ use crate::database::{Database, StoreError};
 use crate::families::{Dimensions, Facts, LEDGER, Rollup, RollupRow, bucket};
 use crate::high_water::RECEIPT_SLACK_S;
 use crate::outcomes::OutcomeRow;
-use crate::server::Server;
+use crate::server::{Server, WANTED_AT_ONCE_S, WANTED_S};
 
 /// How long a question about a batch may take.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(60);
@@ -181,7 +181,7 @@ pub(crate) async fn complete<R: Rows + ?Sized>(servers: &[Server], id: &BatchId<
             if attempt == ATTEMPTS {
                 return Err(server.vanishing(id, missing.len()));
             }
-            let attempt = Attempt { token: token(&id.to_string(), attempt), deadline: server.deadline(since).await? };
+            let attempt = Attempt { token: token(&id.to_string(), attempt), deadline: server.deadline(since, WANTED_S).await? };
             rows.insert(server, &attempt, &missing).await?;
         }
     }
@@ -196,7 +196,8 @@ impl Server {
         if since.elapsed() > CERTAIN_FOR {
             return complete(std::slice::from_ref(self), id, rows).await.map(|_| ());
         }
-        let attempt = Attempt { token: id.to_string(), deadline: self.deadline(since).await? };
+        let deadline = self.deadline(since, WANTED_AT_ONCE_S).await?;
+        let attempt = Attempt { token: id.to_string(), deadline };
         self.insert_rows(&attempt, &rows.iter().collect::<Vec<_>>()).await?;
         if since.elapsed() > CERTAIN_FOR {
             return complete(std::slice::from_ref(self), id, rows).await.map(|_| ());
@@ -205,7 +206,7 @@ impl Server {
         for row in rows {
             rollup.add(&row.into());
         }
-        self.insert_rollup(id, (0, since), rollup).await
+        self.insert_rollup(id, &Attempt { token: sums_token(id, 0), deadline }, rollup).await
     }
 
     /// Counts what is stored, unless that is done. Returns whether it was not.
@@ -280,7 +281,8 @@ impl Server {
         Ok(counted > 0)
     }
 
-    /// Counts the rows of the batch as they are stored: a repeat may have judged them otherwise. Returns whether there were any.
+    /// Counts the rows of the batch as they are stored: a repeat may have judged them otherwise. Returns whether there were any. `attempt` is the how manieth it is, and a
+    /// moment at which it was certain that it is wanted.
     pub(crate) async fn count_stored(
         &self,
         id: &BatchId<'_>,
@@ -294,7 +296,9 @@ impl Server {
             rollup.add(&row.facts());
         }
         if !stored.is_empty() {
-            self.insert_rollup(id, attempt, rollup).await?;
+            let (attempt, since) = attempt;
+            let attempt = Attempt { token: sums_token(id, attempt), deadline: self.deadline(since, WANTED_S).await? };
+            self.insert_rollup(id, &attempt, rollup).await?;
         }
         Ok(!stored.is_empty())
     }
@@ -305,11 +309,9 @@ impl Server {
         inserted.map_err(self.failed("store the rows of a batch"))
     }
 
-    /// `attempt` is the how manieth it is, and a moment at which it was certain that it is wanted.
-    async fn insert_rollup(&self, id: &BatchId<'_>, (attempt, since): (u32, Instant), rollup: Rollup<'_>) -> Result<(), StoreError> {
-        let client = self.inserting(&token(&format!("{id}:roll"), attempt));
-        let deadline = self.deadline(since).await?;
-        let inserted = RollupRow::block(&rollup.rows(id)).insert_until(client, "rollup", deadline).await;
+    async fn insert_rollup(&self, id: &BatchId<'_>, attempt: &Attempt, rollup: Rollup<'_>) -> Result<(), StoreError> {
+        let client = self.inserting(&attempt.token);
+        let inserted = RollupRow::block(&rollup.rows(id)).insert_until(client, "rollup", attempt.deadline).await;
         inserted.map_err(self.failed("count a batch"))
     }
 
@@ -322,6 +324,10 @@ impl Server {
 /// The first attempt has the batch's own token, so that it meets one of a writer that was thought to be dead.
 fn token(token: &str, attempt: u32) -> String {
     if attempt == 0 { token.to_owned() } else { format!("{token}:r{attempt}") }
+}
+
+fn sums_token(id: &BatchId<'_>, attempt: u32) -> String {
+    token(&format!("{id}:roll"), attempt)
 }
 
 /// [`Facts`] that outlive their reading.

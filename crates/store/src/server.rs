@@ -14,8 +14,11 @@ use crate::clock::ServerClock;
 use crate::database::{ClickHouseConfig, StoreError};
 use crate::migrations::{CREATE_RECORD, MIGRATIONS, Migration, pending};
 
-/// How long after it was wanted the server may get to an insert, in seconds.
-const INSERT_WANTED_S: i64 = 120;
+/// How long after it was wanted the server may get to an insert, in seconds, where it is known what is there.
+pub(crate) const WANTED_S: i64 = 120;
+/// The same for one that relies on nobody else storing the same: less than the shortest time after which a silent reader is given up. A machine that was
+/// suspended does not notice; the server's clock does.
+pub(crate) const WANTED_AT_ONCE_S: i64 = 5;
 /// How many inserts a table has to remember (`non_replicated_deduplication_window`): far more than come while one is wanted.
 pub(crate) const REMEMBERED_INSERTS: u64 = 100_000;
 /// How long a probe may take.
@@ -92,13 +95,13 @@ impl Server {
         Ok(())
     }
 
-    /// Until when an insert may be taken that was wanted at a moment, in seconds since 1970-01-01 UTC by the server's clock. What comes later may have been given
-    /// up and settled long ago, and its token forgotten.
-    pub(crate) async fn deadline(&self, wanted: Instant) -> Result<i64, StoreError> {
+    /// Until when an insert may be taken that was wanted at a moment for so many seconds, in seconds since 1970-01-01 UTC by the server's clock. What comes later
+    /// may have been given up and settled long ago, and its token forgotten.
+    pub(crate) async fn deadline(&self, wanted: Instant, for_s: i64) -> Result<i64, StoreError> {
         if self.clock.at(wanted).is_none() {
             self.probe().await?;
         }
-        Ok(self.clock.at(wanted).unwrap_or_default() + INSERT_WANTED_S)
+        Ok(self.clock.at(wanted).unwrap_or_default() + for_s)
     }
 
     /// Creates the database if it is missing, and takes every step of the schema that was not taken yet. Returns those.

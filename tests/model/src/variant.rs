@@ -27,7 +27,7 @@ pub enum Variant {
     CountsFromMemory,
     /// A repeat has tokens of its own.
     OtherToken,
-    /// A process that was stopped goes on as if no time had passed.
+    /// A process that was stopped goes on as if no time had passed, and the server takes what it sends.
     NeverLate,
     /// A worker that is waiting when its partition is taken away may still do what follows on the answer, until it waits again.
     EndsLate,
@@ -37,7 +37,7 @@ pub enum Variant {
     /// Not of the protocol: while nobody works and nothing is under way, somebody sets the committed offset back, and with that what was begun is forgotten.
     /// If half of it was stored, its other half is lost.
     SetByHand,
-    /// The server forgets a token while someone may still insert with it.
+    /// The server forgets a token while someone may still insert with it: it takes what comes later than it was wanted (`Server::deadline` in the store).
     ShortWindow,
 }
 
