@@ -9,10 +9,11 @@
 //!  what is committed: position, intent└──── answers, questions ◀────────┘
 //!
 //!  worker:  start ─▶ load ─▶ gather ─▶ intend ─▶ clock ─▶ send rows ─▶ clock ─▶ send sums ─▶ pass ─▶ gather ...
-//!                              │ begun before      │ late      │ no answer  │ late   │ no answer ▲
-//!                              └─▶ claim ─▶ which rows are stored? ◀────────┴────────┘           │
-//!                                             ├─▶ send the missing, ask again                    │
-//!                                             └─▶ is it counted? ─▶ read, send sums, ask ────────┘
+//!            │       ▲       │ begun before      │ late      │ no answer  │ late   │ no answer ▲
+//!    new log │       │       └─▶ claim ─▶ which rows are stored? ◀────────┴────────┘           │
+//!            ▼       │                      ├─▶ send the missing, ask again                    │
+//!      what is not   │                      └─▶ is it counted? ─▶ read, send sums, ask ────────┘
+//!      counted? ─▶ claim, count
 //! ```
 //!
 //! What can happen, between any two steps: records arrive; rules change; a process dies, or its partition is taken from it; the group gives up a process
