@@ -23,6 +23,7 @@ mod gateway;
 mod import;
 mod ledger;
 mod prometheus;
+mod shards;
 mod store;
 mod sweep;
 mod telemetry;

@@ -19,7 +19,7 @@ pub struct ClassifierConfig {
     pub max_batch_bytes: ByteSize,
     /// Records of one partition that may wait; beyond, no more are fetched.
     pub queue_bytes: ByteSize,
-    /// Batches, each of another partition, that are judged and stored at one moment.
+    /// Batches, each of another partition, that are judged and stored at one moment on one shard.
     pub concurrent_batches: u32,
     /// How often what was seen of spools is kept.
     #[serde(with = "humantime_serde")]
