@@ -472,3 +472,37 @@ async fn a_setting_or_a_table_that_is_wrong_is_named() {
         Faultline::start(&["classifier"], &settings).end().await.failed_saying(&[said]);
     }
 }
+
+/// A terminal that was cut off for a month reports it all: by when it happened, in as few parts as what happens now.
+#[tokio::test]
+async fn a_spool_of_thirty_days_lands_where_it_belongs() {
+    const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+    let (gateway, _classifier, clickhouse) = road("old").await;
+    let old = |sequence: u64, age_ms: u64| Event { age_ms: Some(age_ms), ..event(sequence) };
+    let mut events: Vec<Event> = (0..30).map(|day| old(day + 1, (29 - day) * DAY_MS + 60_000)).collect();
+    // What is older still is not taken, and is answered.
+    events.insert(0, old(100, 30 * DAY_MS + 60_000));
+    events[0].sequence = 0;
+    for (sequence, event) in (1..).zip(&mut events) {
+        event.sequence = sequence;
+    }
+    let acknowledgement = gateway.terminal().report(batch(events)).await.unwrap();
+    let refused = acknowledgement.refusals;
+    assert_eq!(refused.iter().map(|refused| refused.sequence).collect::<Vec<_>>(), [1]);
+    assert!(format!("{refused:?}").contains("at most 2592000000 are taken"), "{refused:?}");
+    counted(&clickhouse, 30).await;
+    let days = "SELECT uniqExact(toDate(completed_at)), dateDiff('day', min(completed_at), max(completed_at)), \
+                max(abs(dateDiff('second', completed_at, received_at) - (30 - (sequence - 1)) * 86400 - 60)) <= 1 FROM outcomes";
+    assert_eq!(query(&clickhouse, days).await, "30\t29\t1");
+    // Every family has each in the ten seconds in which it happened.
+    let buckets =
+        "SELECT toStartOfInterval(completed_at, toIntervalSecond(10)) AS bucket, count() FROM outcomes GROUP BY bucket ORDER BY bucket";
+    let buckets = query(&clickhouse, buckets).await;
+    for family in families() {
+        let sums = format!("SELECT bucket, sum(count) FROM rollup WHERE family = '{family}' GROUP BY bucket ORDER BY bucket");
+        assert_eq!(query(&clickhouse, &sums).await, buckets, "{family}");
+    }
+    let parts = "SELECT table, uniqExact(name) FROM system.parts WHERE database = currentDatabase() AND table IN ('outcomes', 'rollup') GROUP BY table ORDER BY table";
+    let parts = query(&clickhouse, parts).await;
+    assert_eq!(parts, "outcomes\t1\nrollup\t1");
+}
