@@ -1,11 +1,12 @@
 //! Corrections in a real ClickHouse: each outcome once as it stands, in the rows and in every family, whatever was lost or repeated on the way.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::{LazyLock, Mutex};
 
 use faultline_proto::correction::v1::{CorrectedColumns, Correction, CorrectionState};
 use faultline_store::{
-    BatchId, Change, ClickHouseConfig, CorrectionError, Corrector, Database, Journal, OutcomeRow, Settled, families, tally,
+    BatchId, Change, ClickHouseConfig, CorrectionError, Corrector, Database, Journal, OutcomeRow, Settled, Standing, families, tally,
 };
 use tokio::time::Instant;
 
@@ -23,7 +24,7 @@ static THEN_MS: LazyLock<i64> = LazyLock::new(|| (in_seconds(0).seconds / 10 * 1
 
 /// What would be in Kafka.
 #[derive(Default)]
-struct Written(Mutex<Vec<Correction>>);
+pub(crate) struct Written(Mutex<Vec<Correction>>);
 
 impl Journal for Written {
     type Error = fmt::Error;
@@ -36,7 +37,7 @@ impl Journal for Written {
 
 impl Written {
     /// The last that was written with a step, as whoever comes after a crash finds it.
-    fn step(&self) -> Correction {
+    pub(crate) fn step(&self) -> Correction {
         self.0.lock().unwrap().iter().rev().find(|correction| correction.step.is_some()).unwrap().clone()
     }
 }
@@ -92,15 +93,27 @@ fn all() -> std::ops::Range<i64> {
     *THEN_MS..*THEN_MS + 60_000
 }
 
-/// What makes these outcomes the bank's, for a reason.
-async fn to_bank(database: &Database, reason: &str, sequences: std::ops::RangeInclusive<u64>) -> Vec<Change> {
-    let standing = database.standing("acme", &all()).await.unwrap().into_iter();
-    let change = |standing: faultline_store::Standing| {
-        let bank =
-            CorrectedColumns { cause: BANK.into(), reason: reason.into(), confidence: 95, issuer: "icbc-new".into(), ..standing.columns() };
+/// What makes the outcomes of the minute that begins then the bank's, for a reason.
+pub(crate) async fn to_bank(database: &Database, begin_ms: i64, reason: &str) -> Vec<Change> {
+    let standing = database.standing("acme", &(begin_ms..begin_ms + 60_000)).await.unwrap().into_iter();
+    let change = |standing: Standing| {
+        let bank = CorrectedColumns {
+            cause: BANK.into(),
+            reason: reason.into(),
+            confidence: 95,
+            issuer: format!("{}-new", standing.issuer),
+            ..standing.columns()
+        };
         Change { standing, columns: bank }
     };
-    standing.filter(|standing| sequences.contains(&standing.sequence)).map(change).collect()
+    standing.map(change).collect()
+}
+
+/// The same for these alone.
+async fn these_to_bank(database: &Database, reason: &str, sequences: RangeInclusive<u64>) -> Vec<Change> {
+    let mut changes = to_bank(database, *THEN_MS, reason).await;
+    changes.retain(|change| sequences.contains(&change.standing.sequence));
+    changes
 }
 
 async fn make(database: &Database, journal: &Written, id: &str, changes: Vec<Change>) -> Correction {
@@ -138,7 +151,7 @@ async fn a_correction_takes_away_and_adds_and_is_undone() {
     let (config, database) = database("made").await;
     stands(&config, 0).await;
     let journal = Written::default();
-    let changes = to_bank(&database, "issuer_outage", 3..=7).await;
+    let changes = these_to_bank(&database, "issuer_outage", 3..=7).await;
     let mut previewed = Vec::new();
     tally(&mut previewed, &changes);
     let made = make(&database, &journal, "first", changes).await;
@@ -161,7 +174,7 @@ async fn a_correction_takes_away_and_adds_and_is_undone() {
     // The same again finds nothing to do; a second one corrects what stands.
     let standing = database.standing("acme", &all()).await.unwrap();
     assert_eq!(standing.iter().filter(|standing| standing.cause == BANK && standing.revision == 1).count(), 5);
-    make(&database, &journal, "second", to_bank(&database, "other_outage", 7..=8).await).await;
+    make(&database, &journal, "second", these_to_bank(&database, "other_outage", 7..=8).await).await;
     stands(&config, 6).await;
 
     // Undone is what still stands of it: the seventh was corrected again since.
@@ -183,13 +196,13 @@ async fn a_correction_takes_away_and_adds_and_is_undone() {
 async fn a_step_that_comes_again_changes_nothing() {
     let (config, database) = database("again").await;
     let journal = Written::default();
-    make(&database, &journal, "first", to_bank(&database, "issuer_outage", 1..=10).await).await;
+    make(&database, &journal, "first", these_to_bank(&database, "issuer_outage", 1..=10).await).await;
     stands(&config, OUTCOMES).await;
     for _ in 0..2 {
         assert_eq!(database.settle_correction(&journal.step()).await.unwrap(), Settled::default());
     }
     // At the same moment, of one that was never made; and once more when it is long done.
-    let changes = to_bank(&database, "issuer_outage", 1..=10).await;
+    let changes = these_to_bank(&database, "issuer_outage", 1..=10).await;
     make(&database, &journal, "second", changes).await;
     let step = journal.step();
     query(&config, "ALTER TABLE outcomes DELETE WHERE kafka_log = 'second' SETTINGS mutations_sync = 2").await;
@@ -209,7 +222,7 @@ async fn what_a_killed_server_lost_of_a_step_is_found_missing_and_written() {
     ] {
         let (config, database) = database(name).await;
         let journal = Written::default();
-        make(&database, &journal, "first", to_bank(&database, "issuer_outage", 1..=10).await).await;
+        make(&database, &journal, "first", these_to_bank(&database, "issuer_outage", 1..=10).await).await;
         query(&config, &format!("ALTER TABLE {table} DELETE WHERE {which} SETTINGS mutations_sync = 2")).await;
         assert_eq!(database.settle_correction(&journal.step()).await.unwrap(), settled, "{name}");
         stands(&config, OUTCOMES).await;
@@ -217,7 +230,7 @@ async fn what_a_killed_server_lost_of_a_step_is_found_missing_and_written() {
     let (config, database) = database("sums").await;
     query(&config, "CREATE TABLE before ENGINE = MergeTree ORDER BY tenant AS SELECT * FROM rollup").await;
     let journal = Written::default();
-    make(&database, &journal, "first", to_bank(&database, "issuer_outage", 1..=10).await).await;
+    make(&database, &journal, "first", these_to_bank(&database, "issuer_outage", 1..=10).await).await;
     // The part with the correction's sums is gone, and its token is not.
     query(&config, "ALTER TABLE rollup DELETE WHERE 1 SETTINGS mutations_sync = 2").await;
     query(&config, "INSERT INTO rollup SELECT * FROM before").await;
@@ -241,7 +254,7 @@ async fn who_was_overtaken_writes_nothing_twice() {
     let (config, database) = database("overtaken").await;
     let journal = Overtaken(&database);
     let mut corrector = Corrector::begin(&database, &journal, correction("first")).await.unwrap();
-    corrector.add(to_bank(&database, "issuer_outage", 1..=10).await).await.unwrap();
+    corrector.add(these_to_bank(&database, "issuer_outage", 1..=10).await).await.unwrap();
     corrector.end(CorrectionState::Finished).await.unwrap();
     stands(&config, OUTCOMES).await;
 }
@@ -258,7 +271,7 @@ async fn without_a_journal_nothing_is_corrected() {
     }
     let (config, database) = database("journal").await;
     let mut corrector = Corrector::begin(&database, &Full, correction("first")).await.unwrap();
-    corrector.add(to_bank(&database, "issuer_outage", 1..=10).await).await.unwrap();
+    corrector.add(these_to_bank(&database, "issuer_outage", 1..=10).await).await.unwrap();
     let refused = corrector.end(CorrectionState::Finished).await.unwrap_err();
     assert!(matches!(refused, CorrectionError::Journal(fmt::Error { .. })));
     stands(&config, 0).await;
@@ -289,7 +302,7 @@ async fn a_long_correction_is_made_in_steps() {
     assert_eq!(database.windows("other", seconds..seconds + 60).await.unwrap().windows, []);
 
     let journal = Written::default();
-    let made = make(&database, &journal, "first", to_bank(&database, "issuer_outage", 1..=u64::MAX).await).await;
+    let made = make(&database, &journal, "first", these_to_bank(&database, "issuer_outage", 1..=u64::MAX).await).await;
     assert_eq!(made.changes[0].count, 25_010);
     let steps = "SELECT groupArray((kafka_offset, some)) FROM (SELECT kafka_offset, count() AS some FROM outcomes WHERE kafka_log = 'first' GROUP BY kafka_offset ORDER BY kafka_offset)";
     assert_eq!(query(&config, steps).await, "[(0,20000),(1,20000),(2,10020)]");

@@ -53,14 +53,19 @@ pub(crate) async fn start_parts(local: &LocalConfig) -> (LocalParts, KafkaConfig
         allow_weak_durability: true,
         ..KafkaConfig::default()
     };
+    let clickhouse = clickhouse_of(&parts);
+    (parts, kafka, clickhouse)
+}
+
+/// How to reach the ClickHouse of some parts.
+pub(crate) fn clickhouse_of(parts: &LocalParts) -> ClickHouseConfig {
     let access = parts.clickhouse().unwrap();
-    let clickhouse = ClickHouseConfig {
+    ClickHouseConfig {
         url: access.url.parse().unwrap(),
         user: access.user.clone(),
         password: access.password.clone().into(),
         ..ClickHouseConfig::default()
-    };
-    (parts, kafka, clickhouse)
+    }
 }
 
 /// The `faultline` program of this build.

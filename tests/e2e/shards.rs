@@ -11,7 +11,7 @@ use secrecy::ExposeSecret;
 use tempfile::TempDir;
 
 use crate::program::{Faultline, eventually, process};
-use crate::sandbox::{ports, program, sandbox, scratch};
+use crate::sandbox::{clickhouse_of, ports, program, sandbox, scratch};
 use crate::services::{Gateway, Service, Settings, http, query, query_if_up, settings_with};
 use crate::terminal::{batch, event};
 
@@ -44,13 +44,7 @@ async fn pair(directory: &TempDir) -> [Shard; 2] {
         fs::write(place.join("config.d/cluster.xml"), &cluster).unwrap();
         fs::write(place.join("password"), PASSWORD).unwrap();
         let parts = LocalParts::start(&local, &parts, &program()).await.unwrap();
-        let access = parts.clickhouse().unwrap();
-        let own = ClickHouseConfig {
-            url: access.url.parse().unwrap(),
-            user: access.user.clone(),
-            password: access.password.clone().into(),
-            ..ClickHouseConfig::default()
-        };
+        let own = clickhouse_of(&parts);
         Shard { local, parts, own }
     };
     let [first, second] = locals;

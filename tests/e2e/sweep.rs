@@ -7,21 +7,20 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::PathBuf;
-use std::sync::Mutex;
 
 use faultline_deploy::{LocalConfig, LocalParts, Parts, Wanted};
-use faultline_proto::correction::v1::{CorrectedColumns, Correction, CorrectionState};
-use faultline_store::{BatchId, Change, ClickHouseConfig, Corrector, Database, Journal, OutcomeRow, Settled, SpoolMark, families};
+use faultline_proto::correction::v1::{Correction, CorrectionState};
+use faultline_store::{BatchId, ClickHouseConfig, Corrector, Database, OutcomeRow, Settled, SpoolMark, families};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
+use crate::corrections::{Written, to_bank};
 use crate::program::eventually;
-use crate::sandbox::{ports, program, scratch};
+use crate::sandbox::{clickhouse_of, ports, program, scratch};
 use crate::services::query;
 use crate::terminal::in_seconds;
 
 const WEEK_MS: i64 = 7 * 24 * 60 * 60 * 1000;
-const BANK: i8 = 4;
 const ACCOUNT: i8 = 5;
 const ROWS: u16 = 100;
 /// A part that dies is started again a few times in ten minutes, with longer and longer pauses.
@@ -86,13 +85,7 @@ impl Server {
         }
         if self.running.is_none() {
             let parts = LocalParts::start(&self.local, &self.parts, &self.wrapper).await.unwrap();
-            let access = parts.clickhouse().unwrap();
-            let config = ClickHouseConfig {
-                url: access.url.parse().unwrap(),
-                user: access.user.clone(),
-                password: access.password.clone().into(),
-                ..ClickHouseConfig::default()
-            };
+            let config = clickhouse_of(&parts);
             self.running = Some((parts, config));
         }
         self.running.as_ref().unwrap().1.clone()
@@ -154,7 +147,7 @@ async fn attempt(server: &mut Server, subject: Subject, kill_at: u64) -> Tried {
     if matches!(subject, Subject::Correction | Subject::HighWater) {
         database.deliver(&id, &rows, Instant::now()).await.unwrap();
     }
-    let changes = if subject == Subject::Correction { to_bank(&database).await } else { Vec::new() };
+    let changes = if subject == Subject::Correction { to_bank(&database, then_ms(), "issuer_outage").await } else { Vec::new() };
     let marks: Vec<_> = (0..ROWS).map(|index| mark(&row(subject, index))).collect();
 
     server.arm(kill_at);
@@ -283,15 +276,6 @@ async fn seen(database: &Database) -> u64 {
     spools[0].mark.sequence
 }
 
-async fn to_bank(database: &Database) -> Vec<Change> {
-    let standing = database.standing("acme", &(then_ms()..then_ms() + 60_000)).await.unwrap();
-    let change = |standing: faultline_store::Standing| {
-        let columns = CorrectedColumns { cause: BANK.into(), reason: "issuer_outage".into(), ..standing.columns() };
-        Change { standing, columns }
-    };
-    standing.into_iter().map(change).collect()
-}
-
 /// Asserts that all rows are there and counted in every family, once.
 async fn once(config: &ClickHouseConfig, subject: Subject, when: &str) {
     let cause = if subject == Subject::Correction { "bank" } else { "account" };
@@ -304,24 +288,5 @@ async fn once(config: &ClickHouseConfig, subject: Subject, when: &str) {
             "SELECT cause, sum(count) AS some, sum(amount_minor) FROM rollup WHERE family = '{family}' GROUP BY cause HAVING some != 0"
         );
         assert_eq!(query(config, &sums).await, format!("{cause}\t{ROWS}\t{}", ROWS * 100), "{family}, {when}");
-    }
-}
-
-/// What would be in Kafka.
-#[derive(Default)]
-struct Written(Mutex<Vec<Correction>>);
-
-impl Journal for Written {
-    type Error = std::fmt::Error;
-
-    async fn write(&self, correction: &Correction) -> Result<(), std::fmt::Error> {
-        self.0.lock().unwrap().push(correction.clone());
-        Ok(())
-    }
-}
-
-impl Written {
-    fn step(&self) -> Correction {
-        self.0.lock().unwrap().iter().rev().find(|correction| correction.step.is_some()).unwrap().clone()
     }
 }
