@@ -336,7 +336,7 @@ fn summary(config: &Config, local: Option<&LocalParts>, (token, tools): (Option<
         text.push_str(&format!("  Data, logs  {}\n", config.local.data_directory()?.display()));
     }
     if let Some(tools) = tools {
-        text.push_str(&format!("  Tools       faultline --config {} replay, corrections, ...\n", tools.display()));
+        text.push_str(&format!("  Tools       faultline --config {} dlq, replay, corrections\n", tools.display()));
     }
     text.push_str("\nCtrl-C stops it.\n");
     Ok(text)
