@@ -218,11 +218,13 @@ async fn whoever_is_sent_away_comes_back_when_told_and_later_each_time() {
     terminal.report(outcome(1)).unwrap();
     let (mut call, _) = world.call().await;
     call.batch().await;
+    terminal.report(outcome(2)).unwrap();
     let begin = Instant::now();
     let details = ErrorDetails::with_retry_info(Some(Duration::from_secs(7)));
     call.end(Status::with_error_details(Code::ResourceExhausted, "full", details)).await;
-    let (call, _) = world.call().await;
+    let (mut call, _) = world.call().await;
     assert_eq!(begin.elapsed().as_secs(), 7);
+    assert_eq!(sequences(&call.batch().await), [1], "the same batch, whatever came meanwhile");
 
     // Without a word about when: longer each time, until a minute (two, by chance).
     let mut ended = call;

@@ -38,6 +38,8 @@ pub struct GatewayConfig {
     /// How long batches that were taken may take to be answered when the gateway stops.
     #[serde(with = "humantime_serde")]
     pub drain_within: Duration,
+    /// What one terminal may have of this gateway.
+    pub share: ShareConfig,
     /// How terminals are to report.
     pub terminals: TerminalsConfig,
 }
@@ -55,6 +57,7 @@ impl Default for GatewayConfig {
             keepalive_interval: Duration::from_secs(60),
             keepalive_timeout: Duration::from_secs(20),
             drain_within: Duration::from_secs(25),
+            share: ShareConfig::default(),
             terminals: TerminalsConfig::default(),
         }
     }
@@ -70,6 +73,9 @@ impl GatewayConfig {
         seconds("keepalive_interval", self.keepalive_interval, 1..=DAY_S)?;
         seconds("keepalive_timeout", self.keepalive_timeout, 1..=DAY_S)?;
         seconds("drain_within", self.drain_within, 0..=DAY_S)?;
+        number("share.calls", self.share.calls.into(), 1..=100_000)?;
+        number("share.events_per_second", self.share.events_per_second.into(), 0..=1_000_000)?;
+        number("share.burst_events", self.share.burst_events.into(), 1024..=10_000_000)?;
         number("terminals.max_batch_events", terminals.max_batch_events.into(), 1..=500)?;
         number("terminals.max_batch_bytes", terminals.max_batch_bytes.as_u64(), 1024..=1_048_576)?;
         seconds("terminals.max_batch_delay", terminals.max_batch_delay, 0..=10)?;
@@ -87,6 +93,24 @@ fn seconds(key: &'static str, value: Duration, limits: RangeInclusive<u64>) -> R
         return Ok(());
     }
     Err((key, format!("{} s is not within {} s to {} s", value.as_secs_f64(), limits.start(), limits.end())))
+}
+
+/// What one terminal may have of one gateway, so that a terminal that loops takes nothing from the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ShareConfig {
+    /// Most calls of a terminal with a token of its own, at one moment.
+    pub calls: u32,
+    /// Events a second. A batch counts as 20 events at least, and as one for each KiB. 0: there is no limit.
+    pub events_per_second: u32,
+    /// Events at once, after a while without any: what a terminal has kept while it could not report.
+    pub burst_events: u32,
+}
+
+impl Default for ShareConfig {
+    fn default() -> Self {
+        ShareConfig { calls: 32, events_per_second: 200, burst_events: 20_000 }
+    }
 }
 
 /// What terminals are told about reporting. Limits are those of `faultline.terminal.v1.TerminalSettings`.
@@ -144,6 +168,8 @@ mod tests {
             (GatewayConfig { in_flight: ByteSize::b(0), ..right.clone() }, "in_flight"),
             (GatewayConfig { in_flight: ByteSize::tb(10), ..right.clone() }, "in_flight"),
             (GatewayConfig { keepalive_interval: Duration::ZERO, ..right.clone() }, "keepalive_interval"),
+            (GatewayConfig { share: ShareConfig { calls: 0, ..right.share }, ..right.clone() }, "share.calls"),
+            (GatewayConfig { share: ShareConfig { burst_events: 1000, ..right.share }, ..right.clone() }, "share.burst_events"),
             (
                 GatewayConfig { terminals: TerminalsConfig { max_batch_events: 501, ..terminals }, ..right.clone() },
                 "terminals.max_batch_events",

@@ -19,6 +19,8 @@ pub(crate) enum Fate {
     Invalid,
     /// There was no room for it.
     Shed,
+    /// It was more than its terminal may send.
+    Limited,
     /// Kafka did not take it.
     Unavailable,
     /// Its token is not known any more.
@@ -26,7 +28,7 @@ pub(crate) enum Fate {
 }
 
 impl Fate {
-    const ALL: [Fate; 6] = [Fate::Stored, Fate::Empty, Fate::Invalid, Fate::Shed, Fate::Unavailable, Fate::Unauthenticated];
+    const ALL: [Fate; 7] = [Fate::Stored, Fate::Empty, Fate::Invalid, Fate::Shed, Fate::Limited, Fate::Unavailable, Fate::Unauthenticated];
 
     fn name(self) -> &'static str {
         match self {
@@ -34,6 +36,7 @@ impl Fate {
             Fate::Empty => "empty",
             Fate::Invalid => "invalid",
             Fate::Shed => "shed",
+            Fate::Limited => "limited",
             Fate::Unavailable => "unavailable",
             Fate::Unauthenticated => "unauthenticated",
         }
@@ -49,7 +52,7 @@ pub(crate) fn describe() {
     describe_counter!("faultline_gateway_calls_total", "Calls that ended, by method and status");
     describe_counter!(
         "faultline_gateway_batches_total",
-        "Batches by fate: stored, empty (nothing in it was taken), invalid, shed, unavailable, unauthenticated"
+        "Batches by fate: stored, empty (nothing in it was taken), invalid, shed, limited (more than its terminal may send), unavailable, unauthenticated"
     );
     describe_counter!(
         "faultline_gateway_events_total",

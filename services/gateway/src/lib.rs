@@ -1,9 +1,9 @@
 //! The way in: terminals' batches over gRPC into Kafka.
 //!
 //! ```text
-//! terminal ──gRPC──▶ service ──▶ in_flight ──▶ admission ──▶ Kafka (all in-sync replicas) ──▶ acknowledgement
-//!                    token:      room, or      every field by its
-//!                    who is it?  shed load     own grammar, card numbers overwritten
+//! terminal ──gRPC──▶ service ──▶ share ──────▶ in_flight ──▶ admission ──▶ Kafka (all in-sync replicas) ──▶ acknowledgement
+//!                    token:      what one      room, or      every field by its
+//!                    who is it?  terminal may  shed load     own grammar, card numbers overwritten
 //! ```
 
 mod admission;
@@ -17,6 +17,7 @@ mod in_flight;
 mod problem;
 mod profile;
 mod service;
+mod share;
 mod wire;
 
 use std::path::{Path, PathBuf};
@@ -38,12 +39,13 @@ use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-pub use crate::config::{GatewayConfig, TerminalsConfig};
+pub use crate::config::{GatewayConfig, ShareConfig, TerminalsConfig};
 use crate::credentials::{Credentials, Version};
 pub use crate::credentials::{CredentialsError, line as credential};
 use crate::in_flight::InFlight;
 use crate::service::MAX_MESSAGE_BYTES;
 use crate::service::server::ingest_service_server::IngestServiceServer;
+use crate::share::Shares;
 
 /// What the gateway calls Kafka where it says what is in its way.
 const KAFKA: &str = "Kafka";
@@ -131,6 +133,7 @@ impl Gateway {
         let shared = Arc::new(service::Shared {
             credentials,
             producer: self.producer,
+            shares: Shares::new(&self.config.share),
             in_flight: InFlight::new(u32::try_from(self.config.in_flight.as_u64()).unwrap_or(u32::MAX)),
             settings: self.config.terminals.message(settings_version),
             open: AtomicBool::new(false),

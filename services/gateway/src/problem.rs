@@ -24,6 +24,15 @@ pub(crate) enum Problem {
     /// Too many batches are waiting for Kafka.
     #[error("too much is on its way at the moment; send the same batch again later")]
     Full,
+    /// The terminal sends more than it may.
+    #[error("this terminal sends more than it may; send the same batch again later")]
+    TooFast {
+        /// When there is room for the same batch again.
+        delay: Duration,
+    },
+    /// It has as many of these at one moment as it may.
+    #[error("this terminal has as many {0} as it may; send the same batch again later")]
+    TooMany(&'static str),
     /// Kafka does not take batches.
     #[error("batches cannot be stored at the moment; send the same batch again later")]
     Unavailable,
@@ -54,6 +63,7 @@ impl Problem {
             Problem::Unauthenticated => Fate::Unauthenticated,
             Problem::Invalid(_) => Fate::Invalid,
             Problem::Full => Fate::Shed,
+            Problem::TooFast { .. } | Problem::TooMany(_) => Fate::Limited,
             Problem::Unavailable | Problem::GoingDown | Problem::Gone => Fate::Unavailable,
         }
     }
@@ -63,7 +73,7 @@ impl Problem {
         match self {
             Problem::Unauthenticated => (Code::Unauthenticated, "UNAUTHENTICATED"),
             Problem::Invalid(_) => (Code::InvalidArgument, "INVALID_ARGUMENT"),
-            Problem::Full => (Code::ResourceExhausted, "RESOURCE_EXHAUSTED"),
+            Problem::Full | Problem::TooFast { .. } | Problem::TooMany(_) => (Code::ResourceExhausted, "RESOURCE_EXHAUSTED"),
             Problem::Unavailable | Problem::GoingDown => (Code::Unavailable, "UNAVAILABLE"),
             Problem::Gone => (Code::Cancelled, "CANCELLED"),
         }
@@ -75,15 +85,18 @@ impl From<Problem> for Status {
         let details = match &problem {
             Problem::Unauthenticated | Problem::Gone => ErrorDetails::new(),
             Problem::Invalid(rejection) => ErrorDetails::with_bad_request_violation(rejection.field, rejection.description.as_str()),
-            Problem::Full | Problem::Unavailable | Problem::GoingDown => retry_later(),
+            Problem::TooFast { delay } => retry_after(*delay),
+            Problem::Full | Problem::TooMany(_) | Problem::Unavailable | Problem::GoingDown => {
+                // Those who are sent away together are not to come back together.
+                retry_after(Duration::from_millis(fastrand::u64(RETRY_DELAY_MS)))
+            }
         };
         Status::with_error_details(problem.code().0, problem.to_string(), details)
     }
 }
 
-/// Those who are sent away together are not to come back together.
-fn retry_later() -> ErrorDetails {
-    ErrorDetails::with_retry_info(Some(Duration::from_millis(fastrand::u64(RETRY_DELAY_MS))))
+fn retry_after(delay: Duration) -> ErrorDetails {
+    ErrorDetails::with_retry_info(Some(delay))
 }
 
 #[cfg(test)]
@@ -97,9 +110,12 @@ mod tests {
         assert_eq!((status.code(), status.message()), (Code::InvalidArgument, "batch.events: are 501, at most 500 are taken"));
         assert_eq!(status.get_error_details().bad_request().unwrap().field_violations[0].field, "batch.events");
 
-        for (problem, code) in
-            [(Problem::Full, Code::ResourceExhausted), (Problem::Unavailable, Code::Unavailable), (Problem::GoingDown, Code::Unavailable)]
-        {
+        for (problem, code) in [
+            (Problem::Full, Code::ResourceExhausted),
+            (Problem::TooMany("calls"), Code::ResourceExhausted),
+            (Problem::Unavailable, Code::Unavailable),
+            (Problem::GoingDown, Code::Unavailable),
+        ] {
             let name = problem.code().1;
             let status = Status::from(problem);
             assert_eq!(status.code(), code);
@@ -107,5 +123,9 @@ mod tests {
             let delay = status.get_error_details().retry_info().unwrap().retry_delay.unwrap();
             assert!(RETRY_DELAY_MS.contains(&u64::try_from(delay.as_millis()).unwrap()), "{delay:?}");
         }
+        // Of one terminal it is known when.
+        let delay = Duration::from_millis(1500);
+        let status = Status::from(Problem::TooFast { delay });
+        assert_eq!((status.code(), status.get_error_details().retry_info().unwrap().retry_delay), (Code::ResourceExhausted, Some(delay)));
     }
 }

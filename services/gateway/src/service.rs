@@ -26,6 +26,7 @@ use crate::credentials::{Access, Credentials};
 use crate::in_flight::InFlight;
 use crate::problem::Problem;
 use crate::profile::Profile;
+use crate::share::{Shares, Turn};
 use crate::wire::fields;
 
 /// The server that the build made of the contract.
@@ -46,6 +47,7 @@ const BATCH: u32 = 2;
 pub(crate) struct Shared {
     pub(crate) credentials: watch::Receiver<Credentials>,
     pub(crate) producer: OutcomeProducer,
+    pub(crate) shares: Shares,
     pub(crate) in_flight: InFlight,
     pub(crate) settings: TerminalSettings,
     /// Whether the topics are sound, as far as is known.
@@ -60,6 +62,8 @@ struct Session {
     shared: Arc<Shared>,
     access: Access,
     profile: Profile,
+    /// Its place among those of its terminal.
+    _call: Option<Turn>,
 }
 
 type Answers = mpsc::Sender<Result<StreamOutcomesResponse, Status>>;
@@ -69,7 +73,7 @@ impl server::ingest_service_server::IngestService for Arc<Shared> {
     type StreamOutcomesStream = ReceiverStream<Result<StreamOutcomesResponse, Status>>;
 
     async fn stream_outcomes(&self, request: Request<Streaming<Bytes>>) -> Result<Response<Self::StreamOutcomesStream>, Status> {
-        let mut session = Session::open(self, STREAM, request.metadata())?;
+        let mut session = Session::open(self, STREAM, request.metadata()).await?;
         let (answers, receiver) = mpsc::channel(WAITING_ANSWERS + 1);
         // Room for the status with which it ends, also where the terminal does not read.
         let last_word = answers.clone().reserve_owned().await;
@@ -85,7 +89,7 @@ impl server::ingest_service_server::IngestService for Arc<Shared> {
     }
 
     async fn report_outcomes(&self, request: Request<Streaming<Bytes>>) -> Result<Response<ReportOutcomesResponse>, Status> {
-        let mut session = Session::open(self, REPORT, request.metadata())?;
+        let mut session = Session::open(self, REPORT, request.metadata()).await?;
         // Apart from the call: what was handed to Kafka takes its room and is counted also when the terminal hangs up.
         let reporting = self.sessions.spawn(async move {
             let reported = session.report(request.into_inner()).await;
@@ -102,11 +106,13 @@ impl server::ingest_service_server::IngestService for Arc<Shared> {
 }
 
 impl Session {
-    fn open(shared: &Arc<Shared>, method: &'static str, metadata: &MetadataMap) -> Result<Session, Problem> {
+    async fn open(shared: &Arc<Shared>, method: &'static str, metadata: &MetadataMap) -> Result<Session, Problem> {
         let token = metadata.get("authorization").and_then(|value| value.to_str().ok()).and_then(bearer);
         let access = token.and_then(|token| shared.credentials.borrow().identify(token)).ok_or(Problem::Unauthenticated);
-        let access = access.inspect_err(|problem| counts::call(method, Err(problem)))?;
-        Ok(Session { shared: Arc::clone(shared), access, profile: Profile::default() })
+        let refused = |problem: &Problem| counts::call(method, Err(problem));
+        let access = access.inspect_err(refused)?;
+        let call = shared.shares.call(&access.identity).await.inspect_err(refused)?;
+        Ok(Session { shared: Arc::clone(shared), access, profile: Profile::default(), _call: call })
     }
 
     /// Answers one message after the other until the terminal has no more, or something is in the way.
@@ -181,13 +187,14 @@ impl Session {
     /// The road of a batch, to its fate and its acknowledgement:
     ///
     /// ```text
-    /// bytes ─▶ still allowed? ─▶ topics sound? ─▶ room in memory ─▶ admission ─▶ Kafka ─▶ acknowledgement
+    /// bytes ─▶ still allowed? ─▶ topics sound? ─▶ its terminal's share ─▶ room in memory ─▶ admission ─▶ Kafka ─▶ acknowledgement
     /// ```
     async fn settle(&mut self, batch: &Bytes, receipt_ms: i64) -> Result<(Fate, BatchAcknowledgement), Problem> {
         self.still_allowed()?;
         if !self.shared.open.load(Ordering::Acquire) {
             return Err(Problem::Unavailable);
         }
+        let _turn = self.shared.shares.batch(&self.access.identity, batch).await?;
         let _room = self.shared.in_flight.take(batch.len()).await?;
         let admission = admit(batch, &self.access.identity, &self.profile, receipt_ms)?;
         let mut fate = Fate::Empty;
