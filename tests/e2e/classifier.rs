@@ -28,7 +28,7 @@ use crate::terminal::{batch, event, in_seconds, outcome};
 const CARD: &str = "6212345678901232";
 
 /// Topics and a database of one test.
-async fn place(name: &str) -> (KafkaConfig, ClickHouseConfig) {
+pub(crate) async fn place(name: &str) -> (KafkaConfig, ClickHouseConfig) {
     let shared = sandbox().await;
     let kafka = KafkaConfig { topic_prefix: format!("classifier-{name}"), ..shared.kafka.clone() };
     let clickhouse = ClickHouseConfig { database: format!("classifier_{}", name.replace('-', "_")), ..shared.clickhouse.clone() };
@@ -36,7 +36,7 @@ async fn place(name: &str) -> (KafkaConfig, ClickHouseConfig) {
 }
 
 /// Settings of a classifier that does not wait long for company.
-fn settings(kafka: &KafkaConfig, clickhouse: &ClickHouseConfig) -> Settings {
+pub(crate) fn settings(kafka: &KafkaConfig, clickhouse: &ClickHouseConfig) -> Settings {
     let mut settings = settings_with(kafka, clickhouse);
     settings.push(("CLASSIFIER__MAX_BATCH_DELAY", "50ms".into()));
     settings

@@ -346,15 +346,15 @@ async fn more_connections_and_calls_than_there_is_room_for_wait() {
 }
 
 /// A gateway on a Kafka of its own, which can be made to hang.
-struct Hanging {
-    gateway: Gateway,
+pub(crate) struct Hanging {
+    pub(crate) gateway: Gateway,
     up: Faultline,
     broker: Pid,
     _directory: TempDir,
 }
 
 impl Hanging {
-    async fn start(settings: &[(&'static str, String)]) -> Hanging {
+    pub(crate) async fn start(settings: &[(&'static str, String)]) -> Hanging {
         let directory = scratch("gateway-hangs");
         let local = LocalConfig { data_dir: directory.path().into(), ..ports() };
         let up = Faultline::up(&local, &[]).until_up().await;
@@ -371,28 +371,34 @@ impl Hanging {
         Hanging { gateway, up, broker, _directory: directory }
     }
 
-    fn hang(&self) {
+    pub(crate) fn hang(&self) {
         kill(self.broker, Signal::SIGSTOP).unwrap();
     }
 
-    fn go_on(&self) {
+    pub(crate) fn go_on(&self) {
         kill(self.broker, Signal::SIGCONT).unwrap();
     }
 
-    async fn waiting(&self) -> u64 {
+    pub(crate) async fn waiting(&self) -> u64 {
         self.gateway.service.counted("faultline_gateway_in_flight_bytes", &[]).await
+    }
+
+    pub(crate) async fn stop(self) {
+        self.gateway.stop().await;
+        self.up.signal(Signal::SIGTERM);
+        assert!(self.up.end().await.status.success());
     }
 }
 
 #[tokio::test]
 async fn while_kafka_hangs_load_is_shed_and_nothing_is_acknowledged() {
     let hanging = Hanging::start(&[("GATEWAY__IN_FLIGHT", "4 KiB".to_owned()), ("KAFKA__DELIVERY_TIMEOUT", "4s".to_owned())]).await;
-    let terminal = hanging.gateway.terminal();
+    let collector = hanging.gateway.collector().await;
     hanging.hang();
     // Room for four.
-    let reports = (0..12_u64).map(|spool| {
-        let terminal = terminal.clone();
-        tokio::spawn(async move { terminal.report(OutcomeBatch { spool_id: 100 + spool, ..batch(vec![event(1)]) }).await })
+    let reports = (0..12).map(|number| {
+        let collector = collector.clone();
+        tokio::spawn(async move { collector.report(OutcomeBatch { terminal_id: format!("T-{number}"), ..batch(vec![event(1)]) }).await })
     });
     let reports: Vec<_> = reports.collect();
     let mut codes = BTreeMap::new();
@@ -409,10 +415,9 @@ async fn while_kafka_hangs_load_is_shed_and_nothing_is_acknowledged() {
     assert_eq!(hanging.waiting().await, 0);
 
     hanging.go_on();
+    let terminal = hanging.gateway.terminal();
     eventually("it goes on", async || terminal.report(batch(vec![event(2)])).await.ok()).await;
-    hanging.gateway.stop().await;
-    hanging.up.signal(Signal::SIGTERM);
-    assert!(hanging.up.end().await.status.success());
+    hanging.stop().await;
 }
 
 #[tokio::test]

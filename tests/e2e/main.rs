@@ -12,6 +12,7 @@ mod terminal;
 
 mod alerter;
 mod alertmanager;
+mod backpressure;
 mod classifier;
 mod console;
 mod corrections;

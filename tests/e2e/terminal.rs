@@ -84,12 +84,17 @@ impl Terminal {
 
     /// Opens a stream, and takes the settings that it begins with.
     pub(crate) async fn stream(&self) -> Stream {
+        self.try_stream().await.unwrap()
+    }
+
+    /// The same, where it may be refused.
+    pub(crate) async fn try_stream(&self) -> Result<Stream, Status> {
         let (requests, receiver) = mpsc::channel(1);
         let mut client = IngestServiceClient::new(self.channel.clone());
-        let responses = client.stream_outcomes(self.request(ReceiverStream::new(receiver))).await.unwrap().into_inner();
+        let responses = client.stream_outcomes(self.request(ReceiverStream::new(receiver))).await?.into_inner();
         let mut stream = Stream { requests, responses };
         assert!(matches!(stream.next().await, Ok(Some(Response::Settings(_)))));
-        stream
+        Ok(stream)
     }
 }
 
