@@ -1,4 +1,4 @@
-//! Kafka: its jars through Maven, and one node, broker and controller in one (KRaft), on the loopback interface.
+//! Kafka: its jars through Maven, and nodes, each broker and controller in one (KRaft), on the loopback interface.
 
 use std::ffi::OsString;
 use std::fs;
@@ -117,21 +117,33 @@ fn java_version(says: &str) -> Option<u32> {
     }
 }
 
+/// Where a node listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodePorts {
+    /// For clients and other brokers.
+    pub clients: u16,
+    /// For controllers.
+    pub controller: u16,
+}
+
 /// A node's place and ports.
 #[derive(Debug)]
 pub(crate) struct Node<'a> {
     pub(crate) program: &'a KafkaProgram,
+    /// Its number in its cluster, from 1.
+    pub(crate) id: usize,
+    pub(crate) ports: NodePorts,
+    /// All nodes of its cluster by number, itself among them.
+    pub(crate) cluster: &'a [NodePorts],
     /// Where the node keeps its log and its configuration. The node runs in there and is given relative paths: what a file name means
     /// differs between the command line, Java's properties and Kafka's lists.
     pub(crate) directory: PathBuf,
-    pub(crate) port: u16,
-    pub(crate) controller_port: u16,
     pub(crate) heap_mib: u32,
 }
 
 impl Node<'_> {
-    /// Writes the configuration and, in a new directory, formats the storage.
-    pub(crate) async fn prepare(&self) -> Result<(), InstallError> {
+    /// Writes the configuration and, in a new directory, formats the storage. All nodes of a cluster are formatted with one `cluster_id`.
+    pub(crate) async fn prepare(&self, cluster_id: &str) -> Result<(), InstallError> {
         let write = |name, content| {
             let path = self.directory.join(name);
             fs::write(&path, content).map_err(at(&path))
@@ -151,7 +163,7 @@ impl Node<'_> {
         let mut format = guarded(&self.program.java);
         format
             .args(self.jvm_options())
-            .args(["kafka.tools.StorageTool", "format", "-t", &new_cluster_id(), "-c", "format.properties"])
+            .args(["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", "format.properties"])
             .current_dir(&self.directory)
             .stdin(Stdio::null());
         let output = format.output().await.map_err(at(&self.program.java))?;
@@ -189,35 +201,41 @@ impl Node<'_> {
     }
 
     fn properties(&self, storage: &str) -> String {
-        // The transaction, offset and share-group logs have one replica, since there is one node. The session time-out is short so that a
-        // node that was killed may come back at once (with the default of 9 s it is refused as a duplicate until then).
+        // The transaction, offset and share-group logs are on every node, and go on as long as most of them do. The session time-out is short so
+        // that a node that was killed may come back at once (with the default of 9 s it is refused as a duplicate until then).
+        let voters = self.cluster.iter().zip(1..).map(|(node, id)| format!("{id}@127.0.0.1:{}", node.controller));
         format!(
             "# Written by faultline at every start.
 process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller}
+node.id={id}
+controller.quorum.voters={voters}
 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
 controller.listener.names=CONTROLLER
 log.dirs={storage}
 num.network.threads=2
 num.io.threads=4
 auto.create.topics.enable=false
+min.insync.replicas={majority}
 offsets.topic.num.partitions=4
-offsets.topic.replication.factor=1
+offsets.topic.replication.factor={replicas}
 transaction.state.log.num.partitions=4
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
+transaction.state.log.replication.factor={replicas}
+transaction.state.log.min.isr={majority}
 share.coordinator.state.topic.num.partitions=4
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.replication.factor={replicas}
+share.coordinator.state.topic.min.isr={majority}
 group.initial.rebalance.delay.ms=0
 log.segment.bytes=67108864
 log.cleaner.dedupe.buffer.size=4194304
 broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
 ",
-            controller = self.controller_port,
-            port = self.port,
+            id = self.id,
+            voters = voters.collect::<Vec<_>>().join(","),
+            controller = self.ports.controller,
+            port = self.ports.clients,
+            replicas = self.cluster.len(),
+            majority = self.cluster.len() / 2 + 1,
         )
     }
 }
@@ -236,7 +254,7 @@ fn class_path(libs: &Path) -> OsString {
 }
 
 /// Sixteen random bytes in Kafka's own notation, which must not begin with a dash.
-fn new_cluster_id() -> String {
+pub(crate) fn new_cluster_id() -> String {
     loop {
         let id = URL_SAFE_NO_PAD.encode(Uuid::new_v4().as_bytes());
         if !id.starts_with('-') {
@@ -259,8 +277,9 @@ async fn try_archive_classes(program: &KafkaProgram) -> Result<(), String> {
     let scratch = tempfile::tempdir().map_err(say)?;
     let new_archive = program.install.join("kafka.jsa.new");
     let directory = scratch.path().to_path_buf();
-    let node = Node { program, directory, port: free_port().map_err(say)?, controller_port: free_port().map_err(say)?, heap_mib: 512 };
-    node.prepare().await.map_err(|error| error.to_string())?;
+    let ports = NodePorts { clients: free_port().map_err(say)?, controller: free_port().map_err(say)? };
+    let node = Node { program, id: 1, ports, cluster: &[ports], directory, heap_mib: 512 };
+    node.prepare(&new_cluster_id()).await.map_err(|error| error.to_string())?;
     let mut child = node.child();
     child.arguments.insert(0, assignment("-XX:ArchiveClassesAtExit=", &new_archive));
     let log = child.log.clone();
@@ -292,6 +311,34 @@ mod tests {
         let id = new_cluster_id();
         assert_eq!(URL_SAFE_NO_PAD.decode(&id).unwrap().len(), 16);
         assert_ne!(id, new_cluster_id());
+    }
+
+    #[test]
+    fn one_node_needs_nobody_and_three_go_on_with_two() {
+        let ports = [1, 2, 3].map(|number| NodePorts { clients: 9000 + number, controller: 9100 + number });
+        let program = KafkaProgram { java: PathBuf::new(), install: PathBuf::new() };
+        let of = |id: usize, cluster: &[NodePorts]| {
+            let node = Node { program: &program, id, ports: ports[id - 1], cluster, directory: PathBuf::new(), heap_mib: 256 };
+            node.properties(STORAGE)
+        };
+        let (alone, second) = (of(1, &ports[..1]), of(2, &ports));
+        let says = |properties: &str, line: &str| assert!(properties.lines().any(|is| is == line), "`{line}` is missing from {properties}");
+        for line in
+            ["node.id=1", "controller.quorum.voters=1@127.0.0.1:9101", "offsets.topic.replication.factor=1", "min.insync.replicas=1"]
+        {
+            says(&alone, line);
+        }
+        for line in [
+            "node.id=2",
+            "controller.quorum.voters=1@127.0.0.1:9101,2@127.0.0.1:9102,3@127.0.0.1:9103",
+            "listeners=PLAINTEXT://127.0.0.1:9002,CONTROLLER://127.0.0.1:9102",
+            "offsets.topic.replication.factor=3",
+            "transaction.state.log.replication.factor=3",
+            "transaction.state.log.min.isr=2",
+            "min.insync.replicas=2",
+        ] {
+            says(&second, line);
+        }
     }
 
     #[test]

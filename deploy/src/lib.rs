@@ -9,6 +9,7 @@
 //! (`faultline-stream`, `faultline-store`).
 
 mod clickhouse;
+mod cluster;
 mod install;
 mod kafka;
 mod local;
@@ -17,7 +18,9 @@ mod progress;
 mod supervisor;
 
 pub use clickhouse::ClickHouseAccess;
+pub use cluster::KafkaCluster;
 pub use install::InstallError;
+pub use kafka::NodePorts;
 pub use local::{LocalConfig, LocalParts, StartError, Wanted};
 pub use parts::Parts;
 pub use supervisor::GaveUp;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clickhouse::{ClickHouseAccess, Server};
 use crate::install::InstallError;
-use crate::kafka::Node;
+use crate::kafka::{Node, NodePorts, new_cluster_id};
 use crate::parts::Parts;
 use crate::supervisor::{GaveUp, Supervisor};
 
@@ -199,14 +199,10 @@ impl LocalParts {
         let mut children = Vec::new();
         let mut kafka_brokers = None;
         if let Some(program) = &parts.kafka {
-            let node = Node {
-                program,
-                directory: directory.join("kafka"),
-                port: config.kafka_port,
-                controller_port: config.kafka_controller_port,
-                heap_mib: config.kafka_heap_mib,
-            };
-            node.prepare().await?;
+            let ports = NodePorts { clients: config.kafka_port, controller: config.kafka_controller_port };
+            let directory = directory.join("kafka");
+            let node = Node { program, id: 1, ports, cluster: &[ports], directory, heap_mib: config.kafka_heap_mib };
+            node.prepare(&new_cluster_id()).await?;
             kafka_brokers = Some(format!("127.0.0.1:{}", config.kafka_port));
             children.push(node.child());
         }
@@ -251,7 +247,7 @@ impl LocalParts {
 }
 
 /// Takes the data directory. The lock goes with the process, so a killed one leaves no stale lock.
-fn lock(directory: &Path) -> Result<File, StartError> {
+pub(crate) fn lock(directory: &Path) -> Result<File, StartError> {
     let path = directory.join("lock");
     let unusable = |source| StartError::DataDirectory { path: path.clone(), source };
     let mut file = File::options().create(true).read(true).write(true).truncate(false).open(&path).map_err(unusable)?;

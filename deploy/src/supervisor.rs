@@ -63,10 +63,26 @@ pub struct GaveUp {
     pub log_lines: String,
 }
 
+/// How children are told to end.
+#[derive(Clone, Debug)]
+struct Orders {
+    /// Ask them, and wait.
+    stop: CancellationToken,
+    /// Do not ask them. Whoever is killed is stopped too.
+    kill: CancellationToken,
+}
+
+impl Orders {
+    fn new() -> Orders {
+        let kill = CancellationToken::new();
+        Orders { stop: kill.child_token(), kill }
+    }
+}
+
 /// Runs children until it is told to stop.
 #[derive(Debug)]
 pub(crate) struct Supervisor {
-    stop: CancellationToken,
+    orders: Orders,
     gave_up: watch::Receiver<Option<GaveUp>>,
     /// Closed when the last child has ended.
     ended: watch::Receiver<()>,
@@ -75,15 +91,15 @@ pub(crate) struct Supervisor {
 impl Supervisor {
     pub(crate) fn start(children: Vec<ChildSpec>) -> io::Result<Supervisor> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let stop = CancellationToken::new();
+        let orders = Orders::new();
         let (gave_up_sender, gave_up) = watch::channel(None);
         let (ended_sender, ended) = watch::channel(());
-        let supervision = supervise_all(children, stop.clone(), gave_up_sender);
+        let supervision = supervise_all(children, orders.clone(), gave_up_sender);
         thread::Builder::new().name("supervisor".into()).spawn(move || {
             runtime.block_on(supervision);
             drop(ended_sender);
         })?;
-        Ok(Supervisor { stop, gave_up, ended })
+        Ok(Supervisor { orders, gave_up, ended })
     }
 
     /// Waits until a child could not be kept running.
@@ -94,25 +110,35 @@ impl Supervisor {
     }
 
     /// Stops every child, and waits until they have ended.
-    pub(crate) async fn stop(mut self) {
-        self.stop.cancel();
+    pub(crate) async fn stop(self) {
+        self.orders.stop.cancel();
+        self.end().await;
+    }
+
+    /// Kills every child, as the loss of its machine would, and waits until they have ended.
+    pub(crate) async fn kill(self) {
+        self.orders.kill.cancel();
+        self.end().await;
+    }
+
+    async fn end(mut self) {
         while self.ended.changed().await.is_ok() {}
     }
 }
 
 impl Drop for Supervisor {
     fn drop(&mut self) {
-        self.stop.cancel();
+        self.orders.stop.cancel();
     }
 }
 
-async fn supervise_all(children: Vec<ChildSpec>, stop: CancellationToken, gave_up: watch::Sender<Option<GaveUp>>) {
+async fn supervise_all(children: Vec<ChildSpec>, orders: Orders, gave_up: watch::Sender<Option<GaveUp>>) {
     let mut supervised = JoinSet::new();
     for child in children {
-        let stop = stop.clone();
+        let orders = orders.clone();
         let gave_up = gave_up.clone();
         supervised.spawn(async move {
-            if let Err(given_up) = supervise(&child, &stop).await {
+            if let Err(given_up) = supervise(&child, &orders).await {
                 gave_up.send_replace(Some(given_up));
             }
         });
@@ -128,16 +154,16 @@ fn supervision_ended(reason: &str) -> GaveUp {
     GaveUp { name: "supervision", reason: format!("ended by itself ({reason})"), log_lines: String::new() }
 }
 
-/// Runs one child until `stop`, again and again if need be.
-async fn supervise(spec: &ChildSpec, stop: &CancellationToken) -> Result<(), GaveUp> {
+/// Runs one child until it is told to end, again and again if need be.
+async fn supervise(spec: &ChildSpec, orders: &Orders) -> Result<(), GaveUp> {
     let mut restarts = RestartBudget::default();
     loop {
         let mut child = start(spec).map_err(|error| give_up(spec, format!("cannot be started ({error})")))?;
         tracing::info!(pid = child.id(), "{} started", spec.name);
         let status = tokio::select! {
             status = child.wait() => status,
-            () = stop.cancelled() => {
-                terminate(spec, &mut child).await;
+            () = orders.stop.cancelled() => {
+                terminate(spec, &mut child, orders).await;
                 return Ok(());
             }
         };
@@ -149,7 +175,7 @@ async fn supervise(spec: &ChildSpec, stop: &CancellationToken) -> Result<(), Gav
         tracing::warn!(ended, restarts = restarts.used(), "{} died, starting it again", spec.name);
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            () = stop.cancelled() => return Ok(()),
+            () = orders.stop.cancelled() => return Ok(()),
         }
     }
 }
@@ -180,7 +206,10 @@ pub(crate) fn guarded(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-async fn terminate(spec: &ChildSpec, child: &mut Child) {
+async fn terminate(spec: &ChildSpec, child: &mut Child, orders: &Orders) {
+    if orders.kill.is_cancelled() {
+        return end_at_once(spec, child).await;
+    }
     let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) else { return };
     let asked = Instant::now();
     if let Err(error) = kill(Pid::from_raw(pid), Signal::SIGTERM) {
@@ -190,10 +219,14 @@ async fn terminate(spec: &ChildSpec, child: &mut Child) {
         Ok(_) => tracing::info!("{} stopped after {:.1} s", spec.name, asked.elapsed().as_secs_f32()),
         Err(_) => {
             tracing::warn!(seconds = spec.grace.as_secs(), "{} did not stop in time and is killed", spec.name);
-            if let Err(error) = child.kill().await {
-                tracing::warn!(pid, %error, "{} cannot be killed", spec.name);
-            }
+            end_at_once(spec, child).await;
         }
+    }
+}
+
+async fn end_at_once(spec: &ChildSpec, child: &mut Child) {
+    if let Err(error) = child.kill().await {
+        tracing::warn!(pid = child.id(), %error, "{} cannot be killed", spec.name);
     }
 }
 
@@ -296,7 +329,7 @@ mod tests {
             directory.path(),
             "echo started >> starts; echo first; echo the disk is gone >&2; echo '  at Disk.java:1'; echo '12. Disk::read'; exit 3",
         );
-        let given_up = supervise(&spec, &CancellationToken::new()).await.unwrap_err();
+        let given_up = supervise(&spec, &Orders::new()).await.unwrap_err();
         assert_eq!(std::fs::read_to_string(directory.path().join("starts")).unwrap().lines().count(), 6);
         assert_eq!(given_up.reason, "died 6 times within 10 minutes, at last with exit status: 3");
         assert!(
@@ -309,23 +342,38 @@ mod tests {
     async fn a_program_that_is_missing_is_named() {
         let directory = tempfile::tempdir().unwrap();
         let spec = ChildSpec { directory: directory.path().join("missing"), ..shell(directory.path(), "") };
-        let given_up = supervise(&spec, &CancellationToken::new()).await.unwrap_err();
+        let given_up = supervise(&spec, &Orders::new()).await.unwrap_err();
         assert!(given_up.reason.contains("cannot be started"), "{given_up}");
+    }
+
+    /// Runs a shell, and waits until it has written down its process id.
+    async fn running(directory: &Path, script: &str) -> (Supervisor, Pid) {
+        let supervisor = Supervisor::start(vec![shell(directory, script)]).unwrap();
+        loop {
+            match std::fs::read_to_string(directory.join("pid")).ok().and_then(|text| text.trim().parse().ok()) {
+                Some(pid) => return (supervisor, Pid::from_raw(pid)),
+                None => tokio::task::yield_now().await,
+            }
+        }
     }
 
     #[tokio::test]
     async fn a_child_that_does_not_stop_is_killed() {
         let directory = tempfile::tempdir().unwrap();
-        let spec = shell(directory.path(), "trap '' TERM; echo $$ > pid; while :; do sleep 0.05; done");
-        let supervisor = Supervisor::start(vec![spec]).unwrap();
-        let pid = loop {
-            match std::fs::read_to_string(directory.path().join("pid")).ok().and_then(|text| text.trim().parse().ok()) {
-                Some(pid) => break Pid::from_raw(pid),
-                None => tokio::task::yield_now().await,
-            }
-        };
+        let (supervisor, pid) = running(directory.path(), "trap '' TERM; echo $$ > pid; while :; do sleep 0.05; done").await;
         assert_eq!(kill(pid, None), Ok(()));
         supervisor.stop().await;
         assert_eq!(kill(pid, None), Err(nix::errno::Errno::ESRCH));
+    }
+
+    #[tokio::test]
+    async fn who_is_killed_is_not_asked_and_not_started_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let script = "trap 'touch asked' TERM; echo $$ > pid; echo started >> starts; while :; do sleep 0.05; done";
+        let (supervisor, pid) = running(directory.path(), script).await;
+        supervisor.kill().await;
+        assert_eq!(kill(pid, None), Err(nix::errno::Errno::ESRCH));
+        assert!(!directory.path().join("asked").exists());
+        assert_eq!(std::fs::read_to_string(directory.path().join("starts")).unwrap().lines().count(), 1);
     }
 }
