@@ -23,6 +23,21 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long librdkafka's log is waited for after a question.
 const LOG_PATIENCE: Duration = Duration::from_millis(10);
 
+/// Where the cluster keeps a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replicas {
+    /// Name of the topic, which may be one of Kafka's own.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The broker that takes its records; none while there is nobody who can.
+    pub leader: Option<i32>,
+    /// Every broker that is to have them.
+    pub all: Vec<i32>,
+    /// Those that have all that is acknowledged.
+    pub in_sync: Vec<i32>,
+}
+
 /// A Kafka cluster as its administrator sees it. Needs no answer to be made.
 #[derive(Clone)]
 pub struct Cluster {
@@ -87,6 +102,14 @@ impl Cluster {
             return Err(StreamError::Missing { brokers: self.config.brokers.clone(), topics });
         }
         self.judge(&wanted, &present)
+    }
+
+    /// Where every partition of every topic is, as one of the brokers sees it.
+    ///
+    /// # Errors
+    /// When the cluster does not answer.
+    pub async fn replicas(&self) -> Result<Vec<Replicas>, StreamError> {
+        self.metadata(CHECK_TIMEOUT, |metadata| Ok(metadata.topics().iter().flat_map(replicas).collect())).await
     }
 
     /// The topics as they are to be, with so many replicas.
@@ -178,6 +201,17 @@ impl Cluster {
         }
         Ok(())
     }
+}
+
+fn replicas(topic: &MetadataTopic) -> impl Iterator<Item = Replicas> {
+    topic.partitions().iter().map(|partition| Replicas {
+        topic: topic.name().to_owned(),
+        partition: partition.id(),
+        // librdkafka says -1 where there is none.
+        leader: (partition.leader() >= 0).then(|| partition.leader()),
+        all: partition.replicas().to_vec(),
+        in_sync: partition.isr().to_vec(),
+    })
 }
 
 fn shape(topic: &MetadataTopic) -> Result<Found, KafkaError> {

@@ -22,7 +22,7 @@ mod topics;
 mod twin;
 
 pub use client::{KafkaConfig, StreamError};
-pub use cluster::Cluster;
+pub use cluster::{Cluster, Replicas};
 pub use corrections::CorrectionLog;
 pub use dead_letters::{DeadLetters, Rejection};
 pub use dlq::{DeadLetter, DeadLetterId, DeadLetterQueue, Originals, Settled, Settlement, Unfit};
