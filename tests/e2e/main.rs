@@ -14,6 +14,7 @@ mod alerter;
 mod alertmanager;
 mod backpressure;
 mod classifier;
+mod cluster;
 mod console;
 mod corrections;
 mod dead_letters;
