@@ -84,7 +84,7 @@ async fn report_in_a_loop(terminal: Terminal, spool: u64, looped: Arc<Looped>, m
         let sequences = number * LOOPED_EVENTS + 1..=(number + 1) * LOOPED_EVENTS;
         let batch = OutcomeBatch { spool_id: spool, ..batch(sequences.map(event).collect()) };
         // Even spools over a stream that is opened anew whenever it ends, odd ones in calls of their own.
-        let reported = if spool % 2 == 0 {
+        let reported = if spool.is_multiple_of(2) {
             let open = match stream.take() {
                 Some(open) => Ok(open),
                 None => terminal.try_stream().await,
