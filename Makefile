@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests build run demo test model sweep bench lint fmt
+.PHONY: help setup setup-tests build run demo test fuzz model sweep bench lint fmt
 
 TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/faultline/tools
 export PATH := $(TOOLS)/bin:$(PATH)
@@ -35,6 +35,9 @@ demo: build ## The same, once and without a terminal, from nothing: fails unless
 test: build setup-tests ## Run every test. Kafka and ClickHouse are real.
 	@target/debug/faultline parts
 	cargo test --workspace --all-targets --locked --offline
+
+fuzz: setup ## Try every decoder with inputs that `make test` does not try: 60 s each, or TIME=10m. TARGET=name tries the tests that have this in their names.
+	FAULTLINE_FUZZ_TIME=$(or $(TIME),60s) cargo test --workspace --lib --locked --offline -- --nocapture $(or $(TARGET),fuzz::)
 
 model: setup ## Check the model of how a batch gets into ClickHouse once, further than `make test` does: some minutes.
 	cargo run --package faultline-model --locked --offline

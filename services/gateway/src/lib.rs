@@ -12,6 +12,8 @@ mod connections;
 mod counts;
 mod credentials;
 mod encoded;
+#[cfg(test)]
+mod fuzz;
 mod grammar;
 mod in_flight;
 mod problem;
