@@ -40,6 +40,15 @@ struct Digits {
 ///
 /// Returns whether there was one.
 pub fn overwrite(text: &mut [u8]) -> bool {
+    let mut found = false;
+    // What was part of a longer group may be the end of another number once the rest of it is gone.
+    while overwrite_once(text) {
+        found = true;
+    }
+    found
+}
+
+fn overwrite_once(text: &mut [u8]) -> bool {
     let readable = as_text(text);
     let digits = Digits::of(&readable);
     let of_cards = digits.of_cards();
@@ -246,6 +255,7 @@ mod tests {
             ("166212345678901232", "16****************"),
             ("15378282246310005", "15***************"),
             ("5A08378282246310005F", "5A08***************F"),
+            ("4111 1111 1111 11116212345678901232", "**** **** **** ********************"),
         ] {
             assert_eq!(overwritten(text), expected);
         }
@@ -286,5 +296,35 @@ mod tests {
         let mut bytes = *b"\xFF\xFE4111\xFF111111111111\xE4\xBD";
         assert!(overwrite(&mut bytes));
         assert_eq!(&bytes, b"\xFF\xFE****\xFF************\xE4\xBD");
+    }
+}
+
+#[cfg(test)]
+mod fuzz {
+    use faultline_fuzz::target;
+
+    use super::*;
+
+    #[test]
+    fn what_is_found_is_overwritten_and_nothing_else() {
+        let fates = target!(Bytes, "text").run(|bytes| {
+            let mut after = bytes.to_vec();
+            let found = overwrite(&mut after);
+            assert_eq!(after.len(), bytes.len());
+            assert!(bytes.iter().zip(&after).all(|(before, after)| before == after || *after == b'*'));
+            assert_eq!(found, after != bytes);
+            // Nothing is found in what is left of it.
+            let mut again = after.clone();
+            assert!(!overwrite(&mut again), "{} is found in {}", again.escape_ascii(), after.escape_ascii());
+            match std::str::from_utf8(bytes) {
+                Ok(text) => {
+                    assert_eq!((contains(text), overwritten(text).as_bytes()), (found, after.as_slice()));
+                    if found { "overwritten" } else { "left alone" }
+                }
+                Err(_) if found => "overwritten among bytes",
+                Err(_) => "no text",
+            }
+        });
+        fates.include(["overwritten", "overwritten among bytes", "left alone", "no text"]);
     }
 }
