@@ -80,6 +80,12 @@ impl DeadLetters {
     /// # Errors
     /// When Kafka did not take it within `kafka.delivery_timeout`, cannot, or will not.
     pub async fn keep(&self, record: &Record, rejection: &Rejection) -> Result<(), NotTaken> {
+        let Letter { key, value, headers } = self.letter(record, rejection);
+        self.producer.send(key.as_deref(), &value, headers).await.map(|_| ())
+    }
+
+    /// What a record becomes.
+    pub(crate) fn letter(&self, record: &Record, rejection: &Rejection) -> Letter {
         let mut redacted = false;
         let mut clean = |bytes: &[u8]| {
             let mut bytes = bytes.to_vec();
@@ -128,8 +134,15 @@ impl DeadLetters {
         if value.len() < record.value.len() {
             add(BYTES, record.value.len().to_string().as_bytes());
         }
-        self.producer.send(key.as_deref(), &value, headers).await.map(|_| ())
+        Letter { key, value, headers }
     }
+}
+
+/// A record as it is kept.
+pub(crate) struct Letter {
+    pub(crate) key: Option<Vec<u8>>,
+    pub(crate) value: Vec<u8>,
+    pub(crate) headers: OwnedHeaders,
 }
 
 fn beginning(bytes: &[u8], length: usize) -> &[u8] {

@@ -196,7 +196,7 @@ impl Entry {
     fn read(record: &Record) -> Entry {
         let text = |name| record.header(name).map(|value| String::from_utf8_lossy(value).into_owned());
         let number = |name| text(name).and_then(|number| number.parse::<i64>().ok());
-        let partition = || text(PARTITION)?.parse().ok();
+        let partition = || text(PARTITION)?.parse().ok().filter(|partition| *partition >= 0);
         let Some(stage) = text(STAGE) else {
             let id = || std::str::from_utf8(record.key.as_deref()?).ok()?.parse().ok();
             let how = match text(SETTLED).as_deref() {
@@ -207,7 +207,8 @@ impl Entry {
             let settled = Settled { how, at_ms: record.timestamp_ms, replayed_as: text(REPLAYED_AS) };
             return id().map_or(Entry::Other, |id| Entry::Settled(id, settled));
         };
-        let (Some(partition), Some(offset)) = (partition(), number(OFFSET)) else { return Entry::Other };
+        let offset = number(OFFSET).filter(|offset| *offset >= 0);
+        let (Some(partition), Some(offset)) = (partition(), offset) else { return Entry::Other };
         let append_ms = number(APPEND_TIME);
         Entry::Letter(Box::new(DeadLetter {
             id: DeadLetterId { partition, offset, append_s: append_ms.unwrap_or_default().div_euclid(1000) },
@@ -480,5 +481,72 @@ mod tests {
         }
         let large = DeadLetter { bytes: 2 * 1024 * 1024, ..read(&[]) };
         assert_eq!(large.check_fit(true), Err(Unfit::Large));
+    }
+}
+
+#[cfg(test)]
+mod fuzz {
+    use bytes::Bytes;
+    use faultline_fuzz::target;
+    use prost::Message;
+    use rdkafka::message::Headers;
+
+    use super::*;
+    use crate::card_numbers;
+    use crate::dead_letters::{DeadLetters, Rejection};
+
+    #[test]
+    fn every_record_of_the_topic_is_a_dead_letter_or_about_one_or_none() {
+        let fates = target!(Message, "dead-letter").run(|bytes| {
+            let Ok(record) = faultline_fuzz::Record::decode(bytes).map(Record::from) else { return "no record" };
+            match Entry::read(&record) {
+                Entry::Letter(letter) => {
+                    assert_eq!(letter.id.to_string().parse(), Ok(letter.id));
+                    assert!(letter.id.is_meant_by(&letter.id.to_string()));
+                    assert!(letter.check_fit(false).is_err() || letter.check_fit(true).is_ok());
+                    "a dead letter"
+                }
+                Entry::Settled(id, _) => {
+                    assert_eq!(id.to_string().parse(), Ok(id));
+                    "settled"
+                }
+                Entry::Other => "another record",
+            }
+        });
+        fates.include(["a dead letter", "settled", "another record"]);
+    }
+
+    #[test]
+    fn every_record_can_be_kept_and_is_found_again() {
+        let dead_letters = DeadLetters::new(&KafkaConfig::default(), "rules-7").unwrap();
+        let fates = target!(Message, "record").run(|bytes| {
+            let Ok(record) = faultline_fuzz::Record::decode(bytes).map(Record::from) else { return "no record" };
+            let reason = String::from_utf8_lossy(&record.value).into_owned();
+            let kept = dead_letters.letter(&record, &Rejection { stage: "batch", reason });
+            let headers =
+                kept.headers.iter().map(|header| (header.key.to_owned(), Bytes::copy_from_slice(header.value.unwrap_or_default())));
+            let kept = Record { key: kept.key.map(Bytes::from), value: kept.value.into(), headers: headers.collect(), ..Record::default() };
+            assert!((kept.size() as u64) < LARGEST_DEAD_LETTER);
+            let mut parts = vec![kept.key.clone().unwrap_or_default(), kept.value.clone()];
+            parts.extend(
+                kept.headers.iter().filter(|(name, _)| !name.starts_with(OURS) || name == REASON).map(|(_, content)| content.clone()),
+            );
+            assert!(parts.into_iter().all(|part| !card_numbers::overwrite(&mut part.to_vec())));
+            let letter = match Entry::read(&kept) {
+                Entry::Letter(letter) => letter,
+                _ if record.partition < 0 || record.offset < 0 => return "of no place",
+                _ => panic!("it is not found again"),
+            };
+            let append_s = record.timestamp_ms.unwrap_or_default().div_euclid(1000);
+            assert_eq!(letter.id, DeadLetterId { partition: record.partition, offset: record.offset, append_s });
+            assert_eq!((letter.is_cut, letter.bytes), (false, record.value.len() as u64));
+            if letter.is_redacted {
+                return "redacted";
+            }
+            let theirs = |record: &Record| record.headers.iter().filter(|(name, _)| !name.starts_with(OURS)).cloned().collect::<Vec<_>>();
+            assert_eq!((&kept.key, &kept.value, theirs(&kept)), (&record.key, &record.value, theirs(&record)));
+            "kept"
+        });
+        fates.include(["kept", "redacted"]);
     }
 }

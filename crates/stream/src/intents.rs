@@ -73,34 +73,12 @@ mod tests {
         (next_and_intent, "[0-9a-f]{16}|.{1,80}").prop_map(|((next, intent), log)| Position { log, next, intent })
     }
 
-    /// Words that are ours but for a few characters, and words that have nothing to do with ours.
-    fn words() -> impl Strategy<Value = String> {
-        let damaged =
-            (positions(), any::<prop::sample::Index>(), "[-{}\\[\\]\":,0-9a-z]{0,2}", 0..3_usize).prop_map(|(position, at, put, take)| {
-                let mut words: Vec<char> = position.words().chars().collect();
-                let at = at.index(words.len());
-                let end = words.len().min(at + take);
-                words.splice(at..end, put.chars());
-                words.into_iter().collect()
-            });
-        prop_oneof![damaged, any::<String>(), "[\\[{]\\PC*"]
-    }
-
     proptest! {
         #[test]
         fn whatever_was_written_is_read_and_kafka_keeps_it(position in positions()) {
             let words = position.words();
             prop_assert!(words.len() <= MOST_BYTES, "{} bytes: {words}", words.len());
             prop_assert_eq!(Position::read(position.next, &words), Some(position));
-        }
-
-        #[test]
-        fn what_is_read_is_a_position_that_could_have_been_written(offset: i64, words in words()) {
-            if let Some(position) = Position::read(offset, &words) {
-                prop_assert!(!position.log.is_empty() && position.next == offset);
-                prop_assert!(position.intent.is_none_or(|intent| intent.last >= offset));
-                prop_assert_eq!(Position::read(offset, &position.words()), Some(position));
-            }
         }
     }
 
@@ -126,5 +104,29 @@ mod tests {
     fn every_life_has_a_name_of_its_own() {
         assert_ne!(Position::fresh(0).log, Position::fresh(0).log);
         assert_eq!(Position::fresh(0).log.len(), 16);
+    }
+}
+
+#[cfg(test)]
+mod fuzz {
+    use faultline_fuzz::target;
+
+    use super::*;
+
+    #[test]
+    fn what_is_read_is_a_position_that_could_have_been_written() {
+        let fates = target!(Text, "intent").run(|bytes| {
+            let words = std::str::from_utf8(bytes).unwrap();
+            let mut fate = "not ours";
+            for offset in [i64::MIN, 0, 1000, i64::MAX] {
+                let Some(position) = Position::read(offset, words) else { continue };
+                assert!(!position.log.is_empty() && position.next == offset);
+                assert!(position.intent.is_none_or(|intent| intent.last >= offset));
+                fate = if position.intent.is_some() { "a batch" } else { "a place" };
+                assert_eq!(Position::read(offset, &position.words()), Some(position));
+            }
+            fate
+        });
+        fates.include(["a batch", "a place", "not ours"]);
     }
 }

@@ -137,3 +137,41 @@ mod tests {
         assert_eq!(OutcomeRecord::try_from(&record), Err(RecordError::Contract("faultline.ingest.v2".into())));
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use faultline_fuzz::target;
+    use prost::Message;
+
+    use super::*;
+
+    #[test]
+    fn a_record_is_read_as_it_is_or_what_is_missing_is_named() {
+        let fates = target!(Message, "record").run(|bytes| {
+            let Ok(record) = faultline_fuzz::Record::decode(bytes).map(Record::from) else { return "no record" };
+            let replay = Replay::of(&record);
+            assert_eq!(replay.is_some(), record.header(REPLAY_OF).is_some());
+            match OutcomeRecord::try_from(&record) {
+                Ok(read) => {
+                    let header = |name| record.header(name).map(AsRef::as_ref);
+                    assert_eq!(header(TENANT), Some(read.tenant.as_bytes()));
+                    assert_eq!(record.key.as_deref(), Some(read.terminal.as_bytes()));
+                    assert_eq!(header(PROFILE).unwrap_or_default(), read.profile);
+                    assert_eq!((header(CONTRACT), &read.batch), (Some(CONTRACT_V1.as_bytes()), &record.value));
+                    assert_eq!(std::str::from_utf8(header(RECEIPT_TIME).unwrap()).unwrap().parse(), Ok(read.receipt_ms));
+                    if replay.is_some() { "read, a replay" } else { "read" }
+                }
+                Err(RecordError::Contract(contract)) => {
+                    assert!(contract != CONTRACT_V1 && contract.chars().count() <= 64);
+                    "of another contract"
+                }
+                Err(RecordError::Header(name)) => {
+                    assert!([CONTRACT, TENANT, RECEIPT_TIME].contains(&name));
+                    "without a header"
+                }
+                Err(RecordError::Terminal) => "without a terminal",
+            }
+        });
+        fates.include(["read", "read, a replay", "of another contract", "without a header", "without a terminal"]);
+    }
+}

@@ -135,3 +135,12 @@ fn read(consumer: &BaseConsumer<Listener>, topic: &str, records: &mpsc::Sender<R
     }
     Ok(())
 }
+
+#[cfg(test)]
+impl From<faultline_fuzz::Record> for Record {
+    fn from(record: faultline_fuzz::Record) -> Record {
+        let headers = record.headers.into_iter().map(|header| (header.text(), header.content)).collect();
+        let faultline_fuzz::Record { partition, offset, timestamp_ms, key, value, .. } = record;
+        Record { partition, offset, timestamp_ms, key, value, headers }
+    }
+}
