@@ -134,10 +134,12 @@ fn watch(signal: &proto::IncidentSignal) -> Option<Watch> {
     watch.counted = signal.counted;
     watch.expected = signal.expected;
     watch.evidence = signal.evidence_nats;
-    if signal.level > 0.0 {
+    if watch.signal == Signal::MissingApprovals && signal.level > 0.0 {
         watch.level = signal.level;
     }
-    Some(watch)
+    // With what is no number, it would never be over.
+    let numbers = [watch.expected, watch.evidence, watch.level];
+    numbers.into_iter().all(f64::is_finite).then_some(watch)
 }
 
 fn timestamp(second: u32) -> Timestamp {
@@ -205,5 +207,27 @@ mod tests {
             ("issuer=icbc", Cause::Bank, ["missing_approvals".to_owned(), "issuer_timeout".to_owned()].as_slice())
         );
         assert_eq!((row.attempts, row.counted, row.updated, row.is_closed()), (40, 2, 1_793_620_900, false));
+    }
+}
+
+#[cfg(test)]
+mod fuzz {
+    use faultline_fuzz::target;
+    use prost::Message;
+
+    use super::*;
+
+    #[test]
+    fn an_incident_of_the_topic_is_followed_as_it_is_or_not_at_all() {
+        let fates = target!(Message, "incident").run(|bytes| {
+            let Ok(read) = proto::Incident::decode(bytes) else { return "no incident" };
+            let row = row(&read);
+            assert_eq!(row.signals.len(), read.signals.len());
+            let Some(known) = incident(&read) else { return "not followed" };
+            assert_eq!(incident(&record(&read.tenant, &known, updated(&read))).as_ref(), Some(&known));
+            assert_eq!(row.slice, known.slice.to_string());
+            "followed"
+        });
+        fates.include(["followed", "not followed", "no incident"]);
     }
 }
