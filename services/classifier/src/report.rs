@@ -213,3 +213,45 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use faultline_fuzz::target;
+
+    use super::*;
+
+    #[test]
+    fn what_is_read_of_a_record_can_be_stored_and_the_rest_is_said() {
+        let fates = target!(Message, "record").run(|bytes| {
+            let Ok(record) = faultline_fuzz::Record::decode(bytes) else { return "no record" };
+            let record = Record {
+                partition: record.partition,
+                offset: record.offset,
+                timestamp_ms: record.timestamp_ms,
+                headers: record.headers.into_iter().map(|header| (header.text(), header.content)).collect(),
+                key: record.key,
+                value: record.value,
+            };
+            let report = match Report::read(&record) {
+                Ok(report) => report,
+                Err(Rejection { stage, reason }) => {
+                    assert!(["record", "batch", "event"].contains(&stage) && !reason.is_empty(), "{stage}: {reason}");
+                    return stage;
+                }
+            };
+            assert!(report.batch.spool_id != 0 && report.events().count() == report.batch.events.len());
+            for (_, event, outcome) in report.events() {
+                assert!((1..=MAX_SEQUENCE).contains(&event.sequence) && AMOUNTS.contains(&outcome.amount_minor));
+                assert!(outcome.bin.len() <= LONGEST_BIN && outcome.bin.bytes().all(|byte| byte.is_ascii_digit()));
+                assert!(!card_numbers::contains(&outcome.diagnostic), "{}", outcome.diagnostic);
+                let dated = report.clock.date(event.age_ms, outcome.completion_time.as_ref());
+                assert!(dated.unix_ms <= report.clock.receipt_ms);
+            }
+            // Rows are looked for where Kafka took their records.
+            let appended_ms = record.timestamp_ms.unwrap_or(report.receipt_ms);
+            assert!(report.receipt_ms.abs_diff(appended_ms) <= u64::from(RECEIPT_SLACK_S) * 1000);
+            if report.is_replay { "a replay" } else { "read" }
+        });
+        fates.include(["read", "a replay", "record", "batch", "event"]);
+    }
+}
