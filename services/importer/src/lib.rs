@@ -12,6 +12,8 @@
 
 mod cells;
 mod check;
+#[cfg(test)]
+mod fuzz;
 mod import;
 mod lines;
 mod log;
