@@ -151,3 +151,33 @@ mod tests {
         assert!(Issuers::parse("prefix,issuer\n").unwrap_err().to_string().contains("line 1: is not `# version: `"));
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use faultline_fuzz::target;
+
+    use super::*;
+
+    #[test]
+    fn a_table_names_issuers_or_the_line_that_is_wrong() {
+        let fates = target!(Text, "issuers").run(|bytes| {
+            let text = std::str::from_utf8(bytes).unwrap();
+            match Issuers::parse(text) {
+                Ok(issuers) => {
+                    assert!(is_name(issuers.version()));
+                    for bin in ["6", "621234", "62123456", "411111", "62é", "99999999"] {
+                        let issuer = issuers.of(bin);
+                        assert!(is_name(&issuer) || issuer == format!("unknown-{bin}"), "{issuer}");
+                    }
+                    "read"
+                }
+                Err(IssuersError { line, reason }) => {
+                    let lines = text.split(['\n', '\r']).count() as u64;
+                    assert!((1..=lines + 1).contains(&line) && !reason.is_empty(), "line {line}: {reason}");
+                    "wrong"
+                }
+            }
+        });
+        fates.include(["read", "wrong"]);
+    }
+}

@@ -342,3 +342,29 @@ mod tests {
         assert_eq!((reason.tag(99), reason.tag(-1)), ("unknown/newer", "unknown/newer"));
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use faultline_fuzz::target;
+    use faultline_proto::outcome::v1::Outcome;
+
+    use super::*;
+
+    #[test]
+    fn a_rule_set_has_a_verdict_on_everything_or_is_refused() {
+        let fates = target!(Text, "rules").run(|bytes| {
+            let rules = match RuleSet::parse(std::str::from_utf8(bytes).unwrap()) {
+                Ok(rules) => rules,
+                Err(error) => return if matches!(error, RulesError::Row(_)) { "a wrong row" } else { "no rules" },
+            };
+            assert!(rules.reasons().iter().all(|reason| reason.confidence <= 100 && reason.cause != Cause::Unspecified));
+            for (code, stage) in [("", -1), ("51", 8), ("91", 99), ("", 7)] {
+                let outcome = Outcome { response_code: code.into(), stage, terminal_condition: stage, ..Outcome::default() };
+                let verdict = rules.verdict(&outcome);
+                assert!(verdict.tag.starts_with(&verdict.reason.class) && verdict.tag.contains('/'), "{}", verdict.tag);
+            }
+            "read"
+        });
+        fates.include(["read", "a wrong row", "no rules"]);
+    }
+}

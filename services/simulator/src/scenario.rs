@@ -474,3 +474,27 @@ mod tests {
         assert_eq!(ending.end(), Some(Duration::from_secs(420)));
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use faultline_fuzz::target;
+
+    use super::*;
+
+    #[test]
+    fn a_scenario_can_be_played_or_the_key_is_named() {
+        let fates = target!(Text, "scenario").run(|bytes| {
+            let Ok(scenario) = toml::from_str::<Scenario>(std::str::from_utf8(bytes).unwrap()) else { return "no scenario" };
+            if let Err((key, reason)) = scenario.check() {
+                assert!(!key.is_empty() && !reason.is_empty());
+                return "a wrong value";
+            }
+            let longest = Duration::from_secs_f64(2.0 * LONGEST_S);
+            assert!(scenario.end().is_none_or(|end| end <= longest));
+            assert!(scenario.expected().iter().all(|expected| expected.start <= longest && expected.slice.contains('=')));
+            assert!(scenario.faults.iter().all(|fault| scenario.peak_at(fault.start) <= MOST_SALES));
+            "played"
+        });
+        fates.include(["played", "a wrong value", "no scenario"]);
+    }
+}

@@ -68,7 +68,31 @@ pub(crate) enum What {
     Repeat,
     /// A piece of another input comes between.
     Borrow,
+    /// In a text.
+    Part(Parts, PartEdit),
+    /// In a message.
     Field(FieldEdit),
+}
+
+/// What a text is made of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Parts {
+    /// Lines, with their ends.
+    Lines,
+    /// Words and numbers, and what is between them.
+    Words,
+}
+
+/// What is done to a line or a word.
+#[derive(Clone, Debug)]
+pub(crate) enum PartEdit {
+    Put(Vec<u8>),
+    Remove,
+    Repeat,
+    /// It comes first.
+    First,
+    /// One like it of another text stands there instead.
+    Borrow,
 }
 
 /// What is done to a field of a message.
@@ -110,8 +134,19 @@ impl Edit {
             value.prop_map(FieldEdit::Value),
             Just(FieldEdit::Borrow),
         ];
+        let of_parts = (
+            prop_oneof![1 => Just(Parts::Lines), 2 => Just(Parts::Words)],
+            prop_oneof![
+                1 => scrap().prop_map(PartEdit::Put),
+                1 => Just(PartEdit::Remove),
+                1 => Just(PartEdit::Repeat),
+                1 => Just(PartEdit::First),
+                2 => Just(PartEdit::Borrow)
+            ],
+        );
         let what = match form {
-            Form::Text | Form::Bytes => of_bytes.boxed(),
+            Form::Bytes => of_bytes.boxed(),
+            Form::Text => prop_oneof![1 => of_bytes, 3 => of_parts.prop_map(|(parts, edit)| What::Part(parts, edit))].boxed(),
             Form::Message => prop_oneof![of_bytes, of_fields.prop_map(What::Field)].boxed(),
         };
         // A path of no depth changes the bytes of a message as they are, lengths and all.
@@ -140,7 +175,40 @@ impl Edit {
                 let from = self.from.index(other.len() + 1);
                 spliced(input, at..at, other.get(from..other.len().min(from + self.length)).unwrap_or_default())
             }
+            What::Part(parts, edit) => self.parts(parts.of(input), edit, &parts.of(other)).concat(),
             What::Field(_) => input.to_vec(),
+        }
+    }
+
+    fn parts<'a>(&'a self, mut parts: Vec<&'a [u8]>, edit: &'a PartEdit, others: &[&'a [u8]]) -> Vec<&'a [u8]> {
+        let place = self.at.index(parts.len().max(1));
+        let Some(part) = parts.get_mut(place) else { return parts };
+        let class = |part: &[u8]| part.first().map(|byte| (byte.is_ascii_digit(), byte.is_ascii_alphabetic()));
+        match edit {
+            PartEdit::Put(scrap) => *part = scrap,
+            PartEdit::Borrow => {
+                let alike: Vec<_> = others.iter().filter(|other| class(other) == class(part)).collect();
+                if let Some(other) = alike.get(self.from.index(alike.len().max(1))) {
+                    *part = other;
+                }
+            }
+            PartEdit::Remove => drop(parts.remove(place)),
+            PartEdit::Repeat => {
+                let again = *part;
+                parts.insert(place, again);
+            }
+            PartEdit::First => parts.swap(0, place),
+        }
+        parts
+    }
+}
+
+impl Parts {
+    fn of(self, text: &[u8]) -> Vec<&[u8]> {
+        let is_of_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_' || !byte.is_ascii();
+        match self {
+            Parts::Lines => text.split_inclusive(|byte| *byte == b'\n').collect(),
+            Parts::Words => text.chunk_by(|one, next| is_of_word(one) == is_of_word(next)).collect(),
         }
     }
 }

@@ -50,7 +50,11 @@ fn changed_at(message: &[u8], edit: &Edit, other: &[u8], depth: usize) -> Vec<u8
         }
         FieldEdit::First => fields.swap(0, place),
         FieldEdit::Number(number) => field.number = *number,
-        FieldEdit::Value(value) => field.value = Value::Number(*value),
+        FieldEdit::Value(value) => match &mut field.value {
+            Value::Number(number) => *number = *value,
+            Value::Fixed(bytes) => bytes.iter_mut().zip(value.to_le_bytes()).for_each(|(byte, new)| *byte = new),
+            Value::Content(_) => {}
+        },
         FieldEdit::Borrow => {
             let mut others = read(other).unwrap_or_default();
             if !others.is_empty() {
