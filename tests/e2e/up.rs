@@ -208,23 +208,44 @@ async fn servers_that_do_not_answer_end_it_after_the_time_allowed() {
 /// A server that says that it is there and then does nothing.
 #[tokio::test]
 async fn a_server_that_hangs_after_its_first_answer_ends_it_after_the_time_allowed() {
+    use secrecy::ExposeSecret;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let shared = sandbox().await;
+    let real = shared.clickhouse.url.to_string();
+    let real = real.trim_start_matches("http://").trim_end_matches('/').to_owned();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let clickhouse = format!("http://{}", listener.local_addr().unwrap());
     let server = tokio::spawn(async move {
         let (mut connection, _) = listener.accept().await.unwrap();
-        let mut request = [0; 4096];
-        while connection.read(&mut request).await.unwrap_or_default() > 0 {
-            let answers = request.windows(8).any(|words| words == b"SELECT 1");
-            if answers {
-                connection.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        let mut server = tokio::net::TcpStream::connect(real).await.unwrap();
+        let (mut request, mut answer) = ([0; 4096], Vec::new());
+        loop {
+            tokio::select! {
+                read = connection.read(&mut request) => {
+                    let request = &request[..read.unwrap_or_default()];
+                    if request.is_empty() {
+                        break;
+                    }
+                    // It says what time it is, and nothing else.
+                    if request.windows(5).any(|words| words == b"now64") {
+                        server.write_all(request).await.unwrap();
+                    }
+                }
+                _ = server.read_buf(&mut answer) => connection.write_all(&std::mem::take(&mut answer)).await.unwrap(),
             }
-            request.fill(0);
         }
     });
     let (_directory, local) = place();
-    let settings = with(&local, &[("UP__READY_WITHIN", "3s".into()), ("KAFKA__TOPIC_PREFIX", "hangs".into())]);
-    let arguments = ["up", "--kafka", &sandbox().await.kafka.brokers, "--clickhouse", &clickhouse, "--allow-weak-durability"];
+    let settings = with(
+        &local,
+        &[
+            ("UP__READY_WITHIN", "3s".into()),
+            ("KAFKA__TOPIC_PREFIX", "hangs".into()),
+            ("CLICKHOUSE__USER", shared.clickhouse.user.clone()),
+            ("CLICKHOUSE__PASSWORD", shared.clickhouse.password.expose_secret().to_owned()),
+        ],
+    );
+    let arguments = ["up", "--kafka", &shared.kafka.brokers, "--clickhouse", &clickhouse, "--allow-weak-durability"];
     run(&arguments, &settings).await.failed_saying(&["topics and schema were not there within 3 s"]);
     server.abort();
 }

@@ -38,7 +38,8 @@ pub(crate) struct Options {
 
 /// Shows how verdicts would change, asks, and changes them.
 pub(crate) async fn run(config: &Config, options: Options) -> anyhow::Result<()> {
-    let until = options.until.unwrap_or_else(SystemTime::now);
+    // Seconds are whole, and this one is meant too.
+    let until = options.until.unwrap_or_else(|| SystemTime::now() + Duration::from_secs(1));
     if options.from >= until {
         bail!("--from is not before --until");
     }
