@@ -101,6 +101,9 @@ async fn the_dashboard_and_the_rules_ask_for_what_there_is() {
     gateway.terminal().report(batch(vec![event(1), event(2), wrong])).await.unwrap();
     counted(&clickhouse, 2).await;
     http().get(format!("http://127.0.0.1:{page}/api/v1/tenants")).send().await.unwrap();
+    // How long something takes is there once it has been done.
+    let judged = async || (alerter.counted("faultline_alerter_ticks_total", &[]).await > 0).then_some(());
+    eventually("ten seconds are judged", judged).await;
 
     let services = [&gateway.service, &classifier, &alerter, &console];
     let prometheus = Prometheus::start(&services.map(|service| service.monitoring_port)).await;
