@@ -18,6 +18,8 @@ const SUMS: &str = include_str!("../parts/clickhouse/SHA256SUMS");
 
 /// What a server logs itself, in its own directory.
 const LOG: &str = "clickhouse.log";
+/// What of the disk the server leaves free: on a full one, this build says that it stored rows and did not.
+const KEPT_FREE_BYTES: u64 = 128 << 20;
 /// The user that Faultline connects as.
 const USER: &str = "faultline";
 
@@ -133,6 +135,7 @@ impl Server<'_> {
   <listen_host>127.0.0.1</listen_host>
   <http_port>{http}</http_port>
   <tcp_port>{native}</tcp_port>
+  <storage_configuration><disks><default><keep_free_space_bytes>{KEPT_FREE_BYTES}</keep_free_space_bytes></default></disks></storage_configuration>
   <max_server_memory_usage>{memory}</max_server_memory_usage>
   <background_pool_size>4</background_pool_size>
   <query_log><database>system</database><table>query_log</table>{in_memory}</query_log>

@@ -47,7 +47,7 @@ impl KafkaCluster {
         let lock = lock(directory)?;
         let cluster_id = new_cluster_id();
         let mut children = Vec::new();
-        for (id, &own) in (1..).zip(ports) {
+        for (id, own) in (1..).zip(ports) {
             let directory = directory.join(format!("kafka-{id}"));
             let node = Node { program: &program, id, ports: own, cluster: ports, directory, heap_mib };
             node.prepare(&cluster_id).await?;

@@ -118,12 +118,31 @@ fn java_version(says: &str) -> Option<u32> {
 }
 
 /// Where a node listens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodePorts {
     /// For clients and other brokers.
     pub clients: u16,
     /// For controllers.
     pub controller: u16,
+    /// For clients that come through something else.
+    pub entrances: Vec<Entrance>,
+}
+
+/// A further port for clients, who are told to come to another: that of a proxy in front of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entrance {
+    /// Where the node listens.
+    pub port: u16,
+    /// Where those who come this way are told to come.
+    pub advertised: u16,
+}
+
+impl NodePorts {
+    /// Without entrances.
+    #[must_use]
+    pub fn new(clients: u16, controller: u16) -> NodePorts {
+        NodePorts { clients, controller, entrances: Vec::new() }
+    }
 }
 
 /// A node's place and ports.
@@ -132,7 +151,7 @@ pub(crate) struct Node<'a> {
     pub(crate) program: &'a KafkaProgram,
     /// Its number in its cluster, from 1.
     pub(crate) id: usize,
-    pub(crate) ports: NodePorts,
+    pub(crate) ports: &'a NodePorts,
     /// All nodes of its cluster by number, itself among them.
     pub(crate) cluster: &'a [NodePorts],
     /// Where the node keeps its log and its configuration. The node runs in there and is given relative paths: what a file name means
@@ -204,12 +223,17 @@ impl Node<'_> {
         // The transaction, offset and share-group logs are on every node, and go on as long as most of them do. The session time-out is short so
         // that a node that was killed may come back at once (with the default of 9 s it is refused as a duplicate until then).
         let voters = self.cluster.iter().zip(1..).map(|(node, id)| format!("{id}@127.0.0.1:{}", node.controller));
+        // Each entrance is a listener of its own: it is by the listener that a client is told where to come.
+        let of_each = |say: fn((usize, &Entrance)) -> String| self.ports.entrances.iter().enumerate().map(say).collect::<String>();
         format!(
             "# Written by faultline at every start.
 process.roles=broker,controller
 node.id={id}
 controller.quorum.voters={voters}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{entrances}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}{advertised}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}
+inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
 log.dirs={storage}
 num.network.threads=2
@@ -234,6 +258,9 @@ broker.heartbeat.interval.ms=500
             voters = voters.collect::<Vec<_>>().join(","),
             controller = self.ports.controller,
             port = self.ports.clients,
+            entrances = of_each(|(number, entrance)| format!(",ENTRANCE{number}://127.0.0.1:{}", entrance.port)),
+            advertised = of_each(|(number, entrance)| format!(",ENTRANCE{number}://127.0.0.1:{}", entrance.advertised)),
+            protocols = of_each(|(number, _)| format!(",ENTRANCE{number}:PLAINTEXT")),
             replicas = self.cluster.len(),
             majority = self.cluster.len() / 2 + 1,
         )
@@ -277,8 +304,8 @@ async fn try_archive_classes(program: &KafkaProgram) -> Result<(), String> {
     let scratch = tempfile::tempdir().map_err(say)?;
     let new_archive = program.install.join("kafka.jsa.new");
     let directory = scratch.path().to_path_buf();
-    let ports = NodePorts { clients: free_port().map_err(say)?, controller: free_port().map_err(say)? };
-    let node = Node { program, id: 1, ports, cluster: &[ports], directory, heap_mib: 512 };
+    let ports = NodePorts::new(free_port().map_err(say)?, free_port().map_err(say)?);
+    let node = Node { program, id: 1, ports: &ports, cluster: std::slice::from_ref(&ports), directory, heap_mib: 512 };
     node.prepare(&new_cluster_id()).await.map_err(|error| error.to_string())?;
     let mut child = node.child();
     child.arguments.insert(0, assignment("-XX:ArchiveClassesAtExit=", &new_archive));
@@ -315,10 +342,11 @@ mod tests {
 
     #[test]
     fn one_node_needs_nobody_and_three_go_on_with_two() {
-        let ports = [1, 2, 3].map(|number| NodePorts { clients: 9000 + number, controller: 9100 + number });
+        let mut ports = [1, 2, 3].map(|number| NodePorts::new(9000 + number, 9100 + number));
+        ports[1].entrances.push(Entrance { port: 9200, advertised: 9300 });
         let program = KafkaProgram { java: PathBuf::new(), install: PathBuf::new() };
         let of = |id: usize, cluster: &[NodePorts]| {
-            let node = Node { program: &program, id, ports: ports[id - 1], cluster, directory: PathBuf::new(), heap_mib: 256 };
+            let node = Node { program: &program, id, ports: &ports[id - 1], cluster, directory: PathBuf::new(), heap_mib: 256 };
             node.properties(STORAGE)
         };
         let (alone, second) = (of(1, &ports[..1]), of(2, &ports));
@@ -331,7 +359,9 @@ mod tests {
         for line in [
             "node.id=2",
             "controller.quorum.voters=1@127.0.0.1:9101,2@127.0.0.1:9102,3@127.0.0.1:9103",
-            "listeners=PLAINTEXT://127.0.0.1:9002,CONTROLLER://127.0.0.1:9102",
+            "listeners=PLAINTEXT://127.0.0.1:9002,CONTROLLER://127.0.0.1:9102,ENTRANCE0://127.0.0.1:9200",
+            "advertised.listeners=PLAINTEXT://127.0.0.1:9002,ENTRANCE0://127.0.0.1:9300",
+            "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,ENTRANCE0:PLAINTEXT",
             "offsets.topic.replication.factor=3",
             "transaction.state.log.replication.factor=3",
             "transaction.state.log.min.isr=2",

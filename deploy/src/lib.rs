@@ -20,7 +20,7 @@ mod supervisor;
 pub use clickhouse::ClickHouseAccess;
 pub use cluster::KafkaCluster;
 pub use install::InstallError;
-pub use kafka::NodePorts;
+pub use kafka::{Entrance, NodePorts};
 pub use local::{LocalConfig, LocalParts, StartError, Wanted};
 pub use parts::Parts;
 pub use supervisor::GaveUp;

@@ -199,9 +199,10 @@ impl LocalParts {
         let mut children = Vec::new();
         let mut kafka_brokers = None;
         if let Some(program) = &parts.kafka {
-            let ports = NodePorts { clients: config.kafka_port, controller: config.kafka_controller_port };
+            let ports = NodePorts::new(config.kafka_port, config.kafka_controller_port);
             let directory = directory.join("kafka");
-            let node = Node { program, id: 1, ports, cluster: &[ports], directory, heap_mib: config.kafka_heap_mib };
+            let cluster = std::slice::from_ref(&ports);
+            let node = Node { program, id: 1, ports: &ports, cluster, directory, heap_mib: config.kafka_heap_mib };
             node.prepare(&new_cluster_id()).await?;
             kafka_brokers = Some(format!("127.0.0.1:{}", config.kafka_port));
             children.push(node.child());
@@ -243,6 +244,11 @@ impl LocalParts {
     /// Stops the parts: asks, waits up to 20 s, kills. Returns when they have ended.
     pub async fn stop(self) {
         self.supervisor.stop().await;
+    }
+
+    /// Kills the parts, as the loss of their machine would (SIGKILL). Returns when they have ended.
+    pub async fn kill(self) {
+        self.supervisor.kill().await;
     }
 }
 

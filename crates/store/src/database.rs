@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::address::{HttpUrl, HttpUrls};
 use crate::migrations::{HistoryError, MIGRATIONS, Migrated};
-use crate::server::{REMEMBERED_INSERTS, Server};
+use crate::server::{KEPT_FREE_BYTES, REMEMBERED_INSERTS, Server};
 
 /// How many days outcomes may be kept: longer than Kafka keeps their records (7 days, and as long again until it closes the file that they are in),
 /// since what is unknown of a batch is found among them.
@@ -41,6 +41,8 @@ pub struct ClickHouseConfig {
     pub keep_outcomes_days: u32,
     /// Days that counts are kept, from the time that they are of.
     pub keep_rollup_days: u32,
+    /// Take a server that may fill its disks to the last byte, and then lose rows that it said it stored.
+    pub allow_full_disk: bool,
 }
 
 impl Default for ClickHouseConfig {
@@ -55,6 +57,7 @@ impl Default for ClickHouseConfig {
             password: SecretString::default(),
             keep_outcomes_days: 90,
             keep_rollup_days: 400,
+            allow_full_disk: false,
         }
     }
 }
@@ -131,6 +134,19 @@ pub enum StoreError {
         table: String,
         /// How many it remembers.
         inserts: u64,
+    },
+    /// A disk may become full.
+    #[error(
+        "disk {disk} of ClickHouse at {url} keeps {kept} bytes free (keep_free_space_bytes), and has to keep {KEPT_FREE_BYTES}: on a full disk rows can be \
+         lost that it said it stored; set it in the server's storage_configuration, or accept that with `clickhouse.allow_full_disk = true`"
+    )]
+    FullDisk {
+        /// Address of the server.
+        url: String,
+        /// Name of the disk.
+        disk: String,
+        /// Bytes that it keeps free.
+        kept: u64,
     },
     /// The schema in the database does not fit this program.
     #[error("database {database} of ClickHouse at {url} cannot be used")]
@@ -272,6 +288,9 @@ impl Database {
                 }
             }
             shard.check_memory().await?;
+            if !self.config.allow_full_disk {
+                shard.check_room().await?;
+            }
             shard.keep("outcomes", "toDateTime(received_at)", self.config.keep_outcomes_days).await?;
             shard.keep("rollup", "bucket", self.config.keep_rollup_days).await?;
         }

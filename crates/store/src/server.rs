@@ -21,6 +21,8 @@ pub(crate) const WANTED_S: i64 = 120;
 pub(crate) const WANTED_AT_ONCE_S: i64 = 5;
 /// How many inserts a table has to remember (`non_replicated_deduplication_window`): far more than come while one is wanted.
 pub(crate) const REMEMBERED_INSERTS: u64 = 100_000;
+/// What a disk of the server has to keep free (`keep_free_space_bytes`): more than others fill while it writes what it began when there was room.
+pub(crate) const KEPT_FREE_BYTES: u64 = 64 << 20;
 /// How long a probe may take.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a question may take that somebody asks who looks at the answer.
@@ -135,6 +137,18 @@ impl Server {
         let tables = question.await.map_err(self.failed("say how many inserts its tables remember"))?;
         match tables.into_iter().find(|(_, inserts)| *inserts < REMEMBERED_INSERTS) {
             Some((table, inserts)) => Err(StoreError::Forgetful { url: self.url(), database: self.database.clone(), table, inserts }),
+            None => Ok(()),
+        }
+    }
+
+    /// Looks whether the server stops writing before its disks are full. Writes that fail for want of room are not noticed by every build: it says that it
+    /// stored rows, and the files of their part are empty.
+    pub(crate) async fn check_room(&self) -> Result<(), StoreError> {
+        let sql = "SELECT name, keep_free_space FROM system.disks WHERE type = 'Local' AND NOT is_read_only ORDER BY keep_free_space";
+        let question = self.client.query(sql).fetch_all::<(String, u64)>();
+        let disks = question.await.map_err(self.failed("say what its disks keep free"))?;
+        match disks.into_iter().find(|(_, kept)| *kept < KEPT_FREE_BYTES) {
+            Some((disk, kept)) => Err(StoreError::FullDisk { url: self.url(), disk, kept }),
             None => Ok(()),
         }
     }
