@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests build run demo test fuzz model sweep bench lint fmt
+.PHONY: help setup setup-tests build run demo test fuzz model sweep chaos bench lint fmt
 
 TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/faultline/tools
 export PATH := $(TOOLS)/bin:$(PATH)
@@ -45,6 +45,10 @@ model: setup ## Check the model of how a batch gets into ClickHouse once, furthe
 sweep: build ## Kill ClickHouse before each file operation that an insert makes, one after the other, and look what is left. Up to 20 minutes.
 	@target/debug/faultline parts
 	cargo test -p faultline-tests --test e2e --locked --offline -- --ignored --nocapture sweep::
+
+chaos: build ## Kill, stop and cut off every part, fill the disks, and count: a million events, up to 20 minutes. SEED=n repeats a schedule.
+	@target/debug/faultline parts
+	FAULTLINE_CHAOS_SEED=$(SEED) cargo test -p faultline-tests --test e2e --locked --offline -- --ignored --nocapture chaos::
 
 bench: setup $(PAGE)/dist/index.html ## Measure what Faultline costs and how fast it is: a table, and target/bench/*.json. BENCH=name measures one.
 	cargo build --release --locked --offline -p faultline -p faultline-bench

@@ -59,7 +59,7 @@ impl Brokers {
 async fn with_three_brokers_the_leader_is_killed_and_nothing_that_was_acknowledged_is_lost() {
     let directory = scratch("cluster");
     let cache = LocalConfig::default().parts_directory().unwrap();
-    let ports: [NodePorts; 3] = std::array::from_fn(|_| NodePorts { clients: port(), controller: port() });
+    let ports: [NodePorts; 3] = std::array::from_fn(|_| NodePorts::new(port(), port()));
     let (nodes, shared) = tokio::join!(KafkaCluster::start(&cache, directory.path(), &ports, 256), sandbox());
     let nodes = nodes.unwrap();
     // Three replicas, two of them in sync, and nothing weaker: so are the defaults.

@@ -1,13 +1,16 @@
 //! Batches into a real ClickHouse: stored and counted once, whatever was lost before.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::LazyLock;
 
+use faultline_deploy::{LocalConfig, LocalParts, Parts, Wanted};
 use faultline_store::{BatchId, ClickHouseConfig, Database, OutcomeRow, Settled, SpoolEvents, SpoolMark, families};
-
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
-use crate::sandbox::sandbox;
+use crate::program::eventually;
+use crate::sandbox::{clickhouse_of, ports, program, sandbox, scratch};
 use crate::services::{query, query_as};
 use crate::terminal::in_seconds;
 
@@ -173,6 +176,25 @@ async fn a_table_that_remembers_too_few_inserts_is_refused() {
         message.contains("table rollup") && message.contains("1000 inserts") && message.contains("has to remember 100000"),
         "{message}"
     );
+}
+
+/// On a full disk this ClickHouse says that it stored rows, and has lost them.
+#[tokio::test]
+async fn a_server_that_may_fill_its_disk_is_refused() {
+    let directory = scratch("full-disk");
+    let local = LocalConfig { data_dir: directory.path().join("data"), ..ports() };
+    let wrapper = directory.path().join("careless-faultline");
+    fs::write(&wrapper, format!("#!/bin/sh\nsed -i /keep_free_space/d config.xml\nexec '{}' \"$@\"\n", program().display())).unwrap();
+    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).unwrap();
+    let parts = Parts::find(&local.parts_directory().unwrap(), Wanted { kafka: false, clickhouse: true }).await.unwrap();
+    let parts = LocalParts::start(&local, &parts, &wrapper).await.unwrap();
+    let config = clickhouse_of(&parts);
+    let database = Database::new(&config).unwrap();
+    eventually("ClickHouse answers", async || database.probe().await.ok()).await;
+    let message = database.migrate().await.unwrap_err().to_string();
+    assert!(message.contains("disk default") && message.contains("keeps 0 bytes free (keep_free_space_bytes)"), "{message}");
+    Database::new(&ClickHouseConfig { allow_full_disk: true, ..config }).unwrap().migrate().await.unwrap();
+    parts.stop().await;
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ mod terminal;
 mod alerter;
 mod alertmanager;
 mod backpressure;
+mod chaos;
 mod classifier;
 mod cluster;
 mod console;

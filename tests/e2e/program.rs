@@ -1,6 +1,6 @@
 //! `faultline` as a child process.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -35,6 +35,12 @@ impl Faultline {
         Faultline::spawn(Command::new(program()).args(arguments), settings)
     }
 
+    /// The same, with what it says appended to a file.
+    pub(crate) fn start_logged(log: &Path, arguments: &[&str], settings: &[(&str, String)]) -> Faultline {
+        let log = File::options().create(true).append(true).open(log).unwrap();
+        Faultline::spawn_saying(Command::new(program()).args(arguments), settings, log.into())
+    }
+
     /// The same with another search path for programs.
     pub(crate) fn start_with_path(path: &Path, arguments: &[&str], settings: &[(&str, String)]) -> Faultline {
         Faultline::spawn(Command::new(program()).args(arguments).env("PATH", path).env_remove("JAVA_HOME"), settings)
@@ -46,16 +52,20 @@ impl Faultline {
     }
 
     fn spawn(command: &mut Command, settings: &[(&str, String)]) -> Faultline {
+        Faultline::spawn_saying(command, settings, Stdio::piped())
+    }
+
+    fn spawn_saying(command: &mut Command, settings: &[(&str, String)], stderr: Stdio) -> Faultline {
         let mut child = command
             .envs(settings.iter().map(|(key, value)| (format!("FAULTLINE__{key}"), value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(stderr)
             .kill_on_drop(true)
             .spawn()
             .unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
-        let stderr = tokio::spawn(read_all(child.stderr.take().unwrap()));
+        let stderr = tokio::spawn(read_all(child.stderr.take()));
         Faultline { child, stdout: Some(stdout), stderr }
     }
 
@@ -190,8 +200,10 @@ pub(crate) async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Opti
     }
 }
 
-async fn read_all(mut stream: ChildStderr) -> String {
+async fn read_all(stream: Option<ChildStderr>) -> String {
     let mut text = Vec::new();
-    stream.read_to_end(&mut text).await.unwrap();
+    if let Some(mut stream) = stream {
+        stream.read_to_end(&mut text).await.unwrap();
+    }
     String::from_utf8_lossy(&text).into_owned()
 }

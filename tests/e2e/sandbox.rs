@@ -13,6 +13,8 @@ use faultline_stream::{Cluster, KafkaConfig};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
+use crate::chaos::disk;
+
 /// How long the parts may take to answer on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -108,6 +110,7 @@ pub(crate) fn scratch(name: &str) -> TempDir {
         for entry in fs::read_dir(root).into_iter().flatten().flatten() {
             let in_use = File::open(entry.path().join("lock")).is_ok_and(|lock| lock.try_lock().is_err());
             if !in_use {
+                disk::unmount_all(&entry.path());
                 let _ = fs::remove_dir_all(entry.path());
             }
         }

@@ -25,10 +25,19 @@ pub(crate) struct Service {
 
 impl Service {
     /// Runs a command with these settings, and an address for its endpoints.
-    pub(crate) fn start(command: &str, mut settings: Settings) -> Service {
+    pub(crate) fn start(command: &str, settings: Settings) -> Service {
+        Service::start_with(settings, |settings| Faultline::start(&[command], settings))
+    }
+
+    /// The same, with what it says appended to a file.
+    pub(crate) fn start_logged(log: &Path, command: &str, settings: Settings) -> Service {
+        Service::start_with(settings, |settings| Faultline::start_logged(log, &[command], settings))
+    }
+
+    fn start_with(mut settings: Settings, start: impl FnOnce(&Settings) -> Faultline) -> Service {
         let monitoring_port = port();
         settings.push(("MONITORING__LISTEN", format!("127.0.0.1:{monitoring_port}")));
-        Service { program: Faultline::start(&[command], &settings), settings, monitoring_port }
+        Service { program: start(&settings), settings, monitoring_port }
     }
 
     /// Status and text of one of its endpoints.

@@ -1,0 +1,59 @@
+//! Compares what was acknowledged with what is stored.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use faultline_store::families;
+
+use crate::chaos::parts::Back;
+use crate::chaos::until;
+use crate::chaos::writers::{code, name, reversed};
+
+/// How long it may take until everything is counted and settled on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Waits until everything is done, and asserts that what was acknowledged is there once: of each terminal, the events from the first to this last.
+pub(crate) async fn audit(last: &[u64], back: &Back<'_>) {
+    let events = last.iter().sum::<u64>();
+    until(PATIENCE, "everything is counted", async || back.counted().await >= events).await;
+    // What was repeated is among what is dropped.
+    until(PATIENCE, "the classifiers are done", async || back.are_done().await).await;
+    let reversed = last.iter().map(|last| reversed(*last)).sum::<u64>();
+    let settled = "SELECT count() FROM (SELECT argMax(money_outcome, revision) AS money FROM outcomes WHERE sign = 1 AND sequence % 16 = 1 \
+                   GROUP BY terminal, spool, sequence) WHERE money = 2";
+    until(PATIENCE, "what was reversed is settled", async || back.query(settled).await == reversed.to_string()).await;
+
+    // Every identity once, and no other.
+    let wrong = "SELECT countIf(times < 1), countIf(times > 1) FROM (SELECT sum(sign) AS times FROM outcomes GROUP BY tenant, terminal, spool, sequence)";
+    assert_eq!(back.query(wrong).await, "0\t0", "identities that are gone, and that are there twice");
+    let identities = "SELECT terminal, sum(sign), uniqExact(spool), uniqExact(sequence), min(sequence), max(sequence), sum(sign * amount_minor) \
+                      FROM outcomes GROUP BY terminal ORDER BY terminal";
+    let all =
+        (0..).zip(last).map(|(terminal, last)| format!("{}\t{last}\t1\t{last}\t1\t{last}\t{}", name(terminal), last * (last + 1) / 2));
+    assert_eq!(back.query(identities).await, all.collect::<Vec<_>>().join("\n"));
+
+    // With what was reported.
+    let mut by_code = BTreeMap::<&str, (u64, u64)>::new();
+    for (terminal, last) in (0..).zip(last) {
+        for sequence in 1..=*last {
+            let (count, amount) = by_code.entry(code(terminal, sequence)).or_default();
+            (*count, *amount) = (*count + 1, *amount + sequence);
+        }
+    }
+    let by_code = by_code.iter().map(|(code, (count, amount))| format!("{code}\t{count}\t{amount}\t1"));
+    let stored = "SELECT response_code, sum(sign), sum(sign * amount_minor), uniqExact(cause, tag) FROM outcomes GROUP BY response_code ORDER BY response_code";
+    assert_eq!(back.query(stored).await, by_code.collect::<Vec<_>>().join("\n"));
+
+    // In every family by cause and by tag.
+    let by_cause = "SELECT cause, tag, sum(sign) AS some, sum(sign * amount_minor) FROM outcomes GROUP BY cause, tag HAVING some != 0 ORDER BY cause, tag";
+    let rows = back.query(by_cause).await;
+    println!("{rows}");
+    for family in families() {
+        let sums = format!(
+            "SELECT cause, tag, sum(count) AS some, sum(amount_minor) FROM rollup WHERE family = '{family}' AND NOT simulated \
+             GROUP BY cause, tag HAVING some != 0 ORDER BY cause, tag"
+        );
+        assert_eq!(back.query(&sums).await, rows, "{family}");
+    }
+    assert_eq!(back.counted().await, events, "in the ledger");
+}
