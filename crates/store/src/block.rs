@@ -146,7 +146,7 @@ impl<'r> Block<'r> {
     }
 
     /// All of it, piece by piece.
-    fn pieces(self) -> impl Iterator<Item = Bytes> {
+    pub(crate) fn pieces(self) -> impl Iterator<Item = Bytes> {
         let mut head = Vec::new();
         put_length(&mut head, self.columns.len());
         put_length(&mut head, self.rows);

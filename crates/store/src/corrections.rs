@@ -7,8 +7,8 @@
 //!                              left here: whoever takes the journal over asks what is there, and writes what is missing
 //! ```
 //!
-//! A step is to corrections what a batch is to outcomes, and is settled the same way (`delivery.rs`): its rows are of partition [`CORRECTIONS`], of a log
-//! with the correction's name, at the step's number as offset. The two rows of an outcome have the same time of receipt, so they are in the same part: both are there, or
+//! A step (`correction_step.rs`) is to corrections what a batch is to outcomes, and is settled the same way (`delivery.rs`): its rows are of a partition that no topic
+//! has, of a log with the correction's name, at the step's number as offset. The two rows of an outcome have the same time of receipt, so they are in the same part: both are there, or
 //! neither. A step says which revision it replaces, so what it makes is the same however often and whenever it is made.
 
 use std::collections::HashMap;
@@ -16,25 +16,20 @@ use std::ops::Range;
 use std::time::{Duration, SystemTime};
 
 use clickhouse::Row;
-use faultline_proto::correction::v1::{
-    CorrectedColumns, CorrectedOutcome, CorrectedVerdict, Correction, CorrectionState, CorrectionStep, VerdictChange,
-};
+use faultline_proto::correction::v1::{CorrectedColumns, CorrectedVerdict, Correction, CorrectionState, VerdictChange};
 use faultline_proto::outcome::v1::Outcome;
 use serde::Deserialize;
 use tokio::time::{Instant, sleep};
 
-use crate::block::{Block, in_time};
+use crate::correction_step::{MOST_OUTCOMES, StepRows, step};
 use crate::database::{Database, StoreError};
-use crate::delivery::{Attempt, BatchId, CERTAIN_FOR, Rows, Settled, Within, complete};
+use crate::delivery::{Attempt, CERTAIN_FOR, Rows, Settled, complete};
 use crate::families::{BUCKET_S, FLEET};
-use crate::outcomes::OutcomeRow;
-use crate::server::{Server, WANTED_AT_ONCE_S};
+use crate::server::WANTED_AT_ONCE_S;
 
-/// The partition that rows of corrections are of: one that no topic has.
-const CORRECTIONS: u16 = u16::MAX;
-/// Outcomes that are corrected at once: their rows have places of 16 bits, two each.
+/// Outcomes that are corrected at once.
 const LARGEST_STEP: usize = 10_000;
-const _: () = assert!(2 * LARGEST_STEP <= u16::MAX as usize);
+const _: () = assert!(LARGEST_STEP <= MOST_OUTCOMES as usize);
 /// Outcomes that are read at once, as far as ten seconds have not more.
 const WINDOW: u64 = 100_000;
 /// How long a question may take.
@@ -245,131 +240,6 @@ pub fn tally(totals: &mut Vec<VerdictChange>, changes: &[Change]) {
     }
 }
 
-/// A step that changes these outcomes.
-fn step(number: u64, changes: &[Change]) -> CorrectionStep {
-    let mut places: HashMap<&CorrectedColumns, u32> = HashMap::new();
-    let mut columns = Vec::new();
-    let outcomes = changes.iter().map(|Change { standing, columns: to }| CorrectedOutcome {
-        terminal: standing.terminal.clone(),
-        spool_id: standing.spool,
-        sequence: standing.sequence,
-        revision: standing.revision.into(),
-        completed_ms: standing.completed_at,
-        columns_index: *places.entry(to).or_insert_with(|| {
-            columns.push(to.clone());
-            u32::try_from(columns.len() - 1).unwrap_or(u32::MAX)
-        }),
-    });
-    let outcomes = outcomes.collect();
-    let since_ms = changes.iter().map(|change| change.standing.received_at).min().unwrap_or_default();
-    let since_time = prost_types::Timestamp {
-        seconds: since_ms.div_euclid(1000),
-        nanos: i32::try_from(since_ms.rem_euclid(1000)).unwrap_or_default() * 1_000_000,
-    };
-    CorrectionStep { number, since_time: Some(since_time), columns, outcomes }
-}
-
-/// The rows of a step: of each outcome two, the old and the new.
-struct StepRows<'a> {
-    correction: &'a Correction,
-    step: &'a CorrectionStep,
-    completed: (i64, i64),
-}
-
-/// A row of what is sent of a step.
-struct Sent<'a> {
-    place: u16,
-    outcome: &'a CorrectedOutcome,
-    columns: &'a CorrectedColumns,
-}
-
-impl<'a> StepRows<'a> {
-    fn of(correction: &'a Correction) -> Option<StepRows<'a>> {
-        let step = correction.step.as_ref()?;
-        let completed = || step.outcomes.iter().map(|outcome| outcome.completed_ms);
-        Some(StepRows { correction, step, completed: (completed().min()?, completed().max()?) })
-    }
-
-    fn id(&self) -> BatchId<'a> {
-        let since = self.step.since_time.unwrap_or_default();
-        let since_ms = since.seconds.saturating_mul(1000).saturating_add(i64::from(since.nanos / 1_000_000));
-        let number = self.step.number;
-        BatchId { log: &self.correction.correction_id, partition: CORRECTIONS, first: number, last: number, since_ms }
-    }
-
-    /// The statement that makes the rows of what it is sent.
-    fn statement(&self, sent: &Block<'_>, deadline: i64) -> String {
-        let names = OutcomeRow::block(&[]).names();
-        let number = self.step.number;
-        let values = names.iter().map(|name| match *name {
-            "sign" => "made".into(),
-            "revision" => "toUInt16(known.revision + (made = 1))".into(),
-            "kafka_log" => "{correction:String}".into(),
-            "kafka_partition" => CORRECTIONS.to_string(),
-            "kafka_offset" | "batch_first_offset" | "batch_last_offset" => number.to_string(),
-            "record_index" => "toUInt16(2 * sent.place + (made = 1))".into(),
-            "cause" => "if(made = 1, sent.cause, toInt8(known.cause))".into(),
-            name @ ("tag" | "reason" | "confidence" | "rule_set" | "issuer" | "issuer_map" | "money_outcome") => {
-                format!("if(made = 1, sent.{name}, known.{name})")
-            }
-            name => format!("known.{name}"),
-        });
-        format!(
-            "INSERT INTO outcomes (`{}`) SELECT {} FROM outcomes AS known INNER JOIN (SELECT * FROM {}) AS sent \
-             ON known.terminal = sent.terminal AND known.spool = sent.spool AND known.sequence = sent.sequence \
-             AND known.revision = sent.revision ARRAY JOIN [toInt8(-1), toInt8(1)] AS made \
-             WHERE known.tenant = {{tenant:String}} AND known.sign = 1 AND known.completed_at >= fromUnixTimestamp64Milli({}) \
-             AND known.completed_at <= fromUnixTimestamp64Milli({}) AND {}",
-            names.join("`, `"),
-            values.collect::<Vec<String>>().join(", "),
-            sent.source(),
-            self.completed.0,
-            self.completed.1,
-            in_time(deadline)
-        )
-    }
-}
-
-impl Rows for StepRows<'_> {
-    fn places(&self) -> impl Iterator<Item = (u64, u16)> + Send {
-        (0..u16::MAX).take(2 * self.step.outcomes.len()).map(|place| (self.step.number, place))
-    }
-
-    fn within(&self) -> Option<Within<'_>> {
-        Some(Within { tenant: &self.correction.tenant, first_ms: self.completed.0, last_ms: self.completed.1 })
-    }
-
-    async fn insert(&self, server: &Server, attempt: &Attempt, which: &[usize]) -> Result<(), StoreError> {
-        let mut outcomes: Vec<usize> = which.iter().map(|place| place / 2).collect();
-        outcomes.dedup();
-        let sent = |place: usize| {
-            let outcome = self.step.outcomes.get(place)?;
-            let columns = self.step.columns.get(usize::try_from(outcome.columns_index).ok()?)?;
-            Some(Sent { place: u16::try_from(place).ok()?, outcome, columns })
-        };
-        let sent: Vec<Sent<'_>> = outcomes.into_iter().filter_map(sent).collect();
-        let sent = Block::of(&sent, |block| {
-            block.numbers("place", |row| row.place);
-            block.texts("terminal", |row| &row.outcome.terminal);
-            block.numbers("spool", |row| row.outcome.spool_id);
-            block.numbers("sequence", |row| row.outcome.sequence);
-            block.numbers("revision", |row| u16::try_from(row.outcome.revision).unwrap_or(u16::MAX));
-            block.texts("tag", |row| &row.columns.tag);
-            block.numbers("cause", |row| i8::try_from(row.columns.cause).unwrap_or_default());
-            block.texts("reason", |row| &row.columns.reason);
-            block.numbers("confidence", |row| u8::try_from(row.columns.confidence).unwrap_or(u8::MAX));
-            block.texts("rule_set", |row| &row.columns.rule_set);
-            block.texts("issuer", |row| &row.columns.issuer);
-            block.texts("issuer_map", |row| &row.columns.issuer_map);
-            block.numbers("money_outcome", |row| u16::try_from(row.columns.money_outcome).unwrap_or(u16::MAX));
-        });
-        let statement = self.statement(&sent, attempt.deadline);
-        let client = server.inserting(&attempt.token).with_setting("param_tenant", &self.correction.tenant);
-        let client = client.with_setting("param_correction", &self.correction.correction_id);
-        sent.send(client, &statement).await.map_err(server.failed("correct outcomes"))
-    }
-}
-
 impl Database {
     /// The time of a tenant in which something was completed, by what is counted of it.
     ///
@@ -459,8 +329,8 @@ impl Database {
     /// # Errors
     /// When the server did not take all of it, as far as is known. Then it is not known what is stored: settle it.
     pub(crate) async fn correct(&self, correction: &Correction, since: Instant) -> Result<(), StoreError> {
-        let Some(rows) = StepRows::of(correction) else { return Ok(()) };
-        let (id, all) = (rows.id(), (0..2 * rows.step.outcomes.len()).collect::<Vec<_>>());
+        let Some(rows) = StepRows::of(correction)? else { return Ok(()) };
+        let (id, all) = (rows.id(), (0..rows.places().count()).collect::<Vec<_>>());
         // Each has the outcomes of its own partitions, and corrects those.
         for shard in self.shards() {
             if since.elapsed() > CERTAIN_FOR {
@@ -479,9 +349,10 @@ impl Database {
     /// Writes and counts what of a correction's step is not yet, where it is not known what is: of one that somebody left, most of all.
     ///
     /// # Errors
-    /// When the server did not answer, or refused something. Whatever was done is found the next time.
+    /// When the server did not answer, or refused something. Whatever was done is found the next time. When the step is none that Faultline makes
+    /// ([`StoreError::Step`]): then nothing of it was ever made.
     pub async fn settle_correction(&self, correction: &Correction) -> Result<Settled, StoreError> {
-        match StepRows::of(correction) {
+        match StepRows::of(correction)? {
             Some(rows) => complete(self.shards(), &rows.id(), &rows).await,
             None => Ok(Settled::default()),
         }

@@ -108,6 +108,16 @@ pub enum StoreError {
         /// How many rows.
         rows: usize,
     },
+    /// A step of a correction is none that Faultline makes.
+    #[error("step {step} of correction {correction} cannot be made: `{field}` is beyond its limits")]
+    Step {
+        /// The correction.
+        correction: String,
+        /// Number of the step.
+        step: u64,
+        /// The field that no row can have.
+        field: &'static str,
+    },
     /// The schema is not there yet, or not all of it.
     #[error(
         "database {database} of ClickHouse at {url} is not prepared: {steps} steps of its schema are missing, which the classifier and the alerter take when they start"

@@ -168,7 +168,9 @@ impl Slice {
         FAMILIES.iter().find_map(|family| {
             let values: Vec<&str> = family.dimensions.iter().copied().filter_map(value).collect();
             let is_it = values.len() == self.0.len() && values.len() == family.dimensions.len();
-            is_it.then(|| CountedSlice { family: family.name, key: values.join(&JOINT.to_string()) })
+            // A key tells where its last value begins.
+            let is_told = values.split_last().is_none_or(|(_, before)| !before.iter().any(|value| value.contains(JOINT)));
+            (is_it && is_told).then(|| CountedSlice { family: family.name, key: values.join(&JOINT.to_string()) })
         })
     }
 }
@@ -497,5 +499,34 @@ mod tests {
         assert_eq!(bucket(i64::MIN), 0);
         assert_eq!(bucket(i64::MAX), u32::MAX - u32::MAX % BUCKET_S);
         assert_eq!(bucket(19_999), 10);
+    }
+}
+
+#[cfg(test)]
+mod fuzz {
+    use faultline_fuzz::target;
+
+    use super::*;
+
+    #[test]
+    fn a_slice_is_what_its_text_says_and_its_key_says_the_same() {
+        let fates = target!(Text, "slice").run(|bytes| {
+            let text = std::str::from_utf8(bytes).unwrap();
+            let begins = |name: &&str| text.strip_prefix(*name).is_some_and(|rest| rest.starts_with('='));
+            let is_slice = text == FLEET || DIMENSIONS.iter().any(begins);
+            let Ok(slice) = text.parse::<Slice>() else {
+                assert!(!is_slice, "{text}");
+                return "no slice";
+            };
+            assert!(is_slice && slice.to_string() == text, "{text}");
+            let mut of_text: Vec<_> = slice.values().collect();
+            let Some(counted) = slice.counted() else { return "not counted" };
+            let mut of_key = values(counted.family, &counted.key).unwrap();
+            of_text.sort_unstable();
+            of_key.sort_unstable();
+            assert_eq!(of_text, of_key);
+            "counted"
+        });
+        fates.include(["counted", "not counted", "no slice"]);
     }
 }

@@ -4,6 +4,7 @@
 mod address;
 mod block;
 mod clock;
+mod correction_step;
 mod corrections;
 mod database;
 mod delivery;

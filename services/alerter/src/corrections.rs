@@ -138,6 +138,8 @@ async fn settle(database: &Database, left: &Correction) -> Result<(), Correction
                 "a correction was left before its end, and outcomes of its last step are gone; they stay as they were"
             );
         }
+        // Nobody can have made anything of it.
+        Err(error @ StoreError::Step { .. }) => tracing::error!(id, tenant = left.tenant, %error, "a correction was left before its end"),
         Err(source) => return Err(CorrectionsError::Unsettled { id: id.clone(), source }),
     }
     Ok(())

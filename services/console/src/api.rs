@@ -260,7 +260,7 @@ async fn outcomes(
         terminal: query.terminal.as_ref().map(|terminal| terminal.0.as_str()),
         slice: &query.slice.unwrap_or_default().0,
         cause: query.cause.map(Cause::from),
-        failed: query.failed.unwrap_or_default(),
+        failed: query.failed.is_some_and(|failed| failed.0),
         limit: query.limit.map_or(50, Within::get),
     };
     let rows = database.reported(&wanted).await?;

@@ -10,7 +10,7 @@ use utoipa::{IntoResponses, ToSchema};
 
 /// How long whoever is sent away should wait, in seconds.
 const COME_AGAIN_S: u16 = 2;
-/// How many characters of a wrong value are shown.
+/// How many characters of a wrong name or value are shown.
 const MAX_SHOWN: usize = 200;
 
 /// Why there is no answer.
@@ -70,7 +70,7 @@ pub(crate) enum Problems {
 }
 
 impl Problem {
-    fn details(self) -> ProblemDetails {
+    pub(crate) fn details(self) -> ProblemDetails {
         let details = |status: StatusCode, (r#type, title), detail| ProblemDetails {
             r#type,
             title,
@@ -81,7 +81,7 @@ impl Problem {
         };
         match self {
             Problem::Parameter { field, value, reason } => {
-                let value = value.map(|value| shortened(&value));
+                let (field, value) = (shortened(&field), value.map(|value| shortened(&value)));
                 let detail = match &value {
                     Some(value) => format!("`{field}`: `{value}` {reason}"),
                     None => format!("`{field}` {reason}"),

@@ -86,8 +86,8 @@ pub(crate) struct OutcomesQuery {
     /// Of this cause alone.
     pub(crate) cause: Option<CauseName>,
     /// Whether those that were approved are left out.
-    #[param(default = false)]
-    pub(crate) failed: Option<bool>,
+    #[param(value_type = Option<bool>, default = false)]
+    pub(crate) failed: Option<TrueOrFalse>,
     /// How long a time. Without a terminal, 1440 at most are looked at.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 10080, default = 60)]
     pub(crate) minutes: Option<Within<1, 10080>>,
@@ -190,6 +190,17 @@ impl<'de, const LEAST: u32, const MOST: u32> Deserialize<'de> for Within<LEAST, 
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let number = |text: &str| text.parse().ok().filter(|number| (LEAST..=MOST).contains(number) && !text.starts_with('+')).map(Within);
         deserializer.deserialize_str(Text { read: number, expected: format!("is not a whole number from {LEAST} to {MOST}") })
+    }
+}
+
+/// Whether it is so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TrueOrFalse(pub(crate) bool);
+
+impl<'de> Deserialize<'de> for TrueOrFalse {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let read = |text: &str| text.parse().ok().map(TrueOrFalse);
+        deserializer.deserialize_str(Text { read, expected: "is not `true` or `false`".into() })
     }
 }
 
@@ -316,11 +327,14 @@ fn read_query<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
         let reason = error.into_inner().to_string();
         let pairs: Vec<(String, String)> = serde_html_form::from_str(query).unwrap_or_default();
         let value = pairs.into_iter().find(|(name, _)| *name == field).map(|(_, value)| value);
-        match reason.strip_prefix("unknown field ") {
+        // What is said in `field` and `value` is not said again: it may be long.
+        if let Some(known) = reason.strip_prefix(&format!("unknown field `{field}`, ")) {
             // It is the name that is wrong.
-            Some(rest) => Problem::Parameter { field, value: None, reason: format!("is not a parameter here: {rest}") },
-            None => Problem::Parameter { field, value, reason },
+            return Problem::Parameter { reason: format!("is not a parameter here: {known}"), field, value: None };
         }
+        let known = value.as_ref().and_then(|value| reason.strip_prefix(&format!("unknown variant `{value}`, ")));
+        let reason = known.map_or_else(|| reason.clone(), |known| format!("is not known: {known}"));
+        Problem::Parameter { field, value, reason }
     })
 }
 
@@ -342,7 +356,7 @@ mod tests {
             read_query("terminal=T-1&slice=issuer%3Dicbc%26entry_mode%3Dchip&cause=bank&failed=true&minutes=10080&limit=200").unwrap();
         assert_eq!(query.terminal, Some(Name("T-1".into())));
         assert_eq!(query.slice.unwrap().0.to_string(), "issuer=icbc&entry_mode=chip");
-        assert_eq!((query.cause, query.failed), (Some(CauseName::Bank), Some(true)));
+        assert_eq!((query.cause, query.failed), (Some(CauseName::Bank), Some(TrueOrFalse(true))));
         assert_eq!((query.minutes.map(Within::get), query.limit.map(Within::get)), (Some(10080), Some(200)));
         let query: CountsQuery = read_query("until=2026-11-25T22:40:00.5%2B08:00").unwrap();
         assert_eq!((query.until, query.minutes), (Some(Moment(1_795_617_600)), None));
@@ -361,8 +375,112 @@ mod tests {
         refused::<CountsQuery>(&format!("slice={long}"), "slice", Some(&long), "is longer than 600 characters");
         refused::<OutcomesQuery>("terminal=a%20b", "terminal", Some("a b"), "is not 1 to 32 of");
         refused::<OutcomesQuery>("cause=weather", "cause", Some("weather"), "expected one of `approved`");
-        refused::<OutcomesQuery>("failed=maybe", "failed", Some("maybe"), "expected");
+        refused::<OutcomesQuery>("failed=maybe", "failed", Some("maybe"), "is not `true` or `false`");
         refused::<IncidentsQuery>("state=OPEN", "state", Some("OPEN"), "expected one of `open`");
         refused::<IncidentsQuery>("minuets=5", "minuets", None, "expected one of `minutes`, `state`, `limit`");
+    }
+}
+
+#[cfg(test)]
+mod fuzz {
+    use faultline_fuzz::target;
+
+    use super::*;
+
+    /// What a query asks, as pairs of names and values.
+    trait Asked: DeserializeOwned + fmt::Debug {
+        fn pairs(&self) -> Vec<(&'static str, Option<String>)>;
+    }
+
+    fn number<const LEAST: u32, const MOST: u32>(number: Option<Within<LEAST, MOST>>) -> Option<String> {
+        number.map(|number| {
+            assert!((LEAST..=MOST).contains(&number.get()));
+            number.get().to_string()
+        })
+    }
+
+    fn word<T: serde::Serialize>(name: Option<T>) -> Option<String> {
+        name.map(|name| serde_json::to_value(name).unwrap().as_str().unwrap().into())
+    }
+
+    fn slice(slice: Option<&InSlice>) -> Option<String> {
+        slice.map(|slice| slice.0.to_string())
+    }
+
+    fn time(moment: Moment) -> String {
+        OffsetDateTime::from_unix_timestamp(moment.0.into()).unwrap().format(&Rfc3339).unwrap()
+    }
+
+    impl Asked for CountsQuery {
+        fn pairs(&self) -> Vec<(&'static str, Option<String>)> {
+            vec![("minutes", number(self.minutes)), ("until", self.until.map(time)), ("slice", slice(self.slice.as_ref()))]
+        }
+    }
+
+    impl Asked for IncidentsQuery {
+        fn pairs(&self) -> Vec<(&'static str, Option<String>)> {
+            vec![("minutes", number(self.minutes)), ("state", word(self.state)), ("limit", number(self.limit))]
+        }
+    }
+
+    impl Asked for OutcomesQuery {
+        fn pairs(&self) -> Vec<(&'static str, Option<String>)> {
+            let terminal = self.terminal.as_ref().map(|name| name.0.clone());
+            assert!(terminal.as_deref().is_none_or(|name| Name::read(name).is_some()));
+            vec![
+                ("terminal", terminal),
+                ("slice", slice(self.slice.as_ref())),
+                ("cause", word(self.cause)),
+                ("failed", self.failed.map(|failed| failed.0.to_string())),
+                ("minutes", number(self.minutes)),
+                ("until", self.until.map(time)),
+                ("limit", number(self.limit)),
+            ]
+        }
+    }
+
+    /// Reads a query. What is accepted is what is asked, and nothing else; of what is not, the parameter is named, and said back in few words.
+    fn read<T: Asked>(query: &str) -> &'static str {
+        let mut asked: Vec<(String, String)> = serde_html_form::from_str(query).unwrap();
+        match read_query::<T>(query) {
+            Ok(read) => {
+                let mut pairs: Vec<_> = read.pairs().into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
+                let again: T = read_query(&serde_html_form::to_string(&pairs).unwrap()).unwrap();
+                assert_eq!(format!("{again:?}"), format!("{read:?}"));
+                for (name, value) in &mut asked {
+                    match name.as_str() {
+                        "minutes" | "limit" => *value = value.parse::<u32>().unwrap().to_string(),
+                        "until" => {
+                            let second = OffsetDateTime::parse(value, &Rfc3339).unwrap().unix_timestamp();
+                            *value = time(Moment(second.clamp(0, u32::MAX.into()).try_into().unwrap()));
+                        }
+                        "slice" => assert!(value.chars().count() <= MAX_SLICE_LENGTH),
+                        _ => {}
+                    }
+                }
+                asked.sort_unstable();
+                pairs.sort_unstable();
+                assert_eq!(asked, pairs);
+                "read"
+            }
+            Err(Problem::Parameter { field, value, reason }) => {
+                let of_name = |(name, its): &(String, String)| *name == field && value.as_ref().is_none_or(|value| value == its);
+                assert!(asked.iter().any(of_name), "`{field}`, {value:?}: {reason}");
+                let said = serde_json::to_string(&Problem::Parameter { field, value, reason }.details()).unwrap();
+                assert!(said.chars().count() < 2500, "{said}");
+                "refused"
+            }
+            Err(problem) => panic!("{problem:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_accepted_is_what_is_asked_and_what_is_not_is_named() {
+        let fates = target!(Text, "query").run(|bytes| {
+            let query = std::str::from_utf8(bytes).unwrap();
+            let all = [read::<CountsQuery>(query), read::<IncidentsQuery>(query), read::<OutcomesQuery>(query)];
+            if all.contains(&"read") { "read" } else { "refused" }
+        });
+        fates.include(["read", "refused"]);
     }
 }
