@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use faultline_deploy::LocalConfig;
@@ -19,7 +20,9 @@ use crate::sandbox::{PATIENCE, port, program};
 pub(crate) struct Faultline {
     child: Child,
     stdout: Option<BufReader<ChildStdout>>,
-    stderr: JoinHandle<String>,
+    stderr: JoinHandle<()>,
+    /// What it has written to its standard error so far.
+    said: Arc<Mutex<Vec<u8>>>,
 }
 
 /// A `faultline` that has ended.
@@ -65,8 +68,9 @@ impl Faultline {
             .spawn()
             .unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
-        let stderr = tokio::spawn(read_all(child.stderr.take()));
-        Faultline { child, stdout: Some(stdout), stderr }
+        let said = Arc::default();
+        let stderr = tokio::spawn(read_all(child.stderr.take(), Arc::clone(&said)));
+        Faultline { child, stdout: Some(stdout), stderr, said }
     }
 
     /// Runs it to its end, without settings, and takes what it writes.
@@ -107,9 +111,17 @@ impl Faultline {
         });
         match said.await {
             Ok(Some(line)) => line,
-            Ok(None) => panic!("it ended before it said `{what}`: {:?}, {:?}", self.child.wait().await, (&mut self.stderr).await),
+            Ok(None) => {
+                (&mut self.stderr).await.unwrap();
+                panic!("it ended before it said `{what}`: {:?}\n{}", self.child.wait().await, self.said())
+            }
             Err(_) => panic!("it did not say `{what}` within {PATIENCE:?}"),
         }
+    }
+
+    /// What it has written to its standard error so far.
+    pub(crate) fn said(&self) -> String {
+        String::from_utf8_lossy(&self.said.lock().unwrap()).into_owned()
     }
 
     /// Closes our ends of its standard output and error.
@@ -130,7 +142,9 @@ impl Faultline {
     /// Waits until it has ended.
     pub(crate) async fn end(mut self) -> Ended {
         let status = timeout(PATIENCE, self.child.wait()).await.expect("it did not end").unwrap();
-        Ended { status, stderr: self.stderr.await.unwrap_or_default() }
+        // One that nobody reads any more was stopped.
+        let _ = (&mut self.stderr).await;
+        Ended { status, stderr: self.said() }
     }
 }
 
@@ -190,20 +204,26 @@ pub(crate) fn process(directory: &Path, which: &str) -> Option<i32> {
 
 /// Asks again and again until there is an answer.
 pub(crate) async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let answer = in_time(async || ask().await.ok_or(())).await;
+    answer.unwrap_or_else(|()| panic!("{what}: not within {PATIENCE:?}"))
+}
+
+/// The same, or what was there instead of an answer at last.
+pub(crate) async fn in_time<T, E>(mut ask: impl AsyncFnMut() -> Result<T, E>) -> Result<T, E> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        if let Some(answer) = ask().await {
+        let answer = ask().await;
+        if answer.is_ok() || Instant::now() >= deadline {
             return answer;
         }
-        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
         sleep(Duration::from_millis(20)).await;
     }
 }
 
-async fn read_all(stream: Option<ChildStderr>) -> String {
-    let mut text = Vec::new();
-    if let Some(mut stream) = stream {
-        stream.read_to_end(&mut text).await.unwrap();
+async fn read_all(stream: Option<ChildStderr>, said: Arc<Mutex<Vec<u8>>>) {
+    let Some(mut stream) = stream else { return };
+    let mut piece = Vec::with_capacity(4096);
+    while stream.read_buf(&mut piece).await.unwrap() > 0 {
+        said.lock().unwrap().append(&mut piece);
     }
-    String::from_utf8_lossy(&text).into_owned()
 }

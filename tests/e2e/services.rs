@@ -9,8 +9,8 @@ use secrecy::ExposeSecret;
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::program::{Ended, Faultline, eventually};
-use crate::sandbox::{port, sandbox, scratch};
+use crate::program::{Ended, Faultline, eventually, in_time};
+use crate::sandbox::{PATIENCE, port, sandbox, scratch};
 use crate::terminal::Terminal;
 
 /// Settings of a program, as environment variables without their prefix.
@@ -47,7 +47,14 @@ impl Service {
     }
 
     pub(crate) async fn until_ready(&self) {
-        eventually("the service is ready", async || self.ask("/readyz").await.filter(|(status, _)| *status == 200)).await;
+        let ready = in_time(async || match self.ask("/readyz").await {
+            Some((200, _)) => Ok(()),
+            answer => Err(answer),
+        });
+        if let Err(answer) = ready.await {
+            let (answer, said) = (answer.map_or("nothing".into(), |(status, text)| format!("{status}, {text}")), self.program.said());
+            panic!("the service is not ready within {PATIENCE:?}: /readyz says {answer}; it wrote:\n{said}");
+        }
     }
 
     /// Waits until it is not ready, for this reason among others.
