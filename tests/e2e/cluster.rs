@@ -7,6 +7,7 @@ use faultline_runtime::readiness::wait_until_ready;
 use faultline_store::ClickHouseConfig;
 use faultline_stream::{Cluster, KafkaConfig, Replicas, Topic};
 
+use crate::classifier::python;
 use crate::ledger::{Reporters, Volume};
 use crate::program::eventually;
 use crate::sandbox::{PATIENCE, port, sandbox, scratch};
@@ -122,6 +123,15 @@ async fn with_three_brokers_the_leader_is_killed_and_nothing_that_was_acknowledg
     assert!(third.counted("faultline_classifier_events_total", &["repeated"]).await > 0);
     third.stop().await;
     gateway.stop().await;
+
+    // With Kafka's own topics there as before, and not where one of them could lose what was committed.
+    brokers.until_in_sync().await;
+    brokers.cluster.ensure_topics().await.unwrap();
+    python("alter_topic.py", &[brokers.nodes.bootstrap_servers(), "__consumer_offsets", "min.insync.replicas", "1"]).await;
+    let refused = async || brokers.cluster.ensure_topics().await.err();
+    let message = eventually("it is refused", refused).await.to_string();
+    assert!(message.contains("__consumer_offsets: min.insync.replicas=1, at least 2 are needed (kafka-configs.sh"), "{message}");
+    assert!(!message.contains("replicas (") && !message.contains("__transaction_state"), "{message}");
 }
 
 /// Kills a broker, and has it started again when the others go on without it.

@@ -8,11 +8,11 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, OwnedResourceSpecifier
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::{FromClientConfig, FromClientConfigAndContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::metadata::{Metadata, MetadataTopic};
+use rdkafka::metadata::{Metadata, MetadataBroker, MetadataTopic};
 use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext};
 
 use crate::client::{KafkaConfig, Listener, StreamError, client_config};
-use crate::topics::{Found, Safety, Topic, TopicState, Wanted};
+use crate::topics::{Found, KafkasOwn, Safety, Topic, TopicState, Wanted, Weakness};
 
 /// How long one question to the cluster may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -68,40 +68,49 @@ impl Cluster {
         self.metadata(PROBE_TIMEOUT, |_| Ok(())).await
     }
 
-    /// Creates the topics that are missing, and checks those that exist: their shape, and whether they are safe. Nothing is created
-    /// unless everything is in order.
+    /// Creates the topics that are missing, and checks those that exist: their shape, and whether they are safe. Kafka's own topics, in which it is kept how
+    /// far classifiers came and who may write, are to be as safe, or will be when they are made. Nothing is created unless everything is in order.
     ///
     /// # Errors
     /// When the cluster does not answer, a topic has another shape than Faultline needs, or acknowledged records would be lost with one
     /// machine and `allow_weak_durability` is not set.
     pub async fn ensure_topics(&self) -> Result<Vec<(String, TopicState)>, StreamError> {
-        let (brokers, present) = self.survey(REQUEST_TIMEOUT).await?;
-        let possible = self.config.replication_factor.min(u32::try_from(brokers).unwrap_or(u32::MAX));
+        let (brokers, present) = self.survey(REQUEST_TIMEOUT, &KafkasOwn::ALL).await?;
+        let possible = self.config.replication_factor.min(u32::try_from(brokers.len()).unwrap_or(u32::MAX));
         let wanted = self.wanted(possible);
         let missing: Vec<&Wanted> = wanted.iter().filter(|topic| !present.contains_key(&topic.name)).collect();
         if !missing.is_empty() && possible < self.config.replication_factor && !self.config.allow_weak_durability {
             let wanted = self.config.replication_factor;
-            return Err(StreamError::TooFewBrokers { brokers: self.config.brokers.clone(), found: brokers, wanted });
+            return Err(StreamError::TooFewBrokers { brokers: self.config.brokers.clone(), found: brokers.len(), wanted });
         }
-        self.judge(&wanted, &present)?;
+        self.check_shapes(&wanted, &present)?;
+        if !self.config.allow_weak_durability {
+            let mut weaknesses = weaknesses(&wanted, &present);
+            weaknesses.extend(self.weaknesses_of_kafkas_own(&brokers, &present).await?);
+            self.refuse(weaknesses)?;
+        }
         self.create(&missing).await?;
         let state = |name| if present.contains_key(name) { TopicState::Present } else { TopicState::Created };
         Ok(wanted.iter().map(|topic| (topic.name.clone(), state(&topic.name))).collect())
     }
 
-    /// Checks the topics as [`Cluster::ensure_topics`] does, and creates none.
+    /// Checks Faultline's topics as [`Cluster::ensure_topics`] does, and creates none.
     ///
     /// # Errors
     /// As there, and when a topic is missing.
     pub async fn check_topics(&self) -> Result<(), StreamError> {
-        let (_, present) = self.survey(CHECK_TIMEOUT).await?;
+        let (_, present) = self.survey(CHECK_TIMEOUT, &[]).await?;
         let wanted = self.wanted(self.config.replication_factor);
         let missing = wanted.iter().filter(|topic| !present.contains_key(&topic.name));
         let topics: Vec<String> = missing.map(|topic| topic.name.clone()).collect();
         if !topics.is_empty() {
             return Err(StreamError::Missing { brokers: self.config.brokers.clone(), topics });
         }
-        self.judge(&wanted, &present)
+        self.check_shapes(&wanted, &present)?;
+        if !self.config.allow_weak_durability {
+            self.refuse(weaknesses(&wanted, &present))?;
+        }
+        Ok(())
     }
 
     /// Where every partition of every topic is, as one of the brokers sees it.
@@ -118,47 +127,81 @@ impl Cluster {
         Topic::ALL.map(|topic| Wanted::new(topic, self.config.topic(topic), self.config.partitions, safety))
     }
 
-    /// Whether the topics are in order: as they are, or as they will be where they are missing.
-    fn judge(&self, wanted: &[Wanted], present: &BTreeMap<String, Found>) -> Result<(), StreamError> {
-        let brokers = || self.config.brokers.clone();
+    /// Whether the topics that exist are those that Faultline needs.
+    fn check_shapes(&self, wanted: &[Wanted], present: &BTreeMap<String, Found>) -> Result<(), StreamError> {
         for topic in wanted {
             if let Some(what) = present.get(&topic.name).and_then(|found| topic.contradiction(found)) {
-                return Err(StreamError::Contradiction { topic: topic.name.clone(), brokers: brokers(), what });
+                return Err(StreamError::Contradiction { topic: topic.name.clone(), brokers: self.config.brokers.clone(), what });
             }
         }
-        let as_found = |topic: &Wanted| topic.weaknesses(present.get(&topic.name).unwrap_or(&Found::created(topic)));
-        let weaknesses: Vec<_> = wanted.iter().flat_map(as_found).collect();
-        if weaknesses.is_empty() || self.config.allow_weak_durability {
-            return Ok(());
-        }
-        Err(StreamError::Weak { brokers: brokers(), weaknesses })
+        Ok(())
     }
 
-    /// The number of brokers, and those of our topics that exist, as they are, by name.
-    async fn survey(&self, timeout: Duration) -> Result<(usize, BTreeMap<String, Found>), StreamError> {
-        let names = Topic::ALL.map(|topic| self.config.topic(topic));
+    fn refuse(&self, weaknesses: Vec<Weakness>) -> Result<(), StreamError> {
+        if weaknesses.is_empty() { Ok(()) } else { Err(StreamError::Weak { brokers: self.config.brokers.clone(), weaknesses }) }
+    }
+
+    /// What is weak about Kafka's own topics: as they are, or as each broker would make those that are not there yet.
+    async fn weaknesses_of_kafkas_own(&self, brokers: &[i32], present: &BTreeMap<String, Found>) -> Result<Vec<Weakness>, StreamError> {
+        let (there, missing): (Vec<_>, Vec<_>) = KafkasOwn::ALL.into_iter().partition(|own| present.contains_key(own.name()));
+        let mut weaknesses: Vec<_> = there.iter().filter_map(|own| Some(own.weaknesses(present.get(own.name())?))).flatten().collect();
+        if missing.is_empty() {
+            return Ok(weaknesses);
+        }
+        for &broker in brokers {
+            // Each is asked about itself.
+            for (_, settings) in self.settings(&[ResourceSpecifier::Broker(broker)], REQUEST_TIMEOUT).await? {
+                weaknesses.extend(missing.iter().flat_map(|own| own.weaknesses_to_be(broker, &settings)));
+            }
+        }
+        Ok(weaknesses)
+    }
+
+    /// The brokers, and those of our topics and of these of Kafka's own that exist, as they are, by name.
+    async fn survey(&self, timeout: Duration, kafkas_own: &[KafkasOwn]) -> Result<(Vec<i32>, BTreeMap<String, Found>), StreamError> {
+        let ours = Topic::ALL.iter().map(|topic| self.config.topic(*topic));
+        let names: Vec<String> = ours.chain(kafkas_own.iter().map(|own| own.name().to_owned())).collect();
         let answer = self.metadata(timeout, move |metadata| {
-            let ours = metadata.topics().iter().filter(|topic| names.iter().any(|name| name == topic.name()));
-            let shapes = ours.map(|topic| Ok((topic.name().to_owned(), shape(topic)?)));
-            Ok((metadata.brokers().len(), shapes.collect::<Result<BTreeMap<_, _>, KafkaError>>()?))
+            let known = metadata.topics().iter().filter(|topic| names.iter().any(|name| name == topic.name()));
+            let shapes = known.map(|topic| Ok((topic.name().to_owned(), shape(topic)?)));
+            let brokers = metadata.brokers().iter().map(MetadataBroker::id).collect();
+            Ok((brokers, shapes.collect::<Result<BTreeMap<_, _>, KafkaError>>()?))
         });
         let (brokers, mut found) = answer.await?;
         let names: Vec<String> = found.keys().cloned().collect();
         let resources: Vec<_> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
-        if resources.is_empty() {
-            return Ok((brokers, found));
-        }
-        let failed = |source| StreamError::Request { brokers: self.config.brokers.clone(), what: "describe its topics' settings", source };
-        let options = AdminOptions::new().request_timeout(Some(timeout));
-        for resource in self.admin.describe_configs(&resources, &options).await.map_err(failed)? {
-            let resource = resource.map_err(|code| failed(KafkaError::AdminOp(code)))?;
-            if let OwnedResourceSpecifier::Topic(name) = &resource.specifier
+        for (resource, settings) in self.settings(&resources, timeout).await? {
+            if let OwnedResourceSpecifier::Topic(name) = &resource
                 && let Some(topic) = found.get_mut(name)
             {
-                topic.settings = resource.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))).collect();
+                topic.settings = settings;
             }
         }
         Ok((brokers, found))
+    }
+
+    /// The settings that are in force for topics, or for a broker.
+    async fn settings(
+        &self,
+        of: &[ResourceSpecifier<'_>],
+        timeout: Duration,
+    ) -> Result<Vec<(OwnedResourceSpecifier, BTreeMap<String, String>)>, StreamError> {
+        if of.is_empty() {
+            return Ok(Vec::new());
+        }
+        let what = match of {
+            [ResourceSpecifier::Broker(_)] => "describe the settings of its brokers",
+            _ => "describe its topics' settings",
+        };
+        let failed = |source| StreamError::Request { brokers: self.config.brokers.clone(), what, source };
+        let options = AdminOptions::new().request_timeout(Some(timeout));
+        let described = self.admin.describe_configs(of, &options).await.map_err(failed)?;
+        let settings = described.into_iter().map(|resource| {
+            let resource = resource.map_err(|code| failed(KafkaError::AdminOp(code)))?;
+            let settings = resource.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?)));
+            Ok((resource.specifier, settings.collect()))
+        });
+        settings.collect()
     }
 
     /// Asks for the cluster's metadata, which blocks, on a thread that may.
@@ -201,6 +244,12 @@ impl Cluster {
         }
         Ok(())
     }
+}
+
+/// What is weak about the topics: as they are, or as they will be where they are missing.
+fn weaknesses(wanted: &[Wanted], present: &BTreeMap<String, Found>) -> Vec<Weakness> {
+    let as_found = |topic: &Wanted| topic.weaknesses(present.get(&topic.name).unwrap_or(&Found::created(topic)));
+    wanted.iter().flat_map(as_found).collect()
 }
 
 fn replicas(topic: &MetadataTopic) -> impl Iterator<Item = Replicas> {

@@ -34,6 +34,10 @@ impl Topic {
     }
 }
 
+/// What a topic needs so that the loss of one machine loses nothing that was acknowledged.
+const LEAST_REPLICAS: u32 = 3;
+const LEAST_IN_SYNC: u32 = 2;
+
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 const MIB: u64 = 1024 * 1024;
 /// Largest record of the outcomes topic, in bytes: a batch is at most 1 MiB, and has headers.
@@ -133,15 +137,80 @@ impl Wanted {
 
     /// What of `found` lets the loss of one machine, or a stop of some days, lose acknowledged records.
     pub(crate) fn weaknesses(&self, found: &Found) -> Vec<Weakness> {
-        let setting = |name: &str| found.settings.get(name).map(String::as_str);
-        let min_insync_replicas = setting("min.insync.replicas").and_then(|value| value.parse().ok()).unwrap_or(1);
-        let replicas = (found.replicas < 3).then(|| format!("{} of at least 3 replicas", found.replicas));
-        let insync = (min_insync_replicas < 2).then(|| format!("min.insync.replicas={min_insync_replicas}, at least 2 are needed"));
-        let unclean = (setting("unclean.leader.election.enable") == Some("true")).then(|| "unclean.leader.election.enable=true".to_owned());
         let retention =
             self.less_than_wanted(found, "retention.ms").map(|(wanted, is)| format!("retention.ms={is}, at least {wanted} are needed"));
-        let all = [replicas, insync, unclean, retention].into_iter().flatten();
-        all.map(|what| Weakness { topic: self.name.clone(), what }).collect()
+        found.lost_with_a_machine().chain(retention).map(|what| Weakness { topic: self.name.clone(), what }).collect()
+    }
+}
+
+impl Found {
+    /// What lets the loss of one machine lose acknowledged records.
+    fn lost_with_a_machine(&self) -> impl Iterator<Item = String> {
+        let setting = |name: &str| self.settings.get(name).map(String::as_str);
+        let min_insync_replicas = setting("min.insync.replicas").and_then(|value| value.parse().ok()).unwrap_or(1);
+        let replicas = (self.replicas < LEAST_REPLICAS).then(|| format!("{} of at least {LEAST_REPLICAS} replicas", self.replicas));
+        let insync = (min_insync_replicas < LEAST_IN_SYNC)
+            .then(|| format!("min.insync.replicas={min_insync_replicas}, at least {LEAST_IN_SYNC} are needed"));
+        let unclean = (setting("unclean.leader.election.enable") == Some("true")).then(|| "unclean.leader.election.enable=true".to_owned());
+        [replicas, insync, unclean].into_iter().flatten()
+    }
+}
+
+/// A topic of Kafka's own that has to be as safe as those of Faultline. Kafka makes it when it is first needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KafkasOwn {
+    /// How far groups came: of the classifiers, with what they have begun.
+    Offsets,
+    /// Who may write the topics that have one writer.
+    Transactions,
+}
+
+impl KafkasOwn {
+    pub(crate) const ALL: [KafkasOwn; 2] = [KafkasOwn::Offsets, KafkasOwn::Transactions];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            KafkasOwn::Offsets => "__consumer_offsets",
+            KafkasOwn::Transactions => "__transaction_state",
+        }
+    }
+
+    /// The settings of brokers by which it is made, each with the least that it has to be, and what it is where nothing is said.
+    fn made_by(self) -> [(&'static str, u32, u32); 2] {
+        match self {
+            KafkasOwn::Offsets => [("offsets.topic.replication.factor", LEAST_REPLICAS, 3), ("min.insync.replicas", LEAST_IN_SYNC, 1)],
+            KafkasOwn::Transactions => {
+                [("transaction.state.log.replication.factor", LEAST_REPLICAS, 3), ("transaction.state.log.min.isr", LEAST_IN_SYNC, 2)]
+            }
+        }
+    }
+
+    /// What of the topic, as it is, lets the loss of one machine lose what was committed.
+    pub(crate) fn weaknesses(self, found: &Found) -> Vec<Weakness> {
+        let name = self.name();
+        let mend = |what: &str| match what {
+            _ if what.ends_with("replicas") => "kafka-reassign-partitions.sh gives it more".to_owned(),
+            _ => format!("kafka-configs.sh --alter --entity-type topics --entity-name {name} --add-config sets it"),
+        };
+        let weaknesses = found.lost_with_a_machine().map(|what| Weakness { topic: name.into(), what: format!("{what} ({})", mend(&what)) });
+        weaknesses.collect()
+    }
+
+    /// The same, where it is not there yet: of the settings by which a broker would make it.
+    pub(crate) fn weaknesses_to_be(self, broker: i32, settings: &BTreeMap<String, String>) -> Vec<Weakness> {
+        let number = |name, default| settings.get(name).and_then(|value| value.parse().ok()).unwrap_or(default);
+        let low = self.made_by().into_iter().filter_map(|(name, least, default)| {
+            let is: u32 = number(name, default);
+            (is < least).then(|| format!("{name}={is}, at least {least} are needed"))
+        });
+        // What is said of transactions is always elected among those in sync.
+        let unclean = settings.get("unclean.leader.election.enable").filter(|value| self == KafkasOwn::Offsets && *value == "true");
+        let unclean = unclean.map(|_| "unclean.leader.election.enable=true".to_owned());
+        let weakness = |what| Weakness {
+            topic: self.name().into(),
+            what: format!("is not there yet, and broker {broker} would make it with {what} (a setting of brokers)"),
+        };
+        low.chain(unclean).map(weakness).collect()
     }
 }
 
@@ -225,5 +294,45 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} is missing from {text}");
         }
+    }
+
+    fn settings(settings: &[(&str, &str)]) -> BTreeMap<String, String> {
+        settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn of_kafkas_own_topics_every_weakness_is_named_and_how_to_mend_it() {
+        let said = |weaknesses: Vec<Weakness>| weaknesses.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        for own in KafkasOwn::ALL {
+            let sound = Found { partitions: 50, replicas: 3, settings: settings(&[("min.insync.replicas", "2")]) };
+            assert_eq!(own.weaknesses(&sound), []);
+            let weak = said(own.weaknesses(&Found { replicas: 1, settings: settings(&[("min.insync.replicas", "1")]), ..sound }));
+            for part in ["1 of at least 3 replicas", "kafka-reassign-partitions.sh", "min.insync.replicas=1, at least 2", own.name()] {
+                assert!(weak.contains(part), "{part} is missing from {weak}");
+            }
+        }
+    }
+
+    #[test]
+    fn where_kafkas_own_topics_are_not_there_brokers_say_what_they_would_be() {
+        let to_be = |own: KafkasOwn, given: &[(&str, &str)]| {
+            own.weaknesses_to_be(7, &settings(given)).iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(to_be(KafkasOwn::Offsets, &[("offsets.topic.replication.factor", "3"), ("min.insync.replicas", "2")]), [""; 0]);
+        assert_eq!(to_be(KafkasOwn::Transactions, &[("min.insync.replicas", "1"), ("unclean.leader.election.enable", "true")]), [""; 0]);
+        // Kafka's defaults, of which one is too low.
+        let [said] = to_be(KafkasOwn::Offsets, &[]).try_into().unwrap();
+        assert_eq!(
+            said,
+            "__consumer_offsets: is not there yet, and broker 7 would make it with min.insync.replicas=1, at least 2 are needed (a setting of brokers)"
+        );
+        let weak = [("transaction.state.log.replication.factor", "1"), ("transaction.state.log.min.isr", "1")];
+        let said = to_be(KafkasOwn::Transactions, &weak);
+        assert!(
+            said[0].contains("transaction.state.log.replication.factor=1") && said[1].contains("transaction.state.log.min.isr=1"),
+            "{said:?}"
+        );
+        let unclean = [("min.insync.replicas", "2"), ("unclean.leader.election.enable", "true")];
+        assert!(to_be(KafkasOwn::Offsets, &unclean)[0].contains("unclean.leader.election.enable=true"));
     }
 }
