@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use faultline_deploy::LocalConfig;
 use faultline_proto::ingest::v1::{OutcomeBatch, ReportOutcomesRequest};
-use faultline_stream::KafkaConfig;
+use faultline_stream::{KafkaConfig, OutcomeProducer, OutcomeRecord};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use prost::Message;
@@ -25,7 +26,7 @@ use crate::gateway::Hanging;
 use crate::program::{eventually, process};
 use crate::sandbox::{PATIENCE, ports, scratch, start_parts};
 use crate::services::{Gateway, Service, query, query_if_up};
-use crate::terminal::{Terminal, batch, event, profile};
+use crate::terminal::{Terminal, batch, event, in_seconds, profile};
 
 const MIB: u64 = 1 << 20;
 
@@ -34,24 +35,37 @@ const LONG: Duration = Duration::from_secs(300);
 
 /// Bytes of a process that are in memory.
 fn resident(service: &Service) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", service.program.pid())).unwrap();
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    resident.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
+    in_memory(service, "VmRSS:")
 }
 
-/// The batch of one event, as a request, with so many bytes of a newer contract beside it, which do not compress.
-fn padded(terminal: &str, sequence: u64, bytes: usize) -> Vec<u8> {
+/// Most bytes that were in memory at any moment.
+fn most_resident(service: &Service) -> u64 {
+    in_memory(service, "VmHWM:")
+}
+
+fn in_memory(service: &Service, which: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", service.program.pid())).unwrap();
+    let bytes = status.lines().find_map(|line| line.strip_prefix(which)).unwrap();
+    bytes.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
+}
+
+/// The batch of one event, with this of a newer contract beside it.
+fn batch_beside(terminal: &str, sequence: u64, padding: impl ExactSizeIterator<Item = u8>) -> Vec<u8> {
     let mut batch = OutcomeBatch { terminal_id: terminal.into(), ..batch(vec![event(sequence)]) }.encode_to_vec();
     encode_key(1003, WireType::LengthDelimited, &mut batch);
-    encode_varint(u64::try_from(bytes).unwrap(), &mut batch);
+    encode_varint(u64::try_from(padding.len()).unwrap(), &mut batch);
+    batch.extend(padding);
+    batch
+}
+
+/// The same as a request, with so many bytes that do not compress.
+fn padded(terminal: &str, sequence: u64, bytes: usize) -> Vec<u8> {
     let mut state = sequence;
-    batch.extend(
-        std::iter::repeat_with(|| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            state.to_be_bytes()[0]
-        })
-        .take(bytes),
-    );
+    let noise = (0..bytes).map(|_| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state.to_be_bytes()[0]
+    });
+    let batch = batch_beside(terminal, sequence, noise);
     let mut request = ReportOutcomesRequest { profile: Some(profile()), batch: None }.encode_to_vec();
     encode_key(2, WireType::LengthDelimited, &mut request);
     encode_varint(u64::try_from(batch.len()).unwrap(), &mut request);
@@ -308,5 +322,72 @@ async fn while_clickhouse_hangs_the_gateway_acknowledges_and_the_classifier_does
     counted(&clickhouse, rows).await;
     classifier.stop().await;
     gateway.stop().await;
+    parts.stop().await;
+}
+
+/// What a broker answers is bounded as it was sent; here, that is some two hundred times as much.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backlog_that_compresses_well_does_not_make_the_classifier_grow_while_clickhouse_hangs() {
+    const TERMINALS: u64 = 16;
+    const BATCHES: u64 = 64;
+    const BYTES: usize = 256 * 1024;
+    let directory = scratch("compressed-backlog");
+    let local = LocalConfig { data_dir: directory.path().into(), kafka_partitions: 4, ..ports() };
+    let (parts, kafka, clickhouse) = start_parts(&local).await;
+    let kafka = KafkaConfig { topic_prefix: "compressed".into(), ..kafka };
+    let mut small = settings(&kafka, &clickhouse);
+    small.push(("CLASSIFIER__QUEUE_BYTES", "1 MiB".into()));
+    small.push(("CLASSIFIER__MAX_BATCH_BYTES", "1 MiB".into()));
+    let classifier = Service::start("classifier", small);
+    classifier.until_ready().await;
+    let producer = Arc::new(OutcomeProducer::new(&kafka).unwrap());
+    let report = async |batches: std::ops::RangeInclusive<u64>| {
+        let mut reports = JoinSet::new();
+        for number in 0..TERMINALS {
+            let (producer, batches) = (Arc::clone(&producer), batches.clone());
+            reports.spawn(async move {
+                let terminal = format!("T-{number}");
+                for sequence in batches {
+                    let record = OutcomeRecord {
+                        tenant: "acme".into(),
+                        terminal: terminal.clone(),
+                        receipt_ms: in_seconds(0).seconds * 1000,
+                        profile: Bytes::new(),
+                        trace_parent: None,
+                        batch: batch_beside(&terminal, sequence, std::iter::repeat_n(0, BYTES)).into(),
+                    };
+                    producer.send(&record).await.unwrap();
+                }
+            });
+        }
+        while let Some(ended) = timeout(LONG, reports.join_next()).await.unwrap() {
+            ended.unwrap();
+        }
+    };
+    report(1..=2).await;
+    counted(&clickhouse, usize::try_from(TERMINALS * 2).unwrap()).await;
+    let before = most_resident(&classifier);
+
+    // 256 MiB, of which an answer of a broker could have all, are there at once.
+    let stopped = Pid::from_raw(classifier.program.pid());
+    kill(stopped, Signal::SIGSTOP).unwrap();
+    report(3..=BATCHES + 2).await;
+    let server = Pid::from_raw(eventually("the server is there", async || process(directory.path(), "clickhouse-server")).await);
+    kill(server, Signal::SIGSTOP).unwrap();
+    kill(stopped, Signal::SIGCONT).unwrap();
+    classifier.until_it_says("ClickHouse").await;
+    kill(server, Signal::SIGCONT).unwrap();
+    let rows = usize::try_from(TERMINALS * (BATCHES + 2)).unwrap();
+    timeout(LONG, async {
+        while query_if_up(&clickhouse, "SELECT count() FROM outcomes").await != Some(rows.to_string()) {
+            sleep(Duration::from_millis(100)).await;
+        }
+    })
+    .await
+    .unwrap();
+    counted(&clickhouse, rows).await;
+    let most = most_resident(&classifier);
+    assert!(most < before + 96 * MIB, "{} MiB, and {} MiB before", most / MIB, before / MIB);
+    classifier.stop().await;
     parts.stop().await;
 }

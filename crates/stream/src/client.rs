@@ -14,6 +14,12 @@ use crate::topics::{Topic, Weakness};
 /// How long ago a problem may be that explains one of now.
 pub(crate) const RECENT: Duration = Duration::from_secs(30);
 
+/// What a consumer holds before it is asked for it, in KiB.
+const PREFETCHED_KIB: u32 = 16 * 1024;
+/// Most that a broker answers at once, and most of it that is of one partition, in bytes as they were sent.
+const LARGEST_ANSWER: u32 = 256 * 1024;
+const LARGEST_OF_PARTITION: u32 = 64 * 1024;
+
 /// How long Kafka may take to take a record. librdkafka takes 0 for "for ever".
 const DELIVERY_TIMEOUTS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
 
@@ -230,6 +236,17 @@ pub(crate) fn client_config(config: &KafkaConfig) -> ClientConfig {
     // A broker that is just starting is asked again soon.
     client.set("reconnect.backoff.ms", "50").set("reconnect.backoff.max.ms", "500");
     client
+}
+
+/// Bounds what a consumer holds before it is asked for it. librdkafka fetches nothing while it has [`PREFETCHED_KIB`] of values, so what it can have beyond that
+/// is one answer of each broker. The answer is bounded as it was sent, and there is no bound of what becomes of it when it is decompressed (LZ4: at
+/// most 255 times as much), so it is kept small. A batch of a producer that is larger comes alone.
+pub(crate) fn bound_prefetching(client: &mut ClientConfig) {
+    client.set("queued.max.messages.kbytes", PREFETCHED_KIB.to_string());
+    client.set("fetch.max.bytes", LARGEST_ANSWER.to_string());
+    client.set("fetch.message.max.bytes", LARGEST_OF_PARTITION.to_string());
+    // For producers, but no answer may be smaller than it.
+    client.set("message.max.bytes", LARGEST_ANSWER.to_string());
 }
 
 /// Listens to librdkafka, and keeps what went wrong last: its log is the only place where it says why a broker cannot be reached.

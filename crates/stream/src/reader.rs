@@ -11,14 +11,13 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
-use crate::client::{KafkaConfig, Listener, StreamError, client_config};
+use crate::client::{KafkaConfig, Listener, StreamError, bound_prefetching, client_config};
 
 /// How long one question to the cluster, or the next record, may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a broker may wait for records before it answers that there are none.
 const FETCH_WAIT: Duration = Duration::from_millis(50);
-/// What librdkafka fetches before it is read, in KiB, and records that wait for whoever reads them.
-const PREFETCHED_KIB: u32 = 16 * 1024;
+/// Records that wait for whoever reads them.
 const WAITING: usize = 16;
 
 /// A record as Kafka has it.
@@ -92,7 +91,7 @@ pub(crate) fn begin_to_read(config: &KafkaConfig, topic: &str) -> mpsc::Receiver
     let mut client = client_config(config);
     client.set("group.id", "faultline-reader").set("enable.auto.commit", "false");
     client.set("enable.partition.eof", "true").set("isolation.level", "read_committed");
-    client.set("queued.max.messages.kbytes", PREFETCHED_KIB.to_string());
+    bound_prefetching(&mut client);
     // The end is known when the broker has waited in vain for more.
     client.set("fetch.wait.max.ms", FETCH_WAIT.as_millis().to_string());
     let topic = topic.to_owned();

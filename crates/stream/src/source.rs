@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::assignments::{Assignments, Held, place};
-use crate::client::{KafkaConfig, RECENT, StreamError, client_config};
+use crate::client::{KafkaConfig, RECENT, StreamError, bound_prefetching, client_config};
 use crate::intents::Position;
 use crate::partition::{Committed, Next, PartitionLog, Records, Start, start};
 use crate::reader::Record;
@@ -49,8 +49,6 @@ const COMMITTING: &str = "committing how far it came";
 const LEAST_SOCKET_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a broker may wait for records before it answers that there are none.
 const FETCH_WAIT: Duration = Duration::from_millis(100);
-/// What librdkafka holds for all partitions before it is routed, in KiB.
-const PREFETCHED_KIB: u32 = 16 * 1024;
 
 /// The outcomes topic as one member of a group reads it.
 pub struct Source {
@@ -91,7 +89,7 @@ impl Source {
         // A broker that is silent for so long has given us up, or is gone: nobody waits for its answers any longer.
         client.set("socket.timeout.ms", config.session_timeout.max(LEAST_SOCKET_TIMEOUT).as_millis().to_string());
         client.set("heartbeat.interval.ms", (config.session_timeout.as_millis() / 3).to_string());
-        client.set("queued.max.messages.kbytes", PREFETCHED_KIB.to_string());
+        bound_prefetching(&mut client);
         // A partition that was paused is fetched again only when the question that leaves it out is answered.
         client.set("fetch.wait.max.ms", FETCH_WAIT.as_millis().to_string());
         let assignments = Assignments::new(config.topic(Topic::Outcomes));
