@@ -45,7 +45,7 @@ async fn topics_are_created_once_and_checked_ever_after() {
 async fn kafkas_own_topics_are_checked_as_they_are_or_as_they_would_be_made() {
     let directory = scratch("kafkas-own");
     let cache = LocalConfig::default().parts_directory().unwrap();
-    let ports = [NodePorts { clients: port(), controller: port() }];
+    let ports = [NodePorts::new(port(), port())];
     let node = KafkaCluster::start(&cache, directory.path(), &ports, 256).await.unwrap();
     let weak = KafkaConfig {
         brokers: node.bootstrap_servers().into(),
