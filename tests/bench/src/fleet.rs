@@ -34,7 +34,7 @@ const ANSWERS: [(&str, u32); 12] = [
 const UNANSWERED: u32 = 40;
 
 /// Events a second of the whole fleet.
-const RATE: u32 = 20_000;
+pub(crate) const RATE: u32 = 20_000;
 /// How long the events of a batch are collected, and how old the last of them is when it arrives, in milliseconds.
 const COLLECTED_MS: u64 = 10_000;
 const TRAVEL_MS: u64 = 1_500;
@@ -56,28 +56,53 @@ pub(crate) struct Batch {
 
 /// So many events of one spool a terminal, each batch with so many of them and of a terminal of its own. They arrive one after the other, the last of them now.
 pub(crate) fn batches(spool_id: u64, (events, of_batch): (usize, usize)) -> anyhow::Result<Vec<Batch>> {
-    let mut random = Pcg64::seed_from_u64(2);
-    let (models, regions) = (Shares::read(MODELS)?, Shares::read(REGIONS)?);
+    let mut profiles = Profiles::read()?;
     let begin = SystemTime::now() - Duration::from_secs(u64::try_from(events)?) / RATE;
-    let apart_ms = COLLECTED_MS / u64::try_from(of_batch)?;
     let mut outcomes = outcomes(events)?.into_iter();
     let mut batch = |number: usize| {
-        let events = outcomes.by_ref().take(of_batch).zip(1..);
         let receipt = begin + Duration::from_secs(u64::try_from(number * of_batch)?) / RATE;
-        let event =
-            |(outcome, sequence)| Event { sequence, age_ms: Some(TRAVEL_MS + COLLECTED_MS - sequence * apart_ms), outcome: Some(outcome) };
-        let message = OutcomeBatch {
-            terminal_id: format!("T-{number:07}"),
-            spool_id,
-            send_time: Some(receipt.into()),
-            events: events.map(event).collect(),
-            ..OutcomeBatch::default()
-        };
+        let outcomes = outcomes.by_ref().take(of_batch).collect();
+        let message = message(number, (spool_id, 1), outcomes, receipt);
         let receipt_ms = i64::try_from(receipt.duration_since(SystemTime::UNIX_EPOCH)?.as_millis())?;
-        let (model, region) = (models.draw(&mut random), regions.draw(&mut random));
-        Ok(Batch { message, profile: profile((model, region), &mut random), receipt_ms })
+        Ok(Batch { message, profile: profiles.draw(), receipt_ms })
     };
     (0..events / of_batch).map(&mut batch).collect()
+}
+
+/// A batch of a terminal, of these outcomes of a spool, the first with this sequence, sent at a moment.
+pub(crate) fn message(terminal: usize, (spool_id, first): (u64, u64), outcomes: Vec<Outcome>, sent: SystemTime) -> OutcomeBatch {
+    let apart_ms = COLLECTED_MS / u64::try_from(outcomes.len()).unwrap_or(u64::MAX).max(1);
+    let events = (1..).zip(outcomes).map(|(place, outcome)| Event {
+        sequence: first + place - 1,
+        age_ms: Some(TRAVEL_MS + COLLECTED_MS - place * apart_ms),
+        outcome: Some(outcome),
+    });
+    OutcomeBatch {
+        terminal_id: format!("T-{terminal:07}"),
+        spool_id,
+        send_time: Some(sent.into()),
+        events: events.collect(),
+        ..OutcomeBatch::default()
+    }
+}
+
+/// What terminals are, and where: the same every time.
+pub(crate) struct Profiles {
+    models: Shares,
+    regions: Shares,
+    random: Pcg64,
+}
+
+impl Profiles {
+    pub(crate) fn read() -> anyhow::Result<Profiles> {
+        Ok(Profiles { models: Shares::read(MODELS)?, regions: Shares::read(REGIONS)?, random: Pcg64::seed_from_u64(2) })
+    }
+
+    /// That of the next terminal.
+    pub(crate) fn draw(&mut self) -> TerminalProfile {
+        let (model, region) = (self.models.draw(&mut self.random), self.regions.draw(&mut self.random));
+        profile((model, region), &mut self.random)
+    }
 }
 
 fn profile((model, region): (Share, Share), random: &mut impl Rng) -> TerminalProfile {

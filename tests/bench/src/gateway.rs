@@ -8,16 +8,18 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use faultline_deploy::Wanted;
-use faultline_proto::ingest::v1::StreamOutcomesRequest;
 use faultline_proto::ingest::v1::ingest_service_client::IngestServiceClient;
 use faultline_proto::ingest::v1::stream_outcomes_request::Message as Request;
 use faultline_proto::ingest::v1::stream_outcomes_response::Message as Response;
-use faultline_stream::{OutcomeProducer, OutcomeRecord};
+use faultline_proto::ingest::v1::{OutcomeBatch, StreamOutcomesRequest, StreamOutcomesResponse};
+use faultline_proto::terminal::v1::TerminalProfile;
+use faultline_stream::{KafkaConfig, OutcomeProducer, OutcomeRecord};
 use tokio::process::Command;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::fleet::{self, Batch};
@@ -36,14 +38,13 @@ const STREAMS: usize = 256;
 const CONNECTIONS: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(240);
 const PORT: u16 = 29_011;
-const GATEWAY: &str = "127.0.0.1:29015";
 
 /// Measures it.
 pub(crate) async fn measure(program: &Path) -> anyhow::Result<Report> {
     let local = Local::start(program, PORT, Wanted { kafka: true, clickhouse: false }).await?;
-    let gateway = Gateway::start(program, &local).await?;
+    let gateway = Gateway::start(program, &local, PORT + 4).await?;
     // What is done once is not counted: above all, the broker translates itself while it begins to work.
-    produce(&local, fleet::batches(1, (WARM_UP, OF_BATCH))?.iter().map(record).collect()).await?;
+    produce(&local.kafka, fleet::batches(1, (WARM_UP, OF_BATCH))?.iter().map(record).collect()).await?;
     let mut costs = Vec::new();
     for (events, of_batch) in [(EVENTS, OF_BATCH), (SINGLE_EVENTS, 1)] {
         let batches = Arc::new(fleet::batches(1, (events, of_batch))?);
@@ -51,7 +52,7 @@ pub(crate) async fn measure(program: &Path) -> anyhow::Result<Report> {
         let through = cost(&local, (events, gateway.service.pid()?), gateway.report(&batches)).await?;
         let records = batches.iter().map(record).collect();
         drop(batches);
-        let beside = cost(&local, (events, std::process::id().cast_signed()), produce(&local, records)).await?;
+        let beside = cost(&local, (events, std::process::id().cast_signed()), produce(&local.kafka, records)).await?;
         say(&format!("gateway: {events} events, {of_batch} a batch: {through:.2} CPU s a million; librdkafka alone {beside:.2}\n"));
         costs.push((through, beside));
     }
@@ -78,8 +79,8 @@ async fn cost(local: &Local, (events, process): (usize, i32), work: impl Future<
 }
 
 /// Produces records as a gateway does, without one.
-pub(crate) async fn produce(local: &Local, records: Vec<OutcomeRecord>) -> anyhow::Result<()> {
-    let producer = Arc::new(OutcomeProducer::new(&local.kafka)?);
+pub(crate) async fn produce(kafka: &KafkaConfig, records: Vec<OutcomeRecord>) -> anyhow::Result<()> {
+    let producer = Arc::new(OutcomeProducer::new(kafka)?);
     let (next, records) = (Arc::new(AtomicUsize::new(0)), Arc::new(records));
     let mut tasks = JoinSet::new();
     for _ in 0..STREAMS {
@@ -94,21 +95,36 @@ pub(crate) async fn produce(local: &Local, records: Vec<OutcomeRecord>) -> anyho
     all(tasks).await
 }
 
-/// A gateway, and somebody who reports to it for everybody.
-struct Gateway {
-    service: Service,
+/// A gateway, on two ports.
+pub(crate) struct Gateway {
+    pub(crate) service: Service,
+    port: u16,
     token: String,
 }
 
 impl Gateway {
-    async fn start(program: &Path, local: &Local) -> anyhow::Result<Gateway> {
+    /// Starts one, on a port and the next.
+    pub(crate) async fn start(program: &Path, local: &Local, port: u16) -> anyhow::Result<Gateway> {
         let tokens = local.directory.path().join("tokens");
         let made = Command::new(program).args(["token", "--tenant", TENANT, "--any-terminal", "--file"]).arg(&tokens).output().await;
         let token = String::from_utf8(made.with_context(|| format!("cannot run {}", program.display()))?.stdout)?.trim().to_owned();
         let mut command = local.command(program, "gateway");
-        command.env("FAULTLINE__GATEWAY__TOKEN_FILE", &tokens).env("FAULTLINE__GATEWAY__LISTEN", GATEWAY);
-        command.env("FAULTLINE__MONITORING__LISTEN", "127.0.0.1:29016");
-        Ok(Gateway { service: Service::start(&mut command)?, token })
+        command.env("FAULTLINE__GATEWAY__TOKEN_FILE", &tokens).env("FAULTLINE__GATEWAY__LISTEN", format!("127.0.0.1:{port}"));
+        command.env("FAULTLINE__MONITORING__LISTEN", format!("127.0.0.1:{}", port + 1));
+        Ok(Gateway { service: Service::start(&mut command)?, port, token })
+    }
+
+    /// A connection, of somebody who reports for everybody.
+    pub(crate) async fn connect(&self) -> anyhow::Result<Connection> {
+        let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{}", self.port))?;
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match endpoint.connect().await {
+                Ok(channel) => return Ok(Connection { channel, token: self.token.clone() }),
+                Err(error) if Instant::now() > until => return Err(error.into()),
+                Err(_) => sleep(Duration::from_millis(100)).await,
+            }
+        }
     }
 
     /// Reports batches over streams, each with one batch on its way, until all are acknowledged.
@@ -116,48 +132,68 @@ impl Gateway {
         let next = Arc::new(AtomicUsize::new(0));
         let mut tasks = JoinSet::new();
         for _ in 0..CONNECTIONS {
-            let channel = connected().await?;
+            let connection = self.connect().await?;
             for _ in 0..STREAMS / CONNECTIONS {
-                tasks.spawn(report_some(channel.clone(), self.token.clone(), Arc::clone(batches), Arc::clone(&next)));
+                tasks.spawn(report_some(connection.clone(), Arc::clone(batches), Arc::clone(&next)));
             }
         }
         all(tasks).await
     }
 }
 
-async fn connected() -> anyhow::Result<Channel> {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        match Endpoint::from_shared(format!("http://{GATEWAY}"))?.connect().await {
-            Ok(channel) => return Ok(channel),
-            Err(error) if Instant::now() > until => return Err(error.into()),
-            Err(_) => sleep(Duration::from_millis(100)).await,
-        }
-    }
-}
-
-async fn report_some(channel: Channel, token: String, batches: Arc<Vec<Batch>>, next: Arc<AtomicUsize>) -> anyhow::Result<()> {
-    let (sender, requests) = mpsc::channel(2);
-    let mut request = tonic::Request::new(ReceiverStream::new(requests));
-    request.metadata_mut().insert("authorization", format!("Bearer {token}").parse()?);
+async fn report_some(connection: Connection, batches: Arc<Vec<Batch>>, next: Arc<AtomicUsize>) -> anyhow::Result<()> {
     let profile = batches.first().map(|batch| batch.profile.clone()).unwrap_or_default();
-    sender.send(StreamOutcomesRequest { message: Some(Request::Profile(profile)) }).await?;
-    let mut responses = IngestServiceClient::new(channel).stream_outcomes(request).await?.into_inner();
+    let mut stream = connection.stream(profile).await?;
     while let Some(batch) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
-        sender.send(StreamOutcomesRequest { message: Some(Request::Batch(batch.message.clone())) }).await?;
-        loop {
-            let response = responses.message().await?.context("the gateway ended a stream")?;
-            let Some(Response::Acknowledgement(acknowledgement)) = response.message else { continue };
-            if acknowledgement.acknowledged_through != u64::try_from(batch.message.events.len())? || !acknowledgement.refusals.is_empty() {
-                bail!("not everything was taken: {acknowledgement:?}");
-            }
-            break;
-        }
+        stream.report(batch.message.clone()).await?;
     }
     Ok(())
 }
 
-async fn all(mut tasks: JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
+/// A connection to a gateway.
+#[derive(Clone)]
+pub(crate) struct Connection {
+    channel: Channel,
+    token: String,
+}
+
+impl Connection {
+    /// A stream of batches, of terminals with this profile.
+    pub(crate) async fn stream(&self, profile: TerminalProfile) -> anyhow::Result<Stream> {
+        let (sender, requests) = mpsc::channel(2);
+        let mut request = tonic::Request::new(ReceiverStream::new(requests));
+        request.metadata_mut().insert("authorization", format!("Bearer {}", self.token).parse()?);
+        sender.send(StreamOutcomesRequest { message: Some(Request::Profile(profile)) }).await?;
+        let responses = IngestServiceClient::new(self.channel.clone()).stream_outcomes(request).await?.into_inner();
+        Ok(Stream { sender, responses })
+    }
+}
+
+/// Batches on their way, one after the other.
+pub(crate) struct Stream {
+    sender: mpsc::Sender<StreamOutcomesRequest>,
+    responses: Streaming<StreamOutcomesResponse>,
+}
+
+impl Stream {
+    /// Reports a batch, and waits until all of it is acknowledged. An error that is a [`tonic::Status`] ends the stream, and the batch may be sent again.
+    pub(crate) async fn report(&mut self, batch: OutcomeBatch) -> anyhow::Result<()> {
+        let last = batch.events.last().map(|event| event.sequence).unwrap_or_default();
+        // Where nobody takes it, there is an answer that says why.
+        let _ = self.sender.send(StreamOutcomesRequest { message: Some(Request::Batch(batch)) }).await;
+        loop {
+            let response = self.responses.message().await?.context("the gateway ended a stream")?;
+            let Some(Response::Acknowledgement(acknowledgement)) = response.message else { continue };
+            if acknowledgement.acknowledged_through != last || !acknowledgement.refusals.is_empty() {
+                bail!("not everything was taken: {acknowledgement:?}");
+            }
+            return Ok(());
+        }
+    }
+}
+
+/// Waits for all of them, or the first that fails.
+pub(crate) async fn all(mut tasks: JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
     while let Some(ended) = tasks.join_next().await {
         ended??;
     }

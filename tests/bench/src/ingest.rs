@@ -4,7 +4,7 @@
 //! - *ready-made*: the very blocks that the classifier wrote, inserted into the table of outcomes alone;
 //! - *Kafka engine*: ClickHouse reads the rows from Kafka by itself (RowBinary, a hundred a message), and a view makes the same roll-ups.
 //!
-//! And what the classifier remembers of a million terminals.
+//! And what the classifier remembers of a million terminals, and how long it takes to load them.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,19 +12,17 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use faultline_deploy::Wanted;
-use faultline_store::{ClickHouseConfig, Database};
+use faultline_store::Database;
 use faultline_stream::{Cluster, KafkaConfig};
-use reqwest::Client;
-use reqwest::header::CONTENT_LENGTH;
-use secrecy::ExposeSecret;
 use tokio::sync::Mutex;
-use tokio::time::{sleep, timeout};
 
 use crate::fleet;
 use crate::gateway::produce;
+use crate::loading;
 use crate::local::{Local, of_a_million, record, until};
 use crate::processes::{Service, cpu_time, resident_mib};
 use crate::report::{Figure, Report, say};
+use crate::store::Store;
 
 /// Events that are measured, so many of a terminal.
 const EVENTS: usize = 1_000_000;
@@ -37,8 +35,6 @@ const WARM_UP_SPOOL: u64 = 2;
 const TERMINALS: usize = 1_000_000;
 const PORT: u16 = 29_021;
 const PATIENCE: Duration = Duration::from_secs(240);
-/// How long there are no merges before they have settled.
-const QUIET: u32 = 5;
 
 /// Measures it.
 pub(crate) async fn measure(program: &Path) -> anyhow::Result<Report> {
@@ -52,7 +48,7 @@ pub(crate) async fn measure(program: &Path) -> anyhow::Result<Report> {
     let mut command = local.command(program, "classifier");
     command.env("FAULTLINE__MONITORING__LISTEN", listen);
     // What is done once is not counted.
-    produce(&local, fleet::batches(WARM_UP_SPOOL, (WARM_UP, OF_BATCH))?.iter().map(record).collect()).await?;
+    produce(&local.kafka, fleet::batches(WARM_UP_SPOOL, (WARM_UP, OF_BATCH))?.iter().map(record).collect()).await?;
     let first = Service::start(&mut command)?;
     store.until_counted(WARM_UP).await?;
     first.stop().await?;
@@ -60,7 +56,7 @@ pub(crate) async fn measure(program: &Path) -> anyhow::Result<Report> {
     store.query("TRUNCATE TABLE outcomes").await?;
     store.query("TRUNCATE TABLE rollup").await?;
 
-    produce(&local, fleet::batches(SPOOL, (EVENTS, OF_BATCH))?.iter().map(record).collect()).await?;
+    produce(&local.kafka, fleet::batches(SPOOL, (EVENTS, OF_BATCH))?.iter().map(record).collect()).await?;
     let before = local.used_by_clickhouse()?;
     let classifier = Service::start(&mut command)?;
     store.until_counted(EVENTS).await?;
@@ -74,14 +70,15 @@ pub(crate) async fn measure(program: &Path) -> anyhow::Result<Report> {
     say(&format!("ingest: the same blocks ready-made: {ready_made:.2} CPU s a million\n"));
     let engine = of_a_million(engine(&local, &store).await?, EVENTS)?;
     say(&format!("ingest: ClickHouse's Kafka engine: {engine:.2} CPU s a million\n"));
-    produce(&local, fleet::batches(SPOOL, (TERMINALS, 1))?.iter().map(record).collect()).await?;
+    produce(&local.kafka, fleet::batches(SPOOL, (TERMINALS, 1))?.iter().map(record).collect()).await?;
     // Some of them are known, and their events are repeats.
     store.until_counted(EVENTS + TERMINALS - EVENTS / OF_BATCH).await?;
     let resident = resident_mib(classifier.pid()?)?;
     classifier.stop().await?;
     say(&format!("ingest: {resident:.0} MiB of the classifier are resident where it knows {TERMINALS} terminals\n"));
+    let loading = loading::measure(program, &local, PORT + 5).await?;
     local.stop().await;
-    let figures = vec![
+    let mut figures = vec![
         Figure::at_most(("ingest_ratio", ""), 1.8, road / ready_made),
         Figure::at_most(("ingest_vs_kafka_engine", ""), 1.0, road / engine),
         Figure::stated(("ingest_cpu_s_per_m_classifier", "CPU s"), by_classifier),
@@ -90,6 +87,7 @@ pub(crate) async fn measure(program: &Path) -> anyhow::Result<Report> {
         Figure::stated(("ingest_cpu_s_per_m_kafka_engine", "CPU s"), engine),
         Figure::stated(("classifier_rss_mib", "MiB"), resident),
     ];
+    figures.extend(loading);
     Ok(Report { bench: "ingest", figures })
 }
 
@@ -130,7 +128,7 @@ async fn ready_made(local: &Local, store: &Store) -> anyhow::Result<Duration> {
     tokio::try_join!(inserter(), inserter(), inserter(), inserter())?;
     store.until_settled().await?;
     let used = local.used_by_clickhouse()? - before;
-    store.check("SELECT count() FROM ready_made").await?;
+    check(store, "SELECT count() FROM ready_made").await?;
     Ok(used)
 }
 
@@ -160,7 +158,7 @@ async fn engine(local: &Local, store: &Store) -> anyhow::Result<Duration> {
     .await?;
     store.until_settled().await?;
     let used = local.used_by_clickhouse()? - before;
-    store.check("SELECT count() FROM engine_outcomes").await?;
+    check(store, "SELECT count() FROM engine_outcomes").await?;
     let sums = |table| format!("SELECT {COUNTED}, sum(count), sum(amount_minor) FROM {table} WHERE family != 'ledger' GROUP BY {COUNTED}");
     let others = store.query(&format!("SELECT count() FROM ({} EXCEPT {})", sums("rollup"), sums("engine_rollup"))).await?;
     if others != "0" {
@@ -184,63 +182,8 @@ const ROLLUP: &str = "
          region, merchant_group] AS key
     GROUP BY tenant, family, key, bucket, tag, cause, currency";
 
-/// ClickHouse, asked directly.
-struct Store {
-    config: ClickHouseConfig,
-    client: Client,
-}
-
-impl Store {
-    fn new(config: ClickHouseConfig) -> anyhow::Result<Store> {
-        // A client wants a provider of cryptography, also where nothing is encrypted. A second one is refused, and is the same.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        Ok(Store { config, client: Client::builder().no_proxy().build()? })
-    }
-
-    async fn query(&self, sql: &str) -> anyhow::Result<String> {
-        let answer = self.send(&[("query", sql)], Bytes::new()).await?;
-        Ok(std::str::from_utf8(&answer)?.trim().to_owned())
-    }
-
-    async fn send(&self, parameters: &[(&str, &str)], body: Bytes) -> anyhow::Result<Bytes> {
-        let mut url: reqwest::Url = self.config.url.to_string().parse()?;
-        url.query_pairs_mut().extend_pairs(parameters).append_pair("database", &self.config.database);
-        let request = self.client.post(url).basic_auth(&self.config.user, Some(self.config.password.expose_secret()));
-        // ClickHouse wants to be told also that there is nothing.
-        let response = request.header(CONTENT_LENGTH, body.len()).body(body).send().await?;
-        let (is_done, answer) = (response.status().is_success(), response.bytes().await?);
-        if !is_done {
-            bail!("ClickHouse says: {}", String::from_utf8_lossy(&answer));
-        }
-        Ok(answer)
-    }
-
-    /// Waits until so many events are stored and counted.
-    async fn until_counted(&self, events: usize) -> anyhow::Result<()> {
-        until("everything is counted", PATIENCE, async || {
-            let counted = self.query("SELECT sum(count) FROM rollup WHERE tenant = '' AND family = 'ledger'").await?;
-            Ok(counted.parse::<usize>()? >= events)
-        })
-        .await
-    }
-
-    /// Waits until the server has nothing to merge for a while.
-    async fn until_settled(&self) -> anyhow::Result<()> {
-        let mut quiet = 0;
-        timeout(PATIENCE, async {
-            while quiet < QUIET {
-                sleep(Duration::from_secs(1)).await;
-                quiet = if self.query("SELECT count() FROM system.merges").await? == "0" { quiet + 1 } else { 0 };
-            }
-            anyhow::Ok(())
-        })
-        .await
-        .context("the server does not end merging")?
-    }
-
-    /// Whether a peer has done all of it, and only that.
-    async fn check(&self, count: &str) -> anyhow::Result<()> {
-        let rows = self.query(count).await?;
-        if rows == EVENTS.to_string() { Ok(()) } else { bail!("{rows} instead of {EVENTS}: {count}") }
-    }
+/// Whether a peer has done all of it, and only that.
+async fn check(store: &Store, count: &str) -> anyhow::Result<()> {
+    let rows = store.query(count).await?;
+    if rows == EVENTS.to_string() { Ok(()) } else { bail!("{rows} instead of {EVENTS}: {count}") }
 }

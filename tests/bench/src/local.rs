@@ -8,6 +8,8 @@ use faultline_deploy::{LocalConfig, LocalParts, Parts, Wanted};
 use faultline_proto::ingest::v1::OutcomeBatch;
 use faultline_store::ClickHouseConfig;
 use faultline_stream::{Cluster, KafkaConfig, OutcomeRecord};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use prost::Message;
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -95,12 +97,21 @@ impl Local {
         self.used_in("clickhouse")
     }
 
+    /// Sends ClickHouse a signal.
+    pub(crate) fn signal_clickhouse(&self, signal: Signal) -> anyhow::Result<()> {
+        self.processes_of("clickhouse")?.into_iter().try_for_each(|pid| Ok(kill(Pid::from_raw(pid), signal)?))
+    }
+
     fn used_in(&self, part: &str) -> anyhow::Result<Duration> {
+        self.processes_of(part)?.into_iter().map(cpu_time).sum()
+    }
+
+    fn processes_of(&self, part: &str) -> anyhow::Result<Vec<i32>> {
         let found = processes_in(&self.directory.path().canonicalize()?.join("data").join(part))?;
         if found.is_empty() {
             bail!("no process of {part} is running");
         }
-        found.into_iter().map(cpu_time).sum()
+        Ok(found)
     }
 
     pub(crate) async fn stop(self) {

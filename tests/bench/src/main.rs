@@ -10,13 +10,19 @@ mod alerts;
 mod fleet;
 mod gateway;
 mod ingest;
+mod load;
+mod loading;
 mod local;
+mod outage;
 mod processes;
+mod replay;
 mod report;
+mod store;
 mod verdicts;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
@@ -33,6 +39,9 @@ struct Options {
     /// The program that is measured
     #[arg(long, value_name = "FILE", default_value = "target/release/faultline")]
     program: PathBuf,
+    /// How long ClickHouse hangs in `outage`
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration)]
+    stop: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -42,10 +51,13 @@ enum Bench {
     /// What a million events cost from the terminal's stream to Kafka: gateway and broker.
     Gateway,
     /// What a million events cost from Kafka into ClickHouse: classifier and server, beside the same blocks ready-made and ClickHouse's own Kafka engine;
-    /// and what the classifier remembers of a million terminals.
+    /// and what the classifier remembers of a million terminals, and how long it takes to load them.
     Ingest,
     /// How long it takes from the first transaction that a failing bank fails until somebody is told: five outages, five to six minutes.
     Alerts,
+    /// What the services grow by while ClickHouse hangs for ten minutes and 20,000 events a second come, how fast they are counted afterwards, and what it
+    /// costs to judge all of them again.
+    Outage,
 }
 
 #[tokio::main]
@@ -70,6 +82,7 @@ async fn run(options: &Options) -> anyhow::Result<()> {
             Bench::Gateway => gateway::measure(&program).await?,
             Bench::Ingest => ingest::measure(&program).await?,
             Bench::Alerts => alerts::measure(&program).await?,
+            Bench::Outage => outage::measure(&program, options.stop).await?,
         };
         report.write(&options.output)?;
         reports.push(report);

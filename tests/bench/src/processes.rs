@@ -1,4 +1,4 @@
-//! Processes, and what they used: CPU time and memory, as the kernel counts it (`proc(5)`).
+//! Processes, and what they used: CPU time and memory, as the kernel counts it (`proc(5)`); and what services say of themselves.
 
 use std::fs;
 use std::path::Path;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, SysconfVar, sysconf};
+use reqwest::Client;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
@@ -56,4 +57,15 @@ pub(crate) fn resident_mib(pid: i32) -> anyhow::Result<f64> {
 pub(crate) fn processes_in(directory: &Path) -> anyhow::Result<Vec<i32>> {
     let entries = fs::read_dir("/proc")?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     Ok(entries.filter(|pid| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|working| working.starts_with(directory))).collect())
+}
+
+/// The greatest of a gauge's values that a service says on its monitoring port, if it does.
+pub(crate) async fn gauge(port: u16, name: &str) -> Option<f64> {
+    let client = Client::builder().no_proxy().build().ok()?;
+    let said = client.get(format!("http://127.0.0.1:{port}/metrics")).send().await.ok()?.text().await.ok()?;
+    let values = said.lines().filter_map(|line| {
+        let (labels, value) = line.strip_prefix(name)?.rsplit_once(' ')?;
+        (labels.is_empty() || labels.starts_with('{')).then(|| value.parse::<f64>().ok())?
+    });
+    values.max_by(f64::total_cmp)
 }

@@ -50,7 +50,8 @@ impl Figure {
         Figure { name, value, unit, target: None, holds: true, direction: Direction::AtMost }
     }
 
-    fn row(&self) -> String {
+    /// For people: a line of the table.
+    pub(crate) fn row(&self) -> String {
         let (target, verdict) = match (self.target, self.direction, self.holds) {
             (None, ..) => (String::new(), ""),
             (Some(target), Direction::AtLeast, true) => (format!("at least {}", shown(target)), "holds"),
