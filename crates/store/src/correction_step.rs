@@ -51,6 +51,8 @@ pub(crate) struct StepRows<'a> {
     number: u64,
     sent: Vec<Sent<'a>>,
     completed: (i64, i64),
+    /// Rows are sorted by terminal within five minutes, and a step has few of those that report in its time: so the server need not read the others.
+    terminals: (&'a str, &'a str),
     since_ms: i64,
 }
 
@@ -121,7 +123,10 @@ impl<'a> StepRows<'a> {
         }
         let completed = || step.outcomes.iter().map(|outcome| outcome.completed_ms);
         let completed = completed().min().zip(completed().max());
-        Ok(completed.map(|completed| StepRows { correction, number: step.number, sent, completed, since_ms }))
+        let terminals = || step.outcomes.iter().map(|outcome| outcome.terminal.as_str());
+        let terminals = terminals().min().zip(terminals().max());
+        let rows = |(completed, terminals)| StepRows { correction, number: step.number, sent, completed, terminals, since_ms };
+        Ok(completed.zip(terminals).map(rows))
     }
 
     pub(crate) fn id(&self) -> BatchId<'a> {
@@ -151,7 +156,8 @@ impl<'a> StepRows<'a> {
              ON known.terminal = sent.terminal AND known.spool = sent.spool AND known.sequence = sent.sequence \
              AND known.revision = sent.revision ARRAY JOIN [toInt8(-1), toInt8(1)] AS made \
              WHERE known.tenant = {{tenant:String}} AND known.sign = 1 AND known.completed_at >= fromUnixTimestamp64Milli({}) \
-             AND known.completed_at <= fromUnixTimestamp64Milli({}) AND {}",
+             AND known.completed_at <= fromUnixTimestamp64Milli({}) \
+             AND known.terminal >= {{first_terminal:String}} AND known.terminal <= {{last_terminal:String}} AND {}",
             names.join("`, `"),
             values.collect::<Vec<String>>().join(", "),
             sent.source(),
@@ -168,7 +174,7 @@ impl Rows for StepRows<'_> {
     }
 
     fn within(&self) -> Option<Within<'_>> {
-        Some(Within { tenant: &self.correction.tenant, first_ms: self.completed.0, last_ms: self.completed.1 })
+        Some(Within { tenant: &self.correction.tenant, terminals: self.terminals, first_ms: self.completed.0, last_ms: self.completed.1 })
     }
 
     async fn insert(&self, server: &Server, attempt: &Attempt, which: &[usize]) -> Result<(), StoreError> {
@@ -177,7 +183,9 @@ impl Rows for StepRows<'_> {
         let sent: Vec<Sent<'_>> = outcomes.into_iter().filter_map(|place| self.sent.get(place).copied()).collect();
         let sent = Sent::block(&sent);
         let statement = self.statement(&sent, attempt.deadline);
+        let (first, last) = self.terminals;
         let client = server.inserting(&attempt.token).with_setting("param_tenant", &self.correction.tenant);
+        let client = client.with_setting("param_first_terminal", first).with_setting("param_last_terminal", last);
         let client = client.with_setting("param_correction", &self.correction.correction_id);
         sent.send(client, &statement).await.map_err(server.failed("correct outcomes"))
     }

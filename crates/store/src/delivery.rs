@@ -110,10 +110,12 @@ pub(crate) struct Attempt {
     pub(crate) deadline: i64,
 }
 
-/// Where rows are searched.
+/// Where rows are searched: what the table is sorted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Within<'a> {
     pub(crate) tenant: &'a str,
+    /// The first and the last in the order of bytes.
+    pub(crate) terminals: (&'a str, &'a str),
     /// When the first and the last of them were completed, in milliseconds since 1970-01-01 UTC.
     pub(crate) first_ms: i64,
     pub(crate) last_ms: i64,
@@ -255,10 +257,14 @@ impl Server {
                        AND kafka_log = ? AND kafka_partition = ? AND kafka_offset BETWEEN ? AND ?"
             .to_owned();
         if within.is_some() {
-            sql.push_str(" AND tenant = ? AND completed_at >= fromUnixTimestamp64Milli(?) AND completed_at <= fromUnixTimestamp64Milli(?)");
+            sql.push_str(" AND tenant = ? AND terminal >= ? AND terminal <= ?");
+            sql.push_str(" AND completed_at >= fromUnixTimestamp64Milli(?) AND completed_at <= fromUnixTimestamp64Milli(?)");
         }
         let query = self.asking().query(&sql).bind(id.since_ms).bind(id.log).bind(id.partition).bind(id.first).bind(id.last);
-        within.iter().fold(query, |query, within| query.bind(within.tenant).bind(within.first_ms).bind(within.last_ms))
+        within.iter().fold(query, |query, within| {
+            let (first, last) = within.terminals;
+            query.bind(within.tenant).bind(first).bind(last).bind(within.first_ms).bind(within.last_ms)
+        })
     }
 
     /// Which of the batch's rows are stored, by offset and place in the record.
