@@ -49,6 +49,8 @@ pub struct Standing {
     pub completed_at: i64,
     pub received_at: i64,
     pub bin: String,
+    pub network: u16,
+    pub acquirer: String,
     pub trace_number: u32,
     pub batch_number: u32,
     pub retrieval_reference: String,
@@ -77,6 +79,8 @@ impl Standing {
     pub fn outcome(&self) -> Outcome {
         Outcome {
             bin: self.bin.clone(),
+            network: self.network.into(),
+            acquirer_id: self.acquirer.clone(),
             stage: self.stage.into(),
             response_code: self.response_code.clone(),
             response_spec: self.response_spec.clone(),

@@ -1,4 +1,4 @@
-//! Whose fault a failed transaction is, as far as one outcome tells: a rule set and an outcome give a verdict, and nothing else does. No clock,
+//! Whose fault a failed transaction is, as far as one outcome tells: rules and an outcome give a verdict, and nothing else does. No clock,
 //! no file, no memory of other outcomes: the same crate decides in the terminal and in the classifier.
 //!
 //! What an outcome says is weighed in this order:
@@ -7,12 +7,20 @@
 //! answer that cannot be believed ─▶ response code ─▶ what the terminal met ─▶ what it told the shop ─▶ how far it came ─▶ no evidence
 //! ```
 
+mod check;
+mod explain;
 mod issuers;
+mod reason;
 mod rules;
+mod table;
 mod verdict;
 
 pub use faultline_proto::verdict::v1::{Cause, LocalizedText};
 
+pub use crate::check::{Finding, check};
+pub use crate::explain::{Considered, Explanation, Step};
 pub use crate::issuers::{Issuers, IssuersError};
-pub use crate::rules::{Reason, Retry, RuleSet, RulesError};
+pub use crate::reason::{MerchantCause, Reason, Retry};
+pub use crate::rules::{Place, RuleSet, Rules, RulesError};
+pub use crate::table::{Difference, Evidence, Rule};
 pub use crate::verdict::Verdict;

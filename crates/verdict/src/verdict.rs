@@ -2,7 +2,8 @@
 
 use faultline_proto::outcome::v1::{Outcome, Stage, TerminalCondition, TerminalResult};
 
-use crate::{Cause, Reason, RuleSet};
+use crate::rules::{Row, RuleSet};
+use crate::{Cause, Reason, Rules};
 
 /// Whose fault it is, and why.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -11,64 +12,163 @@ pub struct Verdict<'a> {
     pub tag: &'a str,
     /// The reason, with cause, confidence and advice.
     pub reason: &'a Reason,
+    /// Version and checksum of the set that judged: `unionpay-pos/2026-11-29+3f2a91c04b77`.
+    pub rule_set: &'a str,
 }
 
-impl RuleSet {
-    /// The verdict on an outcome.
+impl Rules {
+    /// The verdict on an outcome, by the rules that held when it completed by its terminal's clock; without that, by those that hold last.
     #[must_use]
     pub fn verdict(&self, outcome: &Outcome) -> Verdict<'_> {
-        let found = self
-            .unbelievable(outcome)
-            .or_else(|| self.answered(outcome))
-            .or_else(|| self.by_condition(outcome.terminal_condition))
-            .or_else(|| self.told(outcome))
-            .or_else(|| self.by_stage(outcome.stage))
-            .unwrap_or(self.named().no_evidence);
-        let reason = self.reason(found);
-        Verdict { tag: reason.tag(outcome.stage), reason }
+        self.verdict_at(outcome, completed_ms(outcome))
     }
 
-    #[expect(clippy::indexing_slicing, reason = "every place was found in this list when the rules were read")]
-    fn reason(&self, place: usize) -> &Reason {
-        &self.reasons()[place]
+    /// The verdict on an outcome of a moment, in milliseconds since 1970-01-01 UTC: for those who know better than the terminal when it was.
+    #[must_use]
+    pub fn verdict_at(&self, outcome: &Outcome, at: i64) -> Verdict<'_> {
+        let (set, knows_spec) = self.judge(outcome, at);
+        let evidence = Evidence { rules: self, set, knows_spec, outcome, at };
+        let reason = self.reason_at(evidence.weigh(&mut ()));
+        Verdict { tag: reason.tag(outcome.stage), reason, rule_set: set.version() }
+    }
+}
+
+/// When an outcome completed by its terminal's clock; the end of time where it does not say.
+pub(crate) fn completed_ms(outcome: &Outcome) -> i64 {
+    let ms = |time: &prost_types::Timestamp| time.seconds.saturating_mul(1000).saturating_add(i64::from(time.nanos) / 1_000_000);
+    outcome.completion_time.as_ref().map_or(i64::MAX, ms)
+}
+
+/// Whoever is told how a verdict comes about.
+pub(crate) trait Told {
+    /// What was looked at, and why it did not decide.
+    fn passed(&mut self, looked_at: &'static str, because: impl FnOnce() -> String);
+    /// What decided, why, and by which row.
+    fn decided(&mut self, looked_at: &'static str, row: Option<&Row>, because: impl FnOnce() -> String);
+}
+
+/// Nobody.
+impl Told for () {
+    fn passed(&mut self, _: &'static str, _: impl FnOnce() -> String) {}
+    fn decided(&mut self, _: &'static str, _: Option<&Row>, _: impl FnOnce() -> String) {}
+}
+
+/// What an outcome says, and the set that reads it.
+#[derive(Clone, Copy)]
+pub(crate) struct Evidence<'a> {
+    pub(crate) rules: &'a Rules,
+    pub(crate) set: &'a RuleSet,
+    /// Whether codes of the outcome's specification are those of the set.
+    pub(crate) knows_spec: bool,
+    pub(crate) outcome: &'a Outcome,
+    pub(crate) at: i64,
+}
+
+impl Evidence<'_> {
+    /// The place of the reason.
+    pub(crate) fn weigh(self, told: &mut impl Told) -> usize {
+        self.unbelievable(told)
+            .or_else(|| self.answered(told))
+            .or_else(|| self.met(told))
+            .or_else(|| self.said(told))
+            .or_else(|| self.by_stage(told))
+            .unwrap_or_else(|| {
+                told.decided("no evidence", None, || "nothing of it says anything".into());
+                self.set.named().no_evidence
+            })
     }
 
     /// An answer whose authentication code is wrong, or that is garbled, says nothing: whatever code it has is not the host's word.
-    fn unbelievable(&self, outcome: &Outcome) -> Option<usize> {
-        match outcome.terminal_condition() {
-            TerminalCondition::MacMismatch | TerminalCondition::ResponseInvalid => self.by_condition(outcome.terminal_condition),
+    fn unbelievable(self, told: &mut impl Told) -> Option<usize> {
+        let row = match self.outcome.terminal_condition() {
+            TerminalCondition::MacMismatch | TerminalCondition::ResponseInvalid => {
+                self.set.condition(self.outcome.terminal_condition, self.at)
+            }
             _ => None,
-        }
+        };
+        let Some(row) = row else {
+            told.passed("answer that cannot be believed", || "the terminal did not say that it could not trust the answer".into());
+            return None;
+        };
+        told.decided("answer that cannot be believed", Some(row), || "whatever code it has is not the host's word".into());
+        Some(row.reason)
     }
 
     /// What the host said.
-    fn answered(&self, outcome: &Outcome) -> Option<usize> {
+    fn answered(self, told: &mut impl Told) -> Option<usize> {
+        const LOOKED_AT: &str = "response code";
+        let outcome = self.outcome;
         if outcome.response_code.is_empty() {
+            told.passed(LOOKED_AT, || "there is none".into());
             return None;
         }
         let result = outcome.result();
-        let named = self.named();
-        let Some(known) = self.by_code(&outcome.response_spec, &outcome.response_code) else {
-            return Some(if result == TerminalResult::Approved { named.unknown_approved } else { named.unknown_code });
+        let named = self.set.named();
+        let row = if self.knows_spec { self.set.code(&outcome.response_code, self.at) } else { None };
+        let Some(row) = row else {
+            let unknown = || match self.knows_spec {
+                true => format!("`{}` is not in the table", outcome.response_code),
+                false => format!("`{}` is of specification `{}`, which no set knows", outcome.response_code, outcome.response_spec),
+            };
+            if result == TerminalResult::Approved {
+                told.decided(LOOKED_AT, None, || format!("{}, and the shop was told that it was approved", unknown()));
+                return Some(named.unknown_approved);
+            }
+            told.decided(LOOKED_AT, None, unknown);
+            return Some(named.unknown_code);
         };
         // A receipt that was not printed undoes nothing.
         let unprinted = matches!(outcome.terminal_condition(), TerminalCondition::Printer | TerminalCondition::PaperOut);
         let undone = matches!(result, TerminalResult::Declined | TerminalResult::Failed | TerminalResult::Cancelled);
-        let approved = self.reason(known).cause == Cause::Approved;
-        Some(if approved && undone && !unprinted { named.approved_not_completed } else { known })
+        if self.rules.reason_at(row.reason).cause == Cause::Approved && undone && !unprinted {
+            told.decided(LOOKED_AT, Some(row), || "it approves, and the shop was told otherwise".into());
+            return Some(named.approved_not_completed);
+        }
+        told.decided(LOOKED_AT, Some(row), || format!("`{}` is in the table", outcome.response_code));
+        Some(row.reason)
+    }
+
+    /// What the terminal met.
+    fn met(self, told: &mut impl Told) -> Option<usize> {
+        const LOOKED_AT: &str = "terminal condition";
+        let condition = || crate::rules::condition_name(self.outcome.terminal_condition);
+        let Some(row) = self.set.condition(self.outcome.terminal_condition, self.at) else {
+            told.passed(LOOKED_AT, || format!("`{}` has no row", condition()));
+            return None;
+        };
+        told.decided(LOOKED_AT, Some(row), || format!("`{}` is in the table", condition()));
+        Some(row.reason)
     }
 
     /// What the terminal told the shop, where nobody else said anything.
-    fn told(&self, outcome: &Outcome) -> Option<usize> {
-        let named = self.named();
-        match (outcome.result(), outcome.stage()) {
-            (TerminalResult::Approved, _) => Some(named.unknown_approved),
-            (TerminalResult::Cancelled, _) => Some(named.cancelled),
+    fn said(self, told: &mut impl Told) -> Option<usize> {
+        const LOOKED_AT: &str = "what the shop was told";
+        let named = self.set.named();
+        let (reason, because) = match (self.outcome.result(), self.outcome.stage()) {
+            (TerminalResult::Approved, _) => (named.unknown_approved, "that it was approved"),
+            (TerminalResult::Cancelled, _) => (named.cancelled, "that it was cancelled"),
             (TerminalResult::Declined, Stage::HostDecision | Stage::OfflineDecision | Stage::Unspecified) => {
-                Some(named.declined_by_terminal)
+                (named.declined_by_terminal, "that it was declined, and it came as far as a decision")
             }
-            _ => None,
-        }
+            _ => {
+                told.passed(LOOKED_AT, || "it was told nothing that decides".into());
+                return None;
+            }
+        };
+        told.decided(LOOKED_AT, None, || because.into());
+        Some(reason)
+    }
+
+    /// How far it came.
+    fn by_stage(self, told: &mut impl Told) -> Option<usize> {
+        const LOOKED_AT: &str = "stage";
+        let stage = || crate::rules::stage_name(self.outcome.stage);
+        let Some(row) = self.set.stage(self.outcome.stage, self.at) else {
+            told.passed(LOOKED_AT, || format!("`{}` has no row", stage()));
+            return None;
+        };
+        told.decided(LOOKED_AT, Some(row), || format!("it ended at `{}`", stage()));
+        Some(row.reason)
     }
 }
 
@@ -82,7 +182,7 @@ mod tests {
 
     #[track_caller]
     fn judged(outcome: &Outcome, tag: &str, cause: Cause) {
-        let rules = RuleSet::built_in().unwrap();
+        let rules = Rules::built_in().unwrap();
         let verdict = rules.verdict(outcome);
         assert_eq!((verdict.tag, verdict.reason.cause), (tag, cause), "{}", verdict.reason.id);
     }
@@ -150,11 +250,12 @@ mod tests {
     /// What the shop does is the heart of a verdict: there is something to do for every reason, and nobody is sent to charge twice.
     #[test]
     fn a_missing_answer_is_asked_after_before_anything_is_charged_again() {
-        let rules = RuleSet::built_in().unwrap();
-        for reason in rules.reasons().iter().filter(|reason| ["no_answer", "issuer_timeout"].contains(&reason.class.as_str())) {
+        let rules = Rules::built_in().unwrap();
+        let reasons = || rules.sets().flat_map(|set| rules.reasons(set));
+        for reason in reasons().filter(|reason| ["no_answer", "issuer_timeout"].contains(&reason.class.as_str())) {
             assert_eq!(reason.retry, crate::Retry::QueryFirst, "{}", reason.id);
         }
-        for reason in rules.reasons() {
+        for reason in reasons() {
             for text in [&reason.meaning, &reason.cashier, &reason.service_desk] {
                 assert!(text.en.is_ascii() && !text.zh_cn.is_ascii() && text.en.len() <= 400 && text.zh_cn.len() <= 600, "{text:?}");
             }

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 pub struct ClassifierConfig {
     /// The table of issuers' leading digits; empty: the one that comes with the program.
     pub issuers_file: PathBuf,
+    /// Rule sets beside those that come with the program: a file, or a directory with files that end with `.toml`; empty: none.
+    pub rules: PathBuf,
     /// How long a record may wait for others that are stored with it.
     #[serde(with = "humantime_serde")]
     pub max_batch_delay: Duration,
@@ -33,6 +35,7 @@ impl Default for ClassifierConfig {
     fn default() -> Self {
         ClassifierConfig {
             issuers_file: PathBuf::new(),
+            rules: PathBuf::new(),
             max_batch_delay: Duration::from_secs(1),
             max_batch_bytes: ByteSize::mib(4),
             queue_bytes: ByteSize::mib(4),

@@ -6,7 +6,7 @@ use faultline_proto::ingest::v1::Event;
 use faultline_proto::outcome::v1::Outcome;
 use faultline_store::{BatchId, OutcomeRow};
 use faultline_stream::{EventTime, unix_ms};
-use faultline_verdict::{Issuers, RuleSet, Verdict};
+use faultline_verdict::{Issuers, Rules, Verdict};
 
 use crate::report::Report;
 
@@ -21,7 +21,6 @@ pub(crate) struct Judged<'a> {
     time: EventTime,
     issuer: Cow<'a, str>,
     pub(crate) verdict: Verdict<'a>,
-    rule_set: &'a str,
     issuer_map: &'a str,
 }
 
@@ -29,18 +28,18 @@ impl<'a> Judged<'a> {
     pub(crate) fn new(
         report: &'a Report,
         (index, event, outcome): (u16, &'a Event, &'a Outcome),
-        rules: &'a RuleSet,
+        rules: &'a Rules,
         issuers: &'a Issuers,
     ) -> Judged<'a> {
+        let time = report.clock.date(event.age_ms, outcome.completion_time.as_ref());
         Judged {
             report,
             index,
             event,
             outcome,
-            time: report.clock.date(event.age_ms, outcome.completion_time.as_ref()),
+            time,
             issuer: issuers.of(&outcome.bin),
-            verdict: rules.verdict(outcome),
-            rule_set: rules.version(),
+            verdict: rules.verdict_at(outcome, time.unix_ms),
             issuer_map: issuers.version(),
         }
     }
@@ -122,7 +121,7 @@ impl<'a> Judged<'a> {
             cause: i8::try_from(i32::from(reason.cause)).unwrap_or_default(),
             reason: &reason.id,
             confidence: reason.confidence,
-            rule_set: self.rule_set,
+            rule_set: self.verdict.rule_set,
             issuer_map: self.issuer_map,
             sign: 1,
             revision: 0,

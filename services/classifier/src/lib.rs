@@ -7,6 +7,7 @@ mod judged;
 mod pipeline;
 mod replays;
 mod report;
+mod rule_files;
 mod seen;
 mod standing;
 mod tables;
@@ -19,12 +20,13 @@ use faultline_runtime::error::with_causes;
 use faultline_runtime::readiness::Readiness;
 use faultline_store::{ClickHouseConfig, Database, StoreError};
 use faultline_stream::{CLASSIFIERS, Cluster, DeadLetters, KafkaConfig, Source, StreamError};
-use faultline_verdict::{Issuers, IssuersError, RuleSet, RulesError};
+use faultline_verdict::{Issuers, IssuersError};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 pub use crate::config::ClassifierConfig;
 use crate::pipeline::{Room, Shared};
+pub use crate::rule_files::{RuleFilesError, rule_texts, rules};
 use crate::standing::Standings;
 
 /// What the classifier calls what it depends on, where it says what is in its way.
@@ -66,8 +68,8 @@ pub enum ClassifierError {
         source: IssuersError,
     },
     /// The rules cannot be used.
-    #[error(transparent)]
-    Rules(#[from] RulesError),
+    #[error("configuration key `classifier.rules`")]
+    Rules(#[from] RuleFilesError),
     /// Kafka is not one to read from.
     #[error(transparent)]
     Kafka(#[from] StreamError),
@@ -97,7 +99,7 @@ impl Classifier {
     ) -> Result<Classifier, ClassifierError> {
         config.check().map_err(|(key, reason)| ClassifierError::Setting { key, reason })?;
         let queued_bytes = usize::try_from(config.queue_bytes.as_u64()).unwrap_or(usize::MAX);
-        let rules = RuleSet::built_in()?;
+        let rules = rules(&config.rules)?;
         let database = Database::new(clickhouse)?;
         let batches = usize::try_from(config.concurrent_batches).unwrap_or(1);
         let rooms = (0..database.shard_count()).map(|_| Room::new(batches, SEARCHES)).collect();

@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 use faultline_runtime::error::with_causes;
 use faultline_store::{BatchId, Database, OutcomeRow};
 use faultline_stream::{DeadLetters, Intent, PartitionLog, Position, Record, Rejection, card_numbers};
-use faultline_verdict::{Issuers, RuleSet};
+use faultline_verdict::{Issuers, Rules};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 use tracing::{Span, info_span};
@@ -30,7 +30,7 @@ pub(crate) struct Shared<D = Database> {
     pub(crate) config: ClassifierConfig,
     pub(crate) database: D,
     pub(crate) dead_letters: DeadLetters,
-    pub(crate) rules: RuleSet,
+    pub(crate) rules: Rules,
     pub(crate) issuers: Issuers,
     /// For each shard of the store, so that one that does not answer holds up its own partitions alone.
     pub(crate) rooms: Vec<Room>,

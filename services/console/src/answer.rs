@@ -6,7 +6,7 @@ use faultline_proto::outcome::v1::{EntryMode, MoneyOutcome, Stage, TerminalCondi
 use faultline_proto::terminal::v1::AccessNetwork;
 use faultline_proto::verdict::v1::LocalizedText;
 use faultline_store::{Counted, IncidentRow, Rate, Reported, Slice};
-use faultline_verdict::{Reason, Retry, RuleSet};
+use faultline_verdict::{Reason, Retry, Rules};
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -472,7 +472,7 @@ impl From<&Reason> for Advice {
 
 impl Outcome {
     /// What was reported, with the advice of these rules.
-    pub(crate) fn new(row: Reported, rules: &RuleSet) -> Outcome {
+    pub(crate) fn new(row: Reported, rules: &Rules) -> Outcome {
         let latencies = [
             ("card_read", row.card_read_ms),
             ("pin_entry", row.pin_entry_ms),
@@ -486,7 +486,7 @@ impl Outcome {
         ];
         let verdict = Verdict {
             cause: row.cause().into(),
-            advice: rules.reasons().iter().find(|reason| reason.id == row.reason).map(Advice::from),
+            advice: rules.reason(&row.rule_set, &row.reason).map(Advice::from),
             tag: row.tag,
             reason: row.reason,
             confidence: row.confidence,

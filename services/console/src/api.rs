@@ -13,7 +13,7 @@ use axum::{Json, Router};
 use faultline_proto::incident::v1::IncidentState;
 use faultline_proto::verdict::v1::Cause;
 use faultline_store::{CountedSlice, Database, StepCount, UsualRates, Wanted, WantedIncidents};
-use faultline_verdict::RuleSet;
+use faultline_verdict::Rules;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 use utoipa::OpenApi;
@@ -51,7 +51,7 @@ pub(crate) struct Shared(Arc<Inner>);
 
 struct Inner {
     database: Database,
-    rules: RuleSet,
+    rules: Rules,
     /// A permit a question to the store.
     questions: Semaphore,
     /// Tenants of which something was counted.
@@ -59,7 +59,7 @@ struct Inner {
 }
 
 impl Shared {
-    pub(crate) fn new(database: Database, rules: RuleSet, max_questions: usize) -> Shared {
+    pub(crate) fn new(database: Database, rules: Rules, max_questions: usize) -> Shared {
         Shared(Arc::new(Inner { database, rules, questions: Semaphore::new(max_questions), tenants: RwLock::default() }))
     }
 

@@ -16,7 +16,7 @@ use axum::Router;
 use axum::middleware;
 use faultline_runtime::readiness::Readiness;
 use faultline_store::{ClickHouseConfig, Database, StoreError};
-use faultline_verdict::{RuleSet, RulesError};
+use faultline_verdict::{Rules, RulesError};
 use tokio::net::TcpListener;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -70,7 +70,7 @@ impl Console {
         config.check().map_err(|(key, reason)| ConsoleError::Setting { key, reason })?;
         let database = Database::new(clickhouse)?;
         readiness.expect(ANSWERS);
-        let shared = Shared::new(database.clone(), RuleSet::built_in()?, config.max_questions);
+        let shared = Shared::new(database.clone(), Rules::built_in()?, config.max_questions);
         let (hosts, max_connections) = (Hosts::listed(&config.hosts), config.max_connections);
         Ok(Console { shared, database, hosts, max_connections, readiness: readiness.clone() })
     }

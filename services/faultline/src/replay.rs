@@ -8,7 +8,7 @@ use clap::Args;
 use faultline_alerter::correction;
 use faultline_proto::correction::v1::{CorrectedColumns, CorrectionKind};
 use faultline_store::{Change, Database, Standing};
-use faultline_verdict::{Issuers, RuleSet};
+use faultline_verdict::{Issuers, Rules};
 
 use crate::config::Config;
 use crate::consent::Consent;
@@ -26,8 +26,8 @@ pub(crate) struct Options {
     /// Those completed before then [default: now]
     #[arg(long, value_name = "TIME", value_parser = moment)]
     until: Option<SystemTime>,
-    /// The rule set (TOML) [default: the one that comes with the program]
-    #[arg(long, value_name = "FILE")]
+    /// Rule sets beside those that come with the program: a file (TOML), or a directory of them [default: `classifier.rules`]
+    #[arg(long, value_name = "PATH")]
     rules: Option<PathBuf>,
     /// The table of issuers (CSV) [default: `classifier.issuers_file`]
     #[arg(long, value_name = "FILE")]
@@ -44,8 +44,8 @@ pub(crate) async fn run(config: &Config, options: Options) -> anyhow::Result<()>
         bail!("--from is not before --until");
     }
     let rules = match &options.rules {
-        Some(path) => RuleSet::parse(&read(path, "--rules")?).with_context(|| format!("{} (--rules)", path.display()))?,
-        None => RuleSet::built_in()?,
+        Some(path) => faultline_classifier::rules(path).context("--rules")?,
+        None => faultline_classifier::rules(&config.classifier.rules).context("configuration key `classifier.rules`")?,
     };
     let issuers = match &options.issuers {
         Some(path) => Issuers::parse(&read(path, "--issuers")?).with_context(|| format!("{} (--issuers)", path.display()))?,
@@ -68,8 +68,8 @@ pub(crate) async fn run(config: &Config, options: Options) -> anyhow::Result<()>
 }
 
 /// What an outcome is by these rules, where that is something else than what is said of it.
-fn judged(standing: Standing, rules: &RuleSet, issuers: &Issuers) -> Option<Change> {
-    let verdict = rules.verdict(&standing.outcome());
+fn judged(standing: Standing, rules: &Rules, issuers: &Issuers) -> Option<Change> {
+    let verdict = rules.verdict_at(&standing.outcome(), standing.completed_at);
     let before = standing.columns();
     let said = CorrectedColumns {
         tag: verdict.tag.into(),
@@ -81,7 +81,7 @@ fn judged(standing: Standing, rules: &RuleSet, issuers: &Issuers) -> Option<Chan
     };
     // Which text of the rules says the same is no news.
     (said != before).then(|| Change {
-        columns: CorrectedColumns { rule_set: rules.version().into(), issuer_map: issuers.version().into(), ..said },
+        columns: CorrectedColumns { rule_set: verdict.rule_set.into(), issuer_map: issuers.version().into(), ..said },
         standing,
     })
 }
@@ -133,10 +133,13 @@ mod tests {
 
     #[test]
     fn an_outcome_is_judged_once() {
-        let (rules, issuers) = (RuleSet::built_in().unwrap(), Issuers::built_in().unwrap());
+        let (rules, issuers) = (Rules::built_in().unwrap(), Issuers::built_in().unwrap());
         let change = judged(standing(), &rules, &issuers).unwrap();
         let columns = change.columns;
-        assert_eq!((columns.cause(), columns.issuer.as_str(), columns.rule_set.as_str()), (Cause::Account, "icbc", rules.version()));
+        assert_eq!(
+            (columns.cause(), columns.issuer.as_str(), columns.rule_set.as_str().split('/').next()),
+            (Cause::Account, "icbc", Some("unionpay-pos"))
+        );
         assert_eq!(columns.money_outcome, 2);
         let again = Standing {
             tag: columns.tag,

@@ -162,7 +162,7 @@ impl Ending {
 mod tests {
     use std::collections::BTreeSet;
 
-    use faultline_verdict::RuleSet;
+    use faultline_verdict::Rules;
 
     use super::*;
     use crate::fleet::ENTRY_MODES;
@@ -183,7 +183,7 @@ mod tests {
     /// What nothing is made of cannot be practised on.
     #[test]
     fn the_rules_know_every_ending() {
-        let rules = RuleSet::built_in().unwrap();
+        let rules = Rules::built_in().unwrap();
         let mut classes = BTreeSet::new();
         for (ending, _, _) in &FAILURES {
             let mut outcome = Outcome::default();

@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use faultline_proto::outcome::v1::{EntryMode, Outcome};
 use faultline_proto::verdict::v1::Cause;
 use faultline_store::{Database, Dimensions, Past, PastCount, StoreError};
-use faultline_verdict::{RuleSet, RulesError};
+use faultline_verdict::{Rules, RulesError};
 use rand::SeedableRng;
 use rand_distr::{Distribution, LogNormal, Poisson};
 use rand_pcg::Pcg64;
@@ -51,7 +51,7 @@ type Slice = (&'static str, String);
 pub(crate) struct Expected(BTreeMap<(Slice, Tag), f64>);
 
 impl Expected {
-    pub(crate) fn of(fleet: &Fleet, scenario: &Scenario, rules: &RuleSet) -> Expected {
+    pub(crate) fn of(fleet: &Fleet, scenario: &Scenario, rules: &Rules) -> Expected {
         let hourly = scenario.fleet.transactions_per_minute * 60.0;
         // By slice and entry mode, how many sales an hour are in it while the card is not read yet, and how many once it is.
         let mut sales: HashMap<Slice, [(f64, f64); ENTRY_MODES.len()]> = HashMap::new();
@@ -126,7 +126,7 @@ pub(crate) async fn write(
     tenant: &str,
     mut said: impl FnMut(u32, u32),
 ) -> Result<usize, HistoryError> {
-    let rules = RuleSet::built_in()?;
+    let rules = Rules::built_in()?;
     let past = database.past(tenant).await?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u32::try_from(since.as_secs()).unwrap_or(u32::MAX));
     let missing = missing(past, now, scenario.history.weeks);
@@ -163,7 +163,7 @@ struct Attempts {
 }
 
 /// How the attempts at one sale end, on average: those that are tried again, and reversals, are counted too.
-fn attempts(mode: EntryMode, rules: &RuleSet) -> Vec<Attempts> {
+fn attempts(mode: EntryMode, rules: &Rules) -> Vec<Attempts> {
     let endings = endings(mode);
     let tried_again = TRIED_AGAIN * endings.iter().filter(|(ending, _)| ending.is_tried_again()).map(|(_, share)| share).sum::<f64>();
     let attempts: f64 = (0..MAX_ATTEMPTS).map(|number| tried_again.powi(i32::try_from(number).unwrap_or(i32::MAX))).sum();
@@ -173,7 +173,7 @@ fn attempts(mode: EntryMode, rules: &RuleSet) -> Vec<Attempts> {
     all.map(|(ending, share)| Attempts { tag: tag(&ending, rules), knows_card: ending.knows_card(), per_sale: share * attempts }).collect()
 }
 
-fn tag(ending: &Ending, rules: &RuleSet) -> Tag {
+fn tag(ending: &Ending, rules: &Rules) -> Tag {
     let mut outcome = Outcome::default();
     ending.describe(&mut outcome);
     let verdict = rules.verdict(&outcome);
@@ -224,7 +224,7 @@ mod tests {
     fn what_is_expected_is_what_is_drawn() {
         let scenario = scenario();
         let fleet = Fleet::draw(&scenario);
-        let rules = RuleSet::built_in().unwrap();
+        let rules = Rules::built_in().unwrap();
         let expected = Expected::of(&fleet, &scenario, &rules).0;
 
         let mut drawn: HashMap<(Slice, Tag), f64> = HashMap::new();
@@ -266,7 +266,7 @@ mod tests {
     #[test]
     fn every_family_expects_the_same_number() {
         let scenario = scenario();
-        let expected = Expected::of(&Fleet::draw(&scenario), &scenario, &RuleSet::built_in().unwrap()).0;
+        let expected = Expected::of(&Fleet::draw(&scenario), &scenario, &Rules::built_in().unwrap()).0;
         let mut sums: HashMap<&str, f64> = HashMap::new();
         for (((family, _), _), rate) in &expected {
             *sums.entry(family).or_default() += rate;
@@ -280,7 +280,7 @@ mod tests {
     #[test]
     fn an_hour_is_the_same_whoever_draws_it() {
         let scenario = Scenario { fleet: FleetSize { transactions_per_minute: 100.0, ..scenario().fleet }, ..scenario() };
-        let expected = || Expected::of(&Fleet::draw(&scenario), &scenario, &RuleSet::built_in().unwrap());
+        let expected = || Expected::of(&Fleet::draw(&scenario), &scenario, &Rules::built_in().unwrap());
         let hour = 1_793_548_800;
         assert_eq!(expected().draw(hour, &scenario), expected().draw(hour, &scenario));
         assert_ne!(expected().draw(hour, &scenario), expected().draw(hour + HOUR_S, &scenario));

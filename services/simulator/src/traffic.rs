@@ -472,7 +472,7 @@ mod tests {
     use std::collections::HashMap;
 
     use faultline_proto::verdict::v1::Cause;
-    use faultline_verdict::RuleSet;
+    use faultline_verdict::Rules;
 
     use super::*;
     use crate::scenario::FleetSize;
@@ -635,7 +635,7 @@ mod tests {
     #[test]
     fn outcomes_are_within_the_contract_and_hang_together() {
         let (_, completions) = play(&scenario(Vec::new()), 10 * MINUTE);
-        let rules = RuleSet::built_in().unwrap();
+        let rules = Rules::built_in().unwrap();
         let by_id: HashMap<u64, &Completion> = completions.iter().map(|completion| (completion.id, completion)).collect();
         let (mut again, mut reversals, mut approved) = (0, 0, 0);
         for completion in &completions {

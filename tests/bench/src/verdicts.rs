@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use anyhow::Context;
-use faultline_verdict::RuleSet;
+use faultline_verdict::Rules;
 use nix::time::{ClockId, clock_gettime};
 
 use crate::fleet;
@@ -17,7 +17,7 @@ const ROUNDS: u32 = 50;
 /// Measures it.
 pub(crate) fn measure() -> anyhow::Result<Report> {
     say(&format!("verdicts: {OUTCOMES} outcomes are judged {ROUNDS} times\n"));
-    let rules = RuleSet::built_in()?;
+    let rules = Rules::built_in()?;
     let outcomes = fleet::outcomes(OUTCOMES)?;
     let begin = cpu_time()?;
     for _ in 0..ROUNDS {

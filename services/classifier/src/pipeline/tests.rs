@@ -275,7 +275,7 @@ thread_local! {
         },
         database: TwinTables::default(),
         dead_letters: DeadLetters::new(&KafkaConfig::default(), "").unwrap(),
-        rules: RuleSet::built_in().unwrap(),
+        rules: Rules::built_in().unwrap(),
         issuers: Issuers::built_in().unwrap(),
         rooms: vec![Room::new(1000, 1000)],
         standings: Standings::default(),

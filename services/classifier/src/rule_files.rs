@@ -1,0 +1,95 @@
+//! The files that rules are in, beside those that come with the program.
+
+use std::path::{Path, PathBuf};
+
+use faultline_verdict::{Rules, RulesError};
+
+/// Why files are no rules.
+#[derive(Debug, thiserror::Error)]
+pub enum RuleFilesError {
+    /// A file or directory cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A directory has nothing in it that could be rules.
+    #[error("no file in {} ends with .toml", path.display())]
+    Empty {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A file is not of the format, or contradicts another.
+    #[error(transparent)]
+    Rules(#[from] RulesError),
+}
+
+/// The rules that come with the program, and those of a file, or of every `*.toml` in a directory; an empty path adds nothing.
+///
+/// # Errors
+/// When something cannot be read, or is no rules.
+pub fn rules(path: &Path) -> Result<Rules, RuleFilesError> {
+    if path.as_os_str().is_empty() { Ok(Rules::built_in()?) } else { Ok(Rules::with(&rule_texts(path)?)?) }
+}
+
+/// The files at a path, in the order of their names: what to call each, and its text.
+///
+/// # Errors
+/// When something cannot be read.
+pub fn rule_texts(path: &Path) -> Result<Vec<(String, String)>, RuleFilesError> {
+    let text = |path: &PathBuf| {
+        let unreadable = |source| RuleFilesError::Read { path: path.clone(), source };
+        std::fs::read_to_string(path).map(|text| (path.display().to_string(), text)).map_err(unreadable)
+    };
+    files(path)?.iter().map(text).collect()
+}
+
+/// The file, or those of the directory that end with `.toml`, in the order of their names.
+pub(crate) fn files(path: &Path) -> Result<Vec<PathBuf>, RuleFilesError> {
+    let unreadable = |source| RuleFilesError::Read { path: path.into(), source };
+    if !path.is_dir() {
+        return Ok(vec![path.into()]);
+    }
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(unreadable)? {
+        let file = entry.map_err(unreadable)?.path();
+        if file.extension().is_some_and(|extension| extension == "toml") {
+            files.push(file);
+        }
+    }
+    if files.is_empty() {
+        return Err(RuleFilesError::Empty { path: path.into() });
+    }
+    files.sort();
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OVERRIDE: &str = "version = \"ours/1\"\ninherits = \"unionpay-pos\"\nacquirer = \"48020000\"\n\n\
+                            [[response_code]]\ncode = \"40\"\nreason = \"issuer_refused\"\nsource = \"our acquirer\"\n";
+
+    #[test]
+    fn a_file_a_directory_and_nothing_are_rules() {
+        let directory = tempfile::tempdir().unwrap();
+        let missing = |path: &Path| rules(path).unwrap_err().to_string();
+        assert!(missing(directory.path()).contains("ends with .toml"));
+        assert!(missing(&directory.path().join("none")).contains("cannot read"));
+        let file = directory.path().join("ours.toml");
+        std::fs::write(&file, OVERRIDE).unwrap();
+        std::fs::write(directory.path().join("notes.txt"), "not rules").unwrap();
+        let built_in = rules(Path::new("")).unwrap();
+        for path in [directory.path(), &file] {
+            let with = rules(path).unwrap();
+            assert_eq!(with.sets().count(), built_in.sets().count() + 1);
+            assert_ne!(with.version(), built_in.version());
+        }
+        std::fs::write(&file, OVERRIDE.replace("issuer_refused", "issuer_refuses")).unwrap();
+        let message = missing(directory.path());
+        assert!(message.contains("ours.toml:5: response code `40` names reason `issuer_refuses`"), "{message}");
+    }
+}
