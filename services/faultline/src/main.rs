@@ -6,8 +6,10 @@ mod corrections;
 mod dlq;
 mod import;
 mod incidents;
+mod outcome_json;
 mod output;
 mod replay;
+mod rules;
 mod service;
 mod simulate;
 mod token;
@@ -53,6 +55,9 @@ enum Command {
     Simulate(Box<simulate::Options>),
     /// Judge stored outcomes again, by other rules or another table of issuers: shows what would change, asks, then changes it.
     Replay(replay::Options),
+    /// Look at rules: whether they are in order, how a verdict comes about, what two versions say differently.
+    #[command(subcommand)]
+    Rules(rules::Command),
     /// What was corrected of stored outcomes, and how it is taken back.
     #[command(subcommand)]
     Corrections(corrections::Command),
@@ -90,6 +95,7 @@ impl Command {
             Command::Console => Some("console"),
             Command::Simulate(_)
             | Command::Replay(_)
+            | Command::Rules(_)
             | Command::Corrections(_)
             | Command::Dlq(_)
             | Command::Import(_)
@@ -145,6 +151,7 @@ async fn execute(command: Command, mut config: Config, telemetry: &Telemetry) ->
         Command::Console => service::console(config, telemetry).await,
         Command::Simulate(options) => Box::pin(simulate::run(&config, *options)).await,
         Command::Replay(options) => Box::pin(replay::run(&config, options)).await,
+        Command::Rules(command) => rules::run(&config, command),
         Command::Corrections(command) => Box::pin(corrections::run(&config, command)).await,
         Command::Dlq(options) => dlq::run(&config.kafka, options).await,
         Command::Import(options) => Box::pin(import::run(&config, *options)).await,

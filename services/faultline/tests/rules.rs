@@ -1,0 +1,100 @@
+//! `faultline rules`, as whoever writes rules uses it.
+#![expect(clippy::unwrap_used, reason = "a test, its helpers included, may stop at the first surprise")]
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Whether it succeeded, and what it said on standard output and standard error.
+fn rules(directory: &Path, arguments: &[&str], input: &str) -> (bool, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_faultline"));
+    command.arg("rules").args(arguments).current_dir(directory).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // One that reads no input may be gone before it is written.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    let [said, complained] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    (output.status.success(), said, complained)
+}
+
+const OURS: &str = "version = \"ours/1\"\ninherits = \"unionpay-pos\"\nacquirer = \"48020000\"\n\n\
+                    [[response_code]]\ncode = \"40\"\nreason = \"issuer_refused\"\nsource = \"our acquirer\"\n";
+
+fn written(text: &str) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("ours.toml"), text).unwrap();
+    directory
+}
+
+#[test]
+fn check_names_file_line_and_reason_and_fails_where_there_are_errors() {
+    let directory = written(OURS);
+    let (is_success, said, _) = rules(directory.path(), &["check", "ours.toml"], "");
+    assert!(is_success && said == "1 files, 0 errors, 0 warnings\n", "{said}");
+    let twice = format!("{OURS}\n[[response_code]]\ncode = \"51\"\nreason = \"insufficient_funds\"\nsource = \"\"\n");
+    let (is_success, said, complained) = rules(written(&twice).path(), &["check", "."], "");
+    assert!(!is_success && complained.contains("these rules are not to be used"), "{complained}");
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(
+        lines[0],
+        "./ours.toml:10: warning: response code `51` changes nothing: it has reason `insufficient_funds` anyway \
+                          (crates/verdict/rules/unionpay-pos.toml:211)"
+            .to_owned()
+            .as_str()
+    );
+    assert_eq!(lines[1..], ["./ours.toml:10: error: response code `51` has no source", "1 files, 1 errors, 1 warnings"]);
+    let (is_success, said, _) = rules(written("version = \"ours/1\"\ninherit = \"x\"\n").path(), &["check", "ours.toml"], "");
+    assert!(!is_success && said.starts_with("ours.toml:2: error: unknown field `inherit`"), "{said}");
+    let (is_success, _, complained) = rules(directory.path(), &["check", "nothing.toml"], "");
+    assert!(!is_success && complained.contains("cannot read nothing.toml"), "{complained}");
+}
+
+#[test]
+fn explain_shows_the_way_to_a_verdict() {
+    let directory = written(OURS);
+    let options = ["explain", "--code", "40", "--spec", "unionpay-pos", "--acquirer", "48020000", "--rules", "."];
+    let (is_success, said, complained) = rules(directory.path(), &options, "");
+    assert!(is_success, "{complained}");
+    for part in [
+        "> ours/1+",
+        "is for acquirer `48020000`; is the home set, and no network was stated; knows specification `unionpay-pos` (./ours.toml:1)",
+        "> response code                    `40` is in the table\n    by ./ours.toml:5\n    source: our acquirer\n",
+        "tag             issuer_refusal/host_decision\ncause           account\nreason          issuer_refused (crates/verdict/rules/iso8583.toml:",
+        "confidence      60 %\nretry           other_card\ntold as         frozen\n",
+        "发卡行未批准",
+    ] {
+        assert!(said.contains(part), "{part} is missing from:\n{said}");
+    }
+    let outcome = r#"{"stage": "STAGE_HOST_DECISION", "responseCode": "40", "responseSpec": "unionpay-pos"}"#;
+    let (is_success, said, complained) = rules(directory.path(), &["explain", "-", "--json"], outcome);
+    assert!(is_success, "{complained}");
+    let told: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((&told["verdict"]["reason"], &told["steps"][1]["decided"]), (&"function_not_enabled".into(), &true.into()));
+    assert!(told["sets"][0]["set"].as_str().unwrap().starts_with("unionpay-pos/"));
+    let (is_success, _, complained) = rules(directory.path(), &["explain", "--stage", "lunch"], "");
+    assert!(!is_success && complained.contains("lunch"), "{complained}");
+    let (is_success, _, complained) = rules(directory.path(), &["explain", "-"], "{\"stag\": 1}");
+    assert!(!is_success && complained.contains("- is no outcome") && complained.contains("stag"), "{complained}");
+}
+
+#[test]
+fn diff_and_list_show_what_rules_say() {
+    let directory = written(&OURS.replace("ours/1", "unionpay-pos/own").replace("acquirer = \"48020000\"\n", ""));
+    let (is_success, said, _) = rules(directory.path(), &["diff", "built-in", "ours.toml"], "");
+    assert!(is_success && said == "unionpay-pos\n  response code `40`\n    - function_not_enabled\n    + issuer_refused\n", "{said}");
+    assert_eq!(rules(directory.path(), &["diff", "built-in", "built-in"], "").1, "They say the same.\n");
+    let outcomes =
+        "{\"response_code\": \"40\"}\n{\"response_code\": \"51\"}\n{\"response_code\": \"40\", \"network\": \"CARD_NETWORK_VISA\"}\n";
+    std::fs::write(directory.path().join("outcomes.ndjson"), outcomes).unwrap();
+    let (_, said, _) = rules(directory.path(), &["diff", "built-in", "ours.toml", "--on", "outcomes.ndjson"], "");
+    assert_eq!(said, "3 outcomes, of which 1 are judged otherwise\n           1  other function_not_enabled  to  account issuer_refused\n");
+    std::fs::write(directory.path().join("outcomes.ndjson"), "{}\n[]\n").unwrap();
+    let (is_success, _, complained) = rules(directory.path(), &["diff", "built-in", "ours.toml", "--on", "outcomes.ndjson"], "");
+    assert!(!is_success && complained.contains("line 2 is no outcome"), "{complained}");
+    let (_, said, _) = rules(directory.path(), &["list", "--rules", "."], "");
+    assert!(
+        said.contains("unionpay-pos/own+") && said.contains("home, specifications unionpay-pos, network unionpay, inherits unionpay-pos/"),
+        "{said}"
+    );
+    assert!(said.contains(" codes, 23 conditions, 10 stages, 63 reasons"), "{said}");
+}
