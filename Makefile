@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests build run demo test fuzz model sweep chaos bench lint fmt
+.PHONY: help setup setup-tests build run demo test fuzz model sweep chaos bench pages lint fmt
 
 TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/faultline/tools
 export PATH := $(TOOLS)/bin:$(PATH)
@@ -54,6 +54,9 @@ bench: setup $(PAGE)/dist/index.html ## Measure what Faultline costs and how fas
 	cargo build --release --locked --offline -p faultline -p faultline-bench
 	@target/release/faultline parts
 	@target/release/faultline-bench $(BENCH)
+
+pages: setup ## Write docs/codes.md, docs/reasons.md and the rules' test vectors anew, from crates/verdict/rules.
+	FAULTLINE_WRITE_PAGES=1 cargo test --package faultline-verdict --test tables --locked --offline -- --test-threads=1
 
 lint: setup $(BUF) $(PAGE)/node_modules/.package-lock.json ## Check format, lints, dependency rules and the wire contract.
 	cargo fmt --all --check
