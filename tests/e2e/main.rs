@@ -26,6 +26,7 @@ mod gateway;
 mod import;
 mod ledger;
 mod prometheus;
+mod rules;
 mod shards;
 mod store;
 mod sweep;

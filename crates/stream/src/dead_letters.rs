@@ -16,6 +16,8 @@
 //! Written before the place of the record is committed, so a record may be here more than once: topic, partition, offset and append time tell. What
 //! becomes of a dead letter is written here too; see [`crate::DeadLetterQueue`].
 
+use std::sync::{Mutex, PoisonError};
+
 use bytes::Bytes;
 use rdkafka::message::{Header, OwnedHeaders};
 
@@ -62,7 +64,7 @@ pub struct Rejection {
 pub struct DeadLetters {
     producer: Producer,
     of: String,
-    rule_set: String,
+    rule_set: Mutex<String>,
 }
 
 impl DeadLetters {
@@ -72,7 +74,12 @@ impl DeadLetters {
     /// When the configuration is not one.
     pub fn new(config: &KafkaConfig, rule_set: &str) -> Result<DeadLetters, StreamError> {
         let producer = Producer::new(config, Topic::DeadLetters, LARGEST_DEAD_LETTER)?;
-        Ok(DeadLetters { producer, of: config.topic(Topic::Outcomes), rule_set: rule_set.to_owned() })
+        Ok(DeadLetters { producer, of: config.topic(Topic::Outcomes), rule_set: Mutex::new(rule_set.to_owned()) })
+    }
+
+    /// From now on, letters say that they are kept by who judges by the rule set of this version.
+    pub fn judges_by(&self, rule_set: &str) {
+        rule_set.clone_into(&mut self.rule_set.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Keeps a record, and waits until every in-sync replica has it.
@@ -125,7 +132,7 @@ impl DeadLetters {
         if let Some(appended) = record.timestamp_ms {
             add(APPEND_TIME, appended.to_string().as_bytes());
         }
-        add(RULE_SET, self.rule_set.as_bytes());
+        add(RULE_SET, self.rule_set.lock().unwrap_or_else(PoisonError::into_inner).as_bytes());
         add(PROGRAM, env!("CARGO_PKG_VERSION").as_bytes());
         add(REDACTED, redacted.to_string().as_bytes());
         if !cut.is_empty() {

@@ -41,6 +41,10 @@ pub(crate) fn describe() {
     describe_counter!("faultline_classifier_missing_records_total", "Records that were gone from Kafka before they were read");
     describe_counter!("faultline_classifier_dropped_events_total", "Events that terminals gave up, by reason; repeats included");
     describe_counter!("faultline_classifier_health_samples_total", "Health samples that were read; they are not stored yet");
+    describe_counter!(
+        "faultline_classifier_rules_loads_total",
+        "Times that the files of rules were loaded again, or could not be: ok, failed"
+    );
     describe_gauge!("faultline_classifier_partitions", "Partitions that this process works on");
     describe_gauge!(
         "faultline_classifier_lag_seconds",
@@ -66,6 +70,9 @@ pub(crate) fn describe() {
     }
     for reason in [DropReason::Unspecified, DropReason::SpoolFull, DropReason::Corrupted, DropReason::Expired, DropReason::Refused] {
         dropped(word(reason), 0);
+    }
+    for result in ["ok", "failed"] {
+        counter!("faultline_classifier_rules_loads_total", "result" => result).increment(0);
     }
     gauge!("faultline_classifier_partitions").set(0.0);
 }
@@ -132,6 +139,11 @@ fn word(reason: DropReason) -> &'static str {
 /// A terminal gave events up.
 fn dropped(reason: &'static str, events: u64) {
     counter!("faultline_classifier_dropped_events_total", "reason" => reason).increment(events);
+}
+
+/// The files of rules were loaded again, or could not be: `ok`, `failed`.
+pub(crate) fn rules_load(result: &'static str) {
+    counter!("faultline_classifier_rules_loads_total", "result" => result).increment(1);
 }
 
 /// A record is kept as a dead letter.

@@ -20,7 +20,8 @@ use faultline_runtime::error::with_causes;
 use faultline_runtime::readiness::Readiness;
 use faultline_store::{ClickHouseConfig, Database, StoreError};
 use faultline_stream::{CLASSIFIERS, Cluster, DeadLetters, KafkaConfig, Source, StreamError};
-use faultline_verdict::{Issuers, IssuersError};
+use faultline_verdict::{Issuers, IssuersError, Rules};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -83,6 +84,9 @@ pub struct Classifier {
     cluster: Cluster,
     source: Source,
     shared: Arc<Shared>,
+    rules: watch::Sender<Arc<Rules>>,
+    /// What the files of rules were when they were read.
+    rules_version: Option<rule_files::Version>,
     readiness: Readiness,
 }
 
@@ -99,7 +103,10 @@ impl Classifier {
     ) -> Result<Classifier, ClassifierError> {
         config.check().map_err(|(key, reason)| ClassifierError::Setting { key, reason })?;
         let queued_bytes = usize::try_from(config.queue_bytes.as_u64()).unwrap_or(usize::MAX);
+        let rules_version = rule_files::version(&config.rules);
         let rules = rules(&config.rules)?;
+        let dead_letters = DeadLetters::new(kafka, rules.version())?;
+        let (sender, rules) = watch::channel(Arc::new(rules));
         let database = Database::new(clickhouse)?;
         let batches = usize::try_from(config.concurrent_batches).unwrap_or(1);
         let rooms = (0..database.shard_count()).map(|_| Room::new(batches, SEARCHES)).collect();
@@ -108,13 +115,15 @@ impl Classifier {
             source: Source::new(kafka, CLASSIFIERS, queued_bytes)?,
             shared: Arc::new(Shared {
                 database,
-                dead_letters: DeadLetters::new(kafka, rules.version())?,
+                dead_letters,
                 rules,
                 issuers: issuers(&config.issuers_file)?,
                 rooms,
                 standings: Standings::default(),
                 config: config.clone(),
             }),
+            rules: sender,
+            rules_version,
             readiness: readiness.clone(),
         };
         readiness.expect(CONSUMER);
@@ -135,7 +144,8 @@ impl Classifier {
             () = stop.cancelled() => return Ok(()),
         };
         prepared?;
-        tracing::info!(rules = self.shared.rules.version(), issuers = self.shared.issuers.version(), "the classifier works");
+        let rules = Arc::clone(&self.shared.rules.borrow());
+        tracing::info!(rules = rules.version(), issuers = self.shared.issuers.version(), "the classifier works");
         let work = |partition| {
             let shared = Arc::clone(&self.shared);
             async move { pipeline::work(partition, &shared).await }
@@ -145,6 +155,7 @@ impl Classifier {
             never = self.watch_kafka() => never,
             never = self.watch_clickhouse() => never,
             never = self.watch_batches() => never,
+            never = self.watch_rules() => never,
         };
         self.source.leave().await;
         Ok(worked?)
@@ -176,6 +187,15 @@ impl Classifier {
 
     async fn watch_clickhouse(&self) -> ! {
         self.readiness.watch(CLICKHOUSE, CHECK_PAUSE, async || self.shared.database.probe().await).await
+    }
+
+    /// A batch that is being judged is judged to its end by the rules that it began with.
+    async fn watch_rules(&self) -> ! {
+        let take = |rules: Rules| {
+            self.shared.dead_letters.judges_by(rules.version());
+            self.rules.send_replace(Arc::new(rules));
+        };
+        rule_files::follow(&self.shared.config.rules, self.rules_version.clone(), take).await
     }
 
     async fn watch_batches(&self) -> ! {

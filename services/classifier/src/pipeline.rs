@@ -1,5 +1,6 @@
 //! The way of records through the classifier.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -7,7 +8,7 @@ use faultline_runtime::error::with_causes;
 use faultline_store::{BatchId, Database, OutcomeRow};
 use faultline_stream::{DeadLetters, Intent, PartitionLog, Position, Record, Rejection, card_numbers};
 use faultline_verdict::{Issuers, Rules};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep};
 use tracing::{Span, info_span};
 
@@ -30,7 +31,8 @@ pub(crate) struct Shared<D = Database> {
     pub(crate) config: ClassifierConfig,
     pub(crate) database: D,
     pub(crate) dead_letters: DeadLetters,
-    pub(crate) rules: Rules,
+    /// Those in force; a batch is judged by the same to its end.
+    pub(crate) rules: watch::Receiver<Arc<Rules>>,
     pub(crate) issuers: Issuers,
     /// For each shard of the store, so that one that does not answer holds up its own partitions alone.
     pub(crate) rooms: Vec<Room>,
@@ -92,7 +94,8 @@ pub(crate) async fn work(partition: impl PartitionLog, shared: &Shared<impl Tabl
         let Ok(room) = shared.room(number).batches.acquire().await else { break };
         let (reports, rejected) = read(&batch.records);
         let counted = find_replayed(shared, &standing, &reports, (&position.log, batch.first)).await;
-        let judged = judge(&reports, (&mut seen, counted), shared);
+        let rules = Arc::clone(&shared.rules.borrow());
+        let judged = judge(&reports, (&mut seen, counted), (&rules, &shared.issuers));
 
         let intent = batch.begun.unwrap_or(Intent { last: batch.last, since_ms: earliest(&reports) });
         let (first, last) = (batch.first.cast_unsigned(), batch.last.cast_unsigned());
@@ -172,7 +175,11 @@ async fn find_replayed(shared: &Shared<impl Tables>, standing: &Standing<'_>, re
 }
 
 /// The verdicts on what was not seen before.
-fn judge<'a>(reports: &'a [Report], (seen, mut counted): (&mut Seen, Counted), shared: &'a Shared<impl Tables>) -> Vec<Judged<'a>> {
+fn judge<'a>(
+    reports: &'a [Report],
+    (seen, mut counted): (&mut Seen, Counted),
+    (rules, issuers): (&'a Rules, &'a Issuers),
+) -> Vec<Judged<'a>> {
     let mut judged = Vec::with_capacity(reports.iter().map(|report| report.batch.events.len()).sum());
     for report in reports {
         let spool = seen.spool((&report.tenant, &report.terminal, report.batch.spool_id), seconds(report.receipt_ms));
@@ -180,7 +187,7 @@ fn judge<'a>(reports: &'a [Report], (seen, mut counted): (&mut Seen, Counted), s
             let is_beyond = spool.is_new(event.sequence);
             counted.is_new(report, event.sequence, is_beyond)
         });
-        judged.extend(new.map(|event| Judged::new(report, event, &shared.rules, &shared.issuers)));
+        judged.extend(new.map(|event| Judged::new(report, event, rules, issuers)));
     }
     judged
 }

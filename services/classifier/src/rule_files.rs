@@ -1,8 +1,18 @@
-//! The files that rules are in, beside those that come with the program.
+//! The files that rules are in, beside those that come with the program; they are read again when they change.
 
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use faultline_runtime::error::with_causes;
 use faultline_verdict::{Rules, RulesError};
+use tokio::time::sleep;
+
+use crate::counts;
+
+/// How often the files are looked at.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Why files are no rules.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +74,54 @@ pub(crate) fn files(path: &Path) -> Result<Vec<PathBuf>, RuleFilesError> {
     }
     files.sort();
     Ok(files)
+}
+
+/// Loads the rules again whenever a file has changed, come or gone, and then stayed as it is for a moment, for ever. Rules that cannot be used are said, and the last
+/// that could stay in force.
+pub(crate) async fn follow(path: &Path, mut seen: Option<Version>, take: impl Fn(Rules)) -> ! {
+    let mut before = seen.clone();
+    loop {
+        sleep(LOOK_AGAIN).await;
+        let now = version(path);
+        // One that changed since the last look may be half written.
+        if now == seen || std::mem::replace(&mut before, now.clone()) != now {
+            continue;
+        }
+        let path = path.to_path_buf();
+        match tokio::task::spawn_blocking(move || rules(&path)).await {
+            Ok(Ok(loaded)) => {
+                tracing::info!(rules = loaded.version(), "the rules were loaded again");
+                counts::rules_load("ok");
+                take(loaded);
+                seen = now;
+            }
+            Ok(Err(error)) => {
+                tracing::error!(reason = with_causes(&error), "the rules stay as they were");
+                counts::rules_load("failed");
+                // What cannot be read now may be readable soon; what is wrong stays wrong until it changes.
+                if !matches!(error, RuleFilesError::Read { .. }) {
+                    seen = now;
+                }
+            }
+            Err(error) => tracing::error!(%error, "the rules stay as they were"),
+        }
+    }
+}
+
+/// What changes when one of the files does: name, inode, size, and when it changed.
+pub(crate) type Version = Vec<(PathBuf, u64, u64, (i64, i64))>;
+
+/// None where there are no files.
+pub(crate) fn version(path: &Path) -> Option<Version> {
+    if path.as_os_str().is_empty() {
+        return None;
+    }
+    let of = |file: Metadata| (file.ino(), file.size(), (file.ctime(), file.ctime_nsec()));
+    let known = |path: PathBuf| {
+        let (inode, size, changed) = std::fs::metadata(&path).ok().map(of)?;
+        Some((path, inode, size, changed))
+    };
+    files(path).ok()?.into_iter().map(known).collect()
 }
 
 #[cfg(test)]

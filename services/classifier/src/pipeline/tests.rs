@@ -275,7 +275,7 @@ thread_local! {
         },
         database: TwinTables::default(),
         dead_letters: DeadLetters::new(&KafkaConfig::default(), "").unwrap(),
-        rules: Rules::built_in().unwrap(),
+        rules: watch::channel(Arc::new(Rules::built_in().unwrap())).1,
         issuers: Issuers::built_in().unwrap(),
         rooms: vec![Room::new(1000, 1000)],
         standings: Standings::default(),
