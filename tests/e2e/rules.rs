@@ -49,17 +49,21 @@ async fn rules_are_loaded_again_and_wrong_ones_are_refused_and_no_event_is_lost(
 
     // Events come all the while.
     std::fs::write(&file, rules("issuer_error")).unwrap();
-    while loads("ok").await == 0 {
+    let loaded = async || {
         report().await;
-    }
+        (loads("ok").await > 0).then_some(())
+    };
+    eventually("the new rules are loaded", loaded).await;
     report().await;
     let stored = async || (reasons().await == "issuer_error\t1\nissuer_refused\t1").then_some(());
     eventually("outcomes are judged by the new rules", stored).await;
 
     std::fs::write(&file, rules("issuer_errs")).unwrap();
-    while loads("failed").await == 0 {
+    let refused = async || {
         report().await;
-    }
+        (loads("failed").await > 0).then_some(())
+    };
+    eventually("the wrong rules are refused", refused).await;
     let so_many = report().await;
     counted(&clickhouse, usize::try_from(so_many).unwrap()).await;
     assert_eq!(reasons().await, "issuer_error\t1\nissuer_refused\t1");

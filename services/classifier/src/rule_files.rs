@@ -80,6 +80,7 @@ pub(crate) fn files(path: &Path) -> Result<Vec<PathBuf>, RuleFilesError> {
 /// that could stay in force.
 pub(crate) async fn follow(path: &Path, mut seen: Option<Version>, take: impl Fn(Rules)) -> ! {
     let mut before = seen.clone();
+    let mut said = None;
     loop {
         sleep(LOOK_AGAIN).await;
         let now = version(path);
@@ -93,11 +94,15 @@ pub(crate) async fn follow(path: &Path, mut seen: Option<Version>, take: impl Fn
                 tracing::info!(rules = loaded.version(), "the rules were loaded again");
                 counts::rules_load("ok");
                 take(loaded);
-                seen = now;
+                (seen, said) = (now, None);
             }
             Ok(Err(error)) => {
-                tracing::error!(reason = with_causes(&error), "the rules stay as they were");
-                counts::rules_load("failed");
+                let reason = Some(with_causes(&error));
+                if said != reason {
+                    tracing::error!(reason, "the rules stay as they were");
+                    counts::rules_load("failed");
+                    said = reason;
+                }
                 // What cannot be read now may be readable soon; what is wrong stays wrong until it changes.
                 if !matches!(error, RuleFilesError::Read { .. }) {
                     seen = now;
