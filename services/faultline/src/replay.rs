@@ -91,7 +91,7 @@ fn read(path: &Path, option: &str) -> anyhow::Result<String> {
 }
 
 /// A moment, or how long ago it is.
-fn moment(text: &str) -> Result<SystemTime, String> {
+pub(crate) fn moment(text: &str) -> Result<SystemTime, String> {
     if let Ok(ago) = humantime::parse_duration(text) {
         return SystemTime::now().checked_sub(ago).ok_or_else(|| "is too long ago".into());
     }

@@ -65,6 +65,15 @@ fn explain_shows_the_way_to_a_verdict() {
     ] {
         assert!(said.contains(part), "{part} is missing from:\n{said}");
     }
+    let dated = written(&format!("{OURS}effective_from = 2000-01-01\neffective_until = 2001-01-01\n"));
+    for (more, said) in [
+        (&["--at", "2000-12-31T23:59:59Z"][..], "issuer_refused"),
+        (&["--at", "2001-01-01T00:00:00Z"], "function_not_enabled"),
+        (&[], "function_not_enabled"),
+    ] {
+        let (_, explained, _) = rules(dated.path(), &[&options[..], more].concat(), "");
+        assert!(explained.contains(&format!("reason          {said}")), "{explained}");
+    }
     let outcome = r#"{"stage": "STAGE_HOST_DECISION", "responseCode": "40", "responseSpec": "unionpay-pos"}"#;
     let (is_success, said, complained) = rules(directory.path(), &["explain", "-", "--json"], outcome);
     assert!(is_success, "{complained}");

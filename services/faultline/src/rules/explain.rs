@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use clap::Args;
@@ -13,6 +14,7 @@ use super::{cause, in_force};
 use crate::answer;
 use crate::config::Config;
 use crate::outcome_json::OutcomeJson;
+use crate::replay::moment;
 
 /// An outcome, whole or in parts, and by which rules it is judged.
 #[derive(Debug, Args)]
@@ -41,6 +43,9 @@ pub(crate) struct Options {
     /// The acquirer
     #[arg(long, value_name = "ID")]
     acquirer: Option<String>,
+    /// When it completed: a moment in UTC (2026-11-29T08:00:00Z), or how long ago it is (24h) [default: what the outcome says, or now]
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    at: Option<SystemTime>,
     /// Rule sets beside those that come with the program: a file (TOML), or a directory of them [default: `classifier.rules`]
     #[arg(long, value_name = "PATH")]
     rules: Option<PathBuf>,
@@ -52,11 +57,21 @@ pub(crate) struct Options {
 pub(crate) fn run(config: &Config, options: &Options) -> anyhow::Result<()> {
     let rules = in_force(config, options.rules.as_deref())?;
     let outcome = options.outcome()?;
-    let explanation = rules.explain(&outcome, None);
+    let explanation = rules.explain(&outcome, options.at(&outcome));
     answer(&if options.json { format!("{:#}\n", as_json(&rules, &explanation)) } else { as_text(&explanation) })
 }
 
 impl Options {
+    /// In milliseconds since 1970-01-01 UTC; none where the outcome's own time is meant.
+    fn at(&self, outcome: &Outcome) -> Option<i64> {
+        let at = match (self.at, &outcome.completion_time) {
+            (Some(at), _) => at,
+            (None, Some(_)) => return None,
+            (None, None) => SystemTime::now(),
+        };
+        at.duration_since(UNIX_EPOCH).ok().and_then(|since| i64::try_from(since.as_millis()).ok())
+    }
+
     fn outcome(&self) -> anyhow::Result<Outcome> {
         if let Some(path) = &self.outcome {
             let mut text = String::new();
