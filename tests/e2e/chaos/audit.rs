@@ -7,7 +7,7 @@ use faultline_store::families;
 
 use crate::chaos::parts::Back;
 use crate::chaos::until;
-use crate::chaos::writers::{code, name, reversed};
+use crate::chaos::writers::{REVERSED, code, name, reversed};
 
 /// How long it may take until everything is counted and settled on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -19,9 +19,11 @@ pub(crate) async fn audit(last: &[u64], back: &Back<'_>) {
     // What was repeated is among what is dropped.
     until(PATIENCE, "the classifiers are done", async || back.are_done().await).await;
     let reversed = last.iter().map(|last| reversed(*last)).sum::<u64>();
-    let settled = "SELECT count() FROM (SELECT argMax(money_outcome, revision) AS money FROM outcomes WHERE sign = 1 AND sequence % 16 = 1 \
-                   GROUP BY terminal, spool, sequence) WHERE money = 2";
-    until(PATIENCE, "what was reversed is settled", async || back.query(settled).await == reversed.to_string()).await;
+    let settled = format!(
+        "SELECT count() FROM (SELECT argMax(money_outcome, revision) AS money FROM outcomes WHERE sign = 1 AND sequence % {REVERSED} = 1 \
+         GROUP BY terminal, spool, sequence) WHERE money = 2"
+    );
+    until(PATIENCE, "what was reversed is settled", async || back.query(&settled).await == reversed.to_string()).await;
 
     // Every identity once, and no other.
     let wrong = "SELECT countIf(times < 1), countIf(times > 1) FROM (SELECT sum(sign) AS times FROM outcomes GROUP BY tenant, terminal, spool, sequence)";

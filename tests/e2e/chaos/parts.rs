@@ -22,7 +22,7 @@ use crate::sandbox::{clickhouse_of, port, ports, program, scratch};
 use crate::services::{Service, Settings, new_token, query, query_if_up, settings_with};
 use crate::terminal::Terminal;
 
-pub(crate) const PARTITIONS: u32 = 6;
+const PARTITIONS: u32 = 6;
 /// Connections of the terminals to each gateway.
 const CONNECTIONS: usize = 2;
 /// How long it is waited for an insert that a classifier could be stopped in.
@@ -33,8 +33,8 @@ const OF_AN_INSERT: u64 = 2048;
 const LEFT_FREE_BYTES: i64 = 64 << 20;
 /// How long ClickHouse may take to answer again when its disk has room.
 const RECOVERY: Duration = Duration::from_secs(20);
-/// What the terminals' clocks may be ahead, in seconds.
-const CLOCKS_S: [i64; 4] = [2 * 60 * 60, -2 * 60 * 60, 3 * 24 * 60 * 60, -3 * 24 * 60 * 60];
+/// How far the terminals' clocks jump, forwards or backwards, in seconds.
+const JUMPS_S: [i64; 2] = [2 * 24 * 60 * 60, -3 * 60 * 60];
 
 /// Where everything is kept.
 pub(crate) struct Place {
@@ -296,7 +296,7 @@ impl Victim for Front<'_> {
                     self.kafka.kill_for(Duration::ZERO).await;
                 }
             }
-            Fault::ClocksJump => writers.set_clocks(CLOCKS_S[fastrand::usize(..CLOCKS_S.len())]),
+            Fault::ClocksJump => writers.set_clocks_forward(JUMPS_S[which]),
             fault => match network(fault) {
                 Some((network, Between::TerminalsAndGateway)) => self.to_gateways[which].set_for(lasts, network).await,
                 Some((network, Between::GatewaysAndKafka)) => self.kafka.links[0].set_for(lasts, network).await,

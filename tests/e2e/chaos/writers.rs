@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// Reports that nobody waits for any more, at one time.
 const FORGOTTEN: usize = 64;
 /// Of the money of the first of so many sales nothing is known, until the second, its reversal, tells.
-const REVERSED: u64 = 16;
+pub(crate) const REVERSED: u64 = 16;
 /// Answers of the host, one after the other.
 const CODES: [&str; 8] = ["00", "00", "00", "51", "91", "05", "", "ZZ"];
 const BINS: [&str; 4] = ["622848", "622202", "621700", "999999"];
@@ -197,9 +197,9 @@ impl Writers {
         self.world.acknowledged.iter().map(|batches| batches.load(Ordering::Relaxed)).sum::<u64>() * self.world.volume.events_a_batch
     }
 
-    /// From now on all their clocks are so many seconds ahead.
-    pub(crate) fn set_clocks(&self, ahead_s: i64) {
-        self.world.ahead_s.store(ahead_s, Ordering::Relaxed);
+    /// Lets all their clocks jump, by so many seconds.
+    pub(crate) fn set_clocks_forward(&self, seconds: i64) {
+        self.world.ahead_s.fetch_add(seconds, Ordering::Relaxed);
     }
 
     /// Lets them bring what they have begun to its end. Returns the last sequence of each terminal that was acknowledged.
