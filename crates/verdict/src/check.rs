@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use faultline_proto::outcome::v1::{Stage, TerminalCondition};
 
-use crate::rules::{File, Key, Row, RuleSet, named};
-use crate::{Cause, Place, Reason, Retry, Rules, RulesError};
+use crate::rules::{File, Key, Row, RuleSet, attributed, named};
+use crate::{Attribution, Cause, Place, Reason, Retry, Rules, RulesError};
 
 /// Most characters of a text that a terminal shows.
 const MOST_CHARACTERS: usize = 180;
@@ -50,6 +50,9 @@ pub fn check<T: AsRef<str>>(files: &[(T, T)]) -> Vec<Finding> {
             for row in rows.iter().filter(|row| !row.inherited) {
                 findings.of_row(set, &key, row);
             }
+        }
+        for attribution in rules.attributions_of(set).filter(|attribution| !attribution.inherited) {
+            findings.of_attribution(set, &attribution);
         }
     }
     findings.of_merchant_causes();
@@ -105,15 +108,16 @@ impl Findings<'_> {
         }
         self.of_retry(reason);
         let id_of = |row: &Row| self.rules.reason_at(row.reason).id == reason.id;
-        let is_named = self.rules.sets().any(|set| set.rows().values().any(|rows| rows.iter().any(id_of)));
+        let is_attributed = |set| self.rules.attributions_of(set).any(|attribution| attribution.reason.id == reason.id);
+        let is_named = self.rules.sets().any(|set| set.rows().values().any(|rows| rows.iter().any(id_of)) || is_attributed(set));
         if !is_named && !ALWAYS_NAMED.contains(&reason.id.as_str()) {
             self.warning(&reason.place, named("is named by no row"));
         }
         let same = |base: &&Reason| {
             (base.cause, base.merchant_cause, base.confidence, base.retry)
                 == (reason.cause, reason.merchant_cause, reason.confidence, reason.retry)
-                && (&base.class, &base.meaning, &base.cashier, &base.service_desk)
-                    == (&reason.class, &reason.meaning, &reason.cashier, &reason.service_desk)
+                && (&base.class, &base.symptom) == (&reason.class, &reason.symptom)
+                && (&base.meaning, &base.cashier, &base.service_desk) == (&reason.meaning, &reason.cashier, &reason.service_desk)
         };
         let base = self.rules.base(set).and_then(|base| self.rules.reasons(base).find(|base| base.id == reason.id));
         if base.filter(same).is_some() {
@@ -169,6 +173,17 @@ impl Findings<'_> {
             && (set.acquirer.is_some() || base.source == row.source)
         {
             self.warning(&row.place, format!("{} changes nothing: it has reason `{}` anyway ({})", named(key), reason.id, base.place));
+        }
+    }
+
+    fn of_attribution(&mut self, set: &RuleSet, attribution: &Attribution<'_>) {
+        let Attribution { symptom, family, source, place, .. } = *attribution;
+        let named = attributed(symptom, family);
+        if source.trim().is_empty() {
+            self.error(place, format!("{named} has no source"));
+        }
+        if symptom.is_empty() || self.rules.reasons(set).all(|reason| reason.symptom != symptom) {
+            self.error(place, format!("{named} is unreachable: no reason has that symptom"));
         }
     }
 
@@ -290,6 +305,14 @@ mod tests {
         finds(&reason("other", "never", ""), &["ours.toml:4 false reason `ours` is named by no row"]);
         let without = (reason("other", "never", "") + &row("response_code", "Z9", "ours")).replace("'our acquirer'", "' '");
         finds(&without, &["ours.toml:4 true reason `ours` has no source", "ours.toml:15 true response code `Z9` has no source"]);
+        let together = "[[attribution]]\nsymptom = 'ours'\nfamily = 'issuer'\nreason = 'ours'\nfaults_per_day = 0.1\nsource = ' '\n";
+        finds(
+            &(reason("other", "never", "") + together),
+            &[
+                "ours.toml:15 true attribution of `ours` to `issuer` has no source",
+                "ours.toml:15 true attribution of `ours` to `issuer` is unreachable: no reason has that symptom",
+            ],
+        );
         let other = reason("funds", "other_card", "").replace("'ours'", "'insufficient_funds'");
         finds(
             &other,

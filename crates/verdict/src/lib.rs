@@ -9,6 +9,7 @@
 
 mod check;
 mod explain;
+mod family;
 mod issuers;
 mod reason;
 mod rules;
@@ -19,8 +20,9 @@ pub use faultline_proto::verdict::v1::{Cause, LocalizedText};
 
 pub use crate::check::{Finding, check};
 pub use crate::explain::{Considered, Explanation, Step};
+pub use crate::family::Family;
 pub use crate::issuers::{Issuers, IssuersError};
 pub use crate::reason::{MerchantCause, Reason, Retry};
 pub use crate::rules::{Place, RuleSet, Rules, RulesError};
-pub use crate::table::{Difference, Evidence, Rule};
+pub use crate::table::{Attribution, Difference, Evidence, Rule};
 pub use crate::verdict::Verdict;

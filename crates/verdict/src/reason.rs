@@ -20,6 +20,8 @@ pub struct Reason {
     pub cause: Cause,
     /// What detection counts it as: `funds`.
     pub class: String,
+    /// What its failures have in common with others, as far as causes go: those of one symptom are weighed together. Empty: they are not ambiguous.
+    pub symptom: String,
     /// What the merchant is told that it was.
     pub merchant_cause: MerchantCause,
     /// How likely the cause is, from this alone, in percent.

@@ -16,8 +16,8 @@ use sha2::{Digest, Sha256};
 
 use self::choice::Choice;
 pub(crate) use self::format::{File, Force, Key};
-use crate::Reason;
 use crate::reason::short_name;
+use crate::{Attribution, Family, Reason};
 
 /// The files that come with the program, and what errors call them.
 const BUILT_IN: [(&str, &str); 4] = [
@@ -61,6 +61,8 @@ pub struct RuleSet {
     codes: HashMap<String, Vec<Row>>,
     conditions: HashMap<i32, Vec<Row>>,
     stages: HashMap<i32, Vec<Row>>,
+    /// By symptom and family.
+    pub(crate) attributions: BTreeMap<(String, Family), Whole>,
     named: Named,
 }
 
@@ -69,6 +71,16 @@ pub struct RuleSet {
 pub(crate) struct Row {
     pub(crate) reason: usize,
     pub(crate) force: Force,
+    pub(crate) place: Place,
+    pub(crate) source: Arc<str>,
+    pub(crate) inherited: bool,
+}
+
+/// What many failures of a symptom stand for that are all of one part of the fleet.
+#[derive(Clone, Debug)]
+pub(crate) struct Whole {
+    pub(crate) reason: usize,
+    pub(crate) faults_per_day: f64,
     pub(crate) place: Place,
     pub(crate) source: Arc<str>,
     pub(crate) inherited: bool,
@@ -164,6 +176,20 @@ impl Rules {
         places.filter_map(|place| self.reasons.get(*place)).find(|reason| reason.id == id)
     }
 
+    /// What many failures of a symptom stand for where all are of one part of the fleet, by the set of this version or of another version of it; without
+    /// such a set, by the home set.
+    #[must_use]
+    pub fn attributed(&self, version: &str, symptom: &str, family: Family) -> Option<&Reason> {
+        let name = name_of(version);
+        let set = self.sets().find(|set| set.name() == name).unwrap_or_else(|| self.home());
+        set.attributions.get(&(symptom.to_owned(), family)).and_then(|whole| self.reasons.get(whole.reason))
+    }
+
+    /// By symptom, what may be at fault where many fail, as the home set says.
+    pub fn attributions(&self) -> impl Iterator<Item = Attribution<'_>> {
+        self.attributions_of(self.home())
+    }
+
     /// The set that another inherits from.
     pub(crate) fn base(&self, set: &RuleSet) -> Option<&RuleSet> {
         self.sets.iter().find(|base| Some(&base.version) == set.inherits.as_ref())
@@ -250,6 +276,11 @@ fn in_force(rows: Option<&Vec<Row>>, at: i64) -> Option<&Row> {
 
 fn name_of(version: &str) -> &str {
     version.split(['/', '+']).next().unwrap_or_default()
+}
+
+/// What an attribution is about, for people: ``attribution of `unanswered` to a `host` ``.
+pub(crate) fn attributed(symptom: &str, family: Family) -> String {
+    format!("attribution of `{symptom}` to `{}`", family.name())
 }
 
 /// What a row is about, for people: ``response code `51` ``.

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::reason::short_name;
-use crate::rules::{Force, Key, Row, RuleSet, condition_name, named, stage_name};
-use crate::{Place, Reason, Rules};
+use crate::rules::{Force, Key, Row, RuleSet, attributed, condition_name, named, stage_name};
+use crate::{Family, Place, Reason, Rules};
 
 /// A row of a set.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +30,25 @@ pub enum Evidence {
     Condition,
     /// A stage.
     Stage,
+}
+
+/// What many failures of a symptom stand for that are all of one part of the fleet.
+#[derive(Clone, Copy, Debug)]
+pub struct Attribution<'a> {
+    /// What the failures have in common: [`Reason::symptom`].
+    pub symptom: &'a str,
+    /// How the fleet is cut into such parts.
+    pub family: Family,
+    /// What they stand for.
+    pub reason: &'a Reason,
+    /// How many faults such a part has on a day, as far as that can be said before anything is seen of it.
+    pub faults_per_day: f64,
+    /// Where it is known from.
+    pub source: &'a str,
+    /// Where it is written.
+    pub place: &'a Place,
+    /// Whether it is from a set that is inherited from.
+    pub inherited: bool,
 }
 
 /// Something that two rules say differently.
@@ -144,6 +163,22 @@ impl Rules {
         }
     }
 
+    /// What a set says of many failures, those parts that it inherits included, by symptom.
+    pub fn attributions_of<'a>(&'a self, set: &'a RuleSet) -> impl Iterator<Item = Attribution<'a>> {
+        set.attributions.iter().map(|((symptom, family), whole)| {
+            let (reason, faults_per_day) = (self.reason_at(whole.reason), whole.faults_per_day);
+            Attribution {
+                symptom,
+                family: *family,
+                reason,
+                faults_per_day,
+                source: &whole.source,
+                place: &whole.place,
+                inherited: whole.inherited,
+            }
+        })
+    }
+
     /// What other rules say differently, set by set.
     #[must_use]
     pub fn differences(&self, other: &Rules) -> Vec<Difference> {
@@ -179,15 +214,19 @@ impl Rules {
                 });
                 parts.insert((1, named(&key)), each.collect::<Vec<_>>().join("; "));
             }
+            for Attribution { symptom, family, reason, faults_per_day, .. } in self.attributions_of(set) {
+                parts.insert((2, attributed(symptom, family)), format!("{}, {faults_per_day} faults a day", reason.id));
+            }
             for reason in self.reasons(set) {
                 let cause = short_name(reason.cause.as_str_name(), "CAUSE_");
-                let Reason { class, confidence, retry, .. } = reason;
+                let Reason { class, symptom, confidence, retry, .. } = reason;
                 let told = reason.merchant_cause.id();
                 let texts = [&reason.meaning, &reason.cashier, &reason.service_desk].map(|text| format!("{} {}", text.zh_cn, text.en));
                 let [meaning, cashier, service_desk] = texts;
-                let said =
-                    format!("{cause} {confidence} %, class {class}, told as {told}, retry {retry}: {meaning} | {cashier} | {service_desk}");
-                parts.insert((2, format!("reason `{}`", reason.id)), said);
+                let said = format!(
+                    "{cause} {confidence} %, class {class}, symptom `{symptom}`, told as {told}, retry {retry}: {meaning} | {cashier} | {service_desk}"
+                );
+                parts.insert((3, format!("reason `{}`", reason.id)), said);
             }
             said.insert(format!("{}{}", set.name(), until(set.force)), parts);
         }

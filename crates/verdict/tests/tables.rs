@@ -188,6 +188,10 @@ fn the_page_of_reasons_is_up_to_date() {
             let short = if row.evidence == Evidence::Code { row.value } else { format!("{} {}", row.evidence.name(), row.value) };
             reasons.get_mut(&row.reason.id).unwrap().1.insert(format!("{} {short}", set.name()));
         }
+        for row in rules.attributions_of(set).filter(|row| !row.inherited) {
+            let together = format!("{} many `{}` of one {}", set.name(), row.symptom, row.family.name());
+            reasons.get_mut(&row.reason.id).unwrap().1.insert(together);
+        }
     }
     let mut page = format!(
         "{GENERATED}\n# Reasons\n\nEvery verdict has one of these {} reasons. Identifiers are stable: rows in ClickHouse carry them. Each is told to merchants as one \
@@ -214,6 +218,33 @@ fn the_page_of_reasons_is_up_to_date() {
             let (zh, en) = (cell(&meaning.zh_cn), cell(&meaning.en));
             writeln!(page, "| {id} | {zh} | {en} | {} | {class} | {confidence} | {retry} | {rows} |", cause(reason.cause)).unwrap();
         }
+    }
+    page.push_str(
+        "\n## When many fail together\n\nFailures of one symptom have the same possible faults, and which it was shows in what those that fail have in common. \
+         The row of that part of the fleet says what they stand for; without one that fails more than it usually does, the reason of the outcome alone stands.\n",
+    );
+    let home = rules.sets().find(|set| set.is_home()).unwrap();
+    let mut by_symptom: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for row in rules.attributions_of(home) {
+        by_symptom.entry(row.symptom).or_default().push(format!(
+            "| {} | {} | {} | {} | {} |",
+            row.family.name(),
+            row.reason.id,
+            cause(row.reason.cause),
+            row.faults_per_day,
+            cell(row.source)
+        ));
+    }
+    for (symptom, rows) in by_symptom {
+        let of: Vec<&str> =
+            reasons.values().filter(|(reason, _)| reason.symptom == symptom).map(|(reason, _)| reason.id.as_str()).collect();
+        writeln!(
+            page,
+            "\n### {symptom}\n\nOf {}.\n\n| all of one | reason | cause | faults a day | source |\n|---|---|---|---|---|\n{}",
+            of.join(", "),
+            rows.join("\n")
+        )
+        .unwrap();
     }
     is_up_to_date("docs/reasons.md", &page);
 }

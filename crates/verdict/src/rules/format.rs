@@ -10,7 +10,7 @@ use toml::Spanned;
 use toml::value::Datetime;
 
 use crate::reason::tags;
-use crate::{Cause, LocalizedText, MerchantCause, Place, Reason, Retry, RulesError};
+use crate::{Cause, Family, LocalizedText, MerchantCause, Place, Reason, Retry, RulesError};
 
 /// What a file says, without what it inherits.
 #[derive(Clone, Debug)]
@@ -26,6 +26,7 @@ pub(crate) struct File {
     pub(crate) force: Force,
     pub(crate) reasons: Vec<Reason>,
     pub(crate) rows: Vec<FileRow>,
+    pub(crate) attributions: Vec<FileAttribution>,
 }
 
 /// A row of one of the three tables.
@@ -34,6 +35,17 @@ pub(crate) struct FileRow {
     pub(crate) key: Key,
     pub(crate) reason: String,
     pub(crate) force: Force,
+    pub(crate) place: Place,
+    pub(crate) source: Arc<str>,
+}
+
+/// What failures of a symptom stand for where they are those of one part of the fleet.
+#[derive(Clone, Debug)]
+pub(crate) struct FileAttribution {
+    pub(crate) symptom: String,
+    pub(crate) family: Family,
+    pub(crate) reason: String,
+    pub(crate) faults_per_day: f64,
     pub(crate) place: Place,
     pub(crate) source: Arc<str>,
 }
@@ -123,6 +135,10 @@ impl File {
             let place = lines.place(row.span());
             row.into_inner().read(place)
         });
+        let attributions = written.attribution.into_iter().map(|row| {
+            let place = lines.place(row.span());
+            row.into_inner().read(place)
+        });
         Ok(File {
             version,
             force: force(&place, written.effective_from.as_ref(), written.effective_until.as_ref())?,
@@ -134,6 +150,7 @@ impl File {
             home: written.home,
             reasons: reasons.collect::<Result<_, _>>()?,
             rows,
+            attributions: attributions.collect::<Result<_, _>>()?,
         })
     }
 }
@@ -189,6 +206,8 @@ struct Written {
     condition: Vec<Spanned<WrittenRow>>,
     #[serde(default)]
     stage: Vec<Spanned<WrittenRow>>,
+    #[serde(default)]
+    attribution: Vec<Spanned<WrittenAttribution>>,
 }
 
 #[derive(Deserialize)]
@@ -197,6 +216,8 @@ struct WrittenReason {
     id: String,
     cause: String,
     class: String,
+    #[serde(default)]
+    symptom: String,
     merchant_cause: String,
     confidence: i64,
     retry: String,
@@ -225,6 +246,30 @@ struct WrittenRow {
     source: String,
     effective_from: Option<Datetime>,
     effective_until: Option<Datetime>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenAttribution {
+    symptom: String,
+    family: String,
+    reason: String,
+    faults_per_day: f64,
+    source: String,
+}
+
+impl WrittenAttribution {
+    fn read(self, place: Place) -> Result<FileAttribution, RulesError> {
+        let wrong = |reason: String| RulesError { place: place.clone(), reason };
+        let family = Family::ALL.into_iter().find(|family| family.name() == self.family);
+        let family =
+            family.ok_or_else(|| wrong(format!("family `{}` is none of {}", self.family, Family::ALL.map(Family::name).join(", "))))?;
+        if !(self.faults_per_day > 0.0 && self.faults_per_day <= 1.0) {
+            return Err(wrong(format!("faults_per_day {} is not above 0 and up to 1", self.faults_per_day)));
+        }
+        let WrittenAttribution { symptom, reason, faults_per_day, source, .. } = self;
+        Ok(FileAttribution { symptom, family, reason, faults_per_day, place, source: source.into() })
+    }
 }
 
 impl WrittenRow {
@@ -286,6 +331,7 @@ impl WrittenReason {
             retry,
             tags: tags(&self.class),
             class: self.class,
+            symptom: self.symptom,
             meaning: text(self.meaning),
             cashier: text(self.cashier),
             service_desk: text(self.service_desk),

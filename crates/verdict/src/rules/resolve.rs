@@ -1,13 +1,13 @@
 //! From files to sets that have all that they inherit.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
 use super::format::{File, FileRow, Force, Key};
-use super::{Named, Row, RuleSet, RulesError};
+use super::{Named, Row, RuleSet, RulesError, Whole};
 use crate::{Place, Reason};
 
 /// Digits of the checksum that a version has.
@@ -84,11 +84,30 @@ impl Resolved {
             }
             by_id.insert(reason.id.clone(), *at);
         }
+        let place_of = |what: &str, place: &Place, id: &String| {
+            by_id
+                .get(id)
+                .copied()
+                .ok_or_else(|| RulesError { place: place.clone(), reason: format!("{what} names reason `{id}`, which there is not") })
+        };
+        let mut attributions = BTreeMap::new();
+        for row in &file.attributions {
+            let what = super::attributed(&row.symptom, row.family);
+            let reason = place_of(&what, &row.place, &row.reason)?;
+            let whole = Whole {
+                reason,
+                faults_per_day: row.faults_per_day,
+                place: row.place.clone(),
+                source: Arc::clone(&row.source),
+                inherited: false,
+            };
+            if attributions.insert((row.symptom.clone(), row.family), whole).is_some() {
+                return wrong(&row.place, format!("{what} is there twice"));
+            }
+        }
         let mut tables = Tables::default();
         for row in &file.rows {
-            let Some(reason) = by_id.get(&row.reason).copied() else {
-                return wrong(&row.place, format!("{} names reason `{}`, which there is not", super::named(&row.key), row.reason));
-            };
+            let reason = place_of(&super::named(&row.key), &row.place, &row.reason)?;
             if tables.has(row) {
                 return wrong(&row.place, format!("{} is there twice for the same time", super::named(&row.key)));
             }
@@ -99,14 +118,18 @@ impl Resolved {
         }
         if let Some(base) = base {
             // What the base's rows name is this set's reason of that name.
-            let renewed = |row: &Row| {
-                let id = self.reasons.get(row.reason).map(|reason| reason.id.as_str());
-                let reason = id.and_then(|id| by_id.get(id)).copied().unwrap_or(row.reason);
-                Row { reason, inherited: true, ..row.clone() }
+            let own_reason = |place: usize| {
+                let id = self.reasons.get(place).map(|reason| reason.id.as_str());
+                id.and_then(|id| by_id.get(id)).copied().unwrap_or(place)
             };
+            let renewed = |row: &Row| Row { reason: own_reason(row.reason), inherited: true, ..row.clone() };
             inherit(&mut tables.codes, &base.codes, renewed);
             inherit(&mut tables.conditions, &base.conditions, renewed);
             inherit(&mut tables.stages, &base.stages, renewed);
+            for (key, whole) in &base.attributions {
+                let inherited = || Whole { reason: own_reason(whole.reason), inherited: true, ..whole.clone() };
+                attributions.entry(key.clone()).or_insert_with(inherited);
+            }
         }
         let always = |id: &str| {
             let missing =
@@ -143,6 +166,7 @@ impl Resolved {
             codes: tables.codes,
             conditions: tables.conditions,
             stages: tables.stages,
+            attributions,
             named,
         };
         self.reasons.extend(file.reasons);
@@ -217,6 +241,7 @@ fn checksum(set: &RuleSet, reasons: &[Reason]) -> String {
             add(&text.en);
         }
         add(&reason.class);
+        add(&reason.symptom);
     }
     for (key, rows) in set.rows() {
         add(&format!("{key:?}"));
@@ -224,6 +249,11 @@ fn checksum(set: &RuleSet, reasons: &[Reason]) -> String {
             add(&format!("{:?} {}", row.force, reasons.get(row.reason).map_or("", |reason| reason.id.as_str())));
         }
         add("");
+    }
+    for ((symptom, family), whole) in &set.attributions {
+        add(symptom);
+        let reason = reasons.get(whole.reason).map_or("", |reason| reason.id.as_str());
+        add(&format!("{} {} {reason}", family.name(), whole.faults_per_day));
     }
     sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

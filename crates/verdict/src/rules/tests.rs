@@ -1,8 +1,10 @@
+use std::collections::BTreeSet;
+
 use faultline_proto::outcome::v1::{CardNetwork, Outcome, Stage, TerminalCondition};
 use prost_types::Timestamp;
 
 use super::*;
-use crate::{Cause, Retry};
+use crate::{Cause, Family, Retry};
 
 /// What every code, condition and stage stood for in the one set that there was until 2026-11-25.
 const BEFORE: &str = include_str!("../../data/verdicts-2026-11-25.csv");
@@ -201,6 +203,13 @@ fn what_is_wrong_is_named_by_file_line_field_and_value() {
     refused(&written(&row.replace("code = '51'", "stage = 'wait'")), "one.toml:69: a response code is named by `code` alone");
     refused(&written("[[stage]]\nstage = 'lunch'\nreason = 'no_evidence'\nsource = ''"), "one.toml:69: stage `lunch` is none");
     refused(&written("[[condition]]\ncondition = 'rain'\nreason = 'no_evidence'\nsource = ''"), "one.toml:69: condition `rain` is none");
+    let attribution = "[[attribution]]\nsymptom = 'late'\nfamily = 'issuer'\nreason = 'no_evidence'\nfaults_per_day = 0.1\nsource = ''\n";
+    refused(&written(&attribution.repeat(2)), "one.toml:75: attribution of `late` to `issuer` is there twice");
+    refused(&written(&attribution.replace("no_evidence", "funds")), "one.toml:69: attribution of `late` to `issuer` names reason `funds`");
+    refused(&written(&attribution.replace("issuer", "street")), "one.toml:69: family `street` is none of fleet, acquirer, ");
+    for none in ["0", "-0.1", "1.5", "nan"] {
+        refused(&written(&attribution.replace("0.1", none)), "one.toml:69: faults_per_day ");
+    }
     refused(&written("").replace("'cancelled'", "'canceled'"), "one.toml:1: has no reason `cancelled`");
     refused(&written("").replacen("'now'", "'later'", 1), "one.toml:3: reason `unknown_code` is to be tried later");
     refused(&written("").replacen("cause = 'unknown'", "cause = 'weather'", 1), "one.toml:3: reason `unknown_code` has cause `weather`");
@@ -217,6 +226,26 @@ fn what_is_wrong_is_named_by_file_line_field_and_value() {
     let circle = ["version = 'x/1'\ninherits = 'y'", "version = 'y/1'\ninherits = 'x'"];
     assert!(with(&circle).unwrap_err().to_string().contains("one.toml:1: sets inherit from each other in a circle: x, y"));
     refused("version = 'x/1'\nhome = 1", "one.toml:2: ");
+}
+
+#[test]
+fn what_many_failures_stand_for_is_inherited_and_said_otherwise_by_one_network() {
+    let own = "version = 'visa/own'\ninherits = 'visa'\n[[attribution]]\nsymptom = 'refused'\nfamily = 'issuer'\nreason = 'issuer_down'\nfaults_per_day = 0.5\n\
+               source = 'us'\n";
+    let rules = with(&[own]).unwrap();
+    let reason = |version: &str, symptom: &str, family| rules.attributed(version, symptom, family).map(|reason| reason.id.as_str());
+    assert_eq!(reason("visa/2026+0", "refused", Family::Issuer), Some("issuer_down"));
+    assert_eq!(reason("visa/2026+0", "refused", Family::Host), Some("acquirer_refusing"));
+    for others in ["unionpay-pos/2026", "of nobody"] {
+        assert_eq!(reason(others, "refused", Family::Issuer), Some("issuer_refusing"));
+    }
+    assert_eq!(reason("visa", "refused", Family::Carrier), None);
+    assert_eq!(reason("visa", "", Family::Fleet), None);
+    let symptoms: BTreeSet<&str> = rules.attributions().map(|attribution| attribution.symptom).collect();
+    assert!(
+        symptoms.contains("unanswered")
+            && symptoms.iter().all(|symptom| rules.reasons(rules.home()).any(|reason| reason.symptom == *symptom))
+    );
 }
 
 mod fuzz {
