@@ -58,7 +58,8 @@ impl Rules {
             })
             .collect();
         sets.sort_by_key(|considered| !considered.judged);
-        Explanation { verdict: Verdict { tag: reason.tag(outcome.stage), reason, rule_set: set.version() }, sets, steps: steps.0 }
+        let verdict = Verdict { tag: reason.tag(outcome.stage), reason, confidence: reason.confidence, rule_set: set.version() };
+        Explanation { verdict, sets, steps: steps.0 }
     }
 }
 

@@ -15,6 +15,7 @@ mod reason;
 mod rules;
 mod table;
 mod verdict;
+mod words;
 
 pub use faultline_proto::verdict::v1::{Cause, LocalizedText};
 

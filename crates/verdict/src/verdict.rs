@@ -10,8 +10,10 @@ use crate::{Cause, Reason, Rules};
 pub struct Verdict<'a> {
     /// What detection counts: class and stage, from this outcome alone.
     pub tag: &'a str,
-    /// The reason, with cause, confidence and advice.
+    /// The reason, with cause and advice.
     pub reason: &'a Reason,
+    /// How likely the cause is, in percent: of a hundred outcomes with such a verdict, over the mix of faults that a fleet has in a month, so many have it.
+    pub confidence: u8,
     /// Version and checksum of the set that judged: `unionpay-pos/2026-11-29+3f2a91c04b77`.
     pub rule_set: &'a str,
 }
@@ -29,7 +31,7 @@ impl Rules {
         let (set, knows_spec) = self.judge(outcome, at);
         let evidence = Evidence { rules: self, set, knows_spec, outcome, at };
         let reason = self.reason_at(evidence.weigh(&mut ()));
-        Verdict { tag: reason.tag(outcome.stage), reason, rule_set: set.version() }
+        Verdict { tag: reason.tag(outcome.stage), reason, confidence: reason.confidence, rule_set: set.version() }
     }
 }
 

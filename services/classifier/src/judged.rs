@@ -120,7 +120,7 @@ impl<'a> Judged<'a> {
             tag: self.verdict.tag,
             cause: i8::try_from(i32::from(reason.cause)).unwrap_or_default(),
             reason: &reason.id,
-            confidence: reason.confidence,
+            confidence: self.verdict.confidence,
             rule_set: self.verdict.rule_set,
             issuer_map: self.issuer_map,
             sign: 1,

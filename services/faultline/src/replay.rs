@@ -75,7 +75,7 @@ fn judged(standing: Standing, rules: &Rules, issuers: &Issuers) -> Option<Change
         tag: verdict.tag.into(),
         cause: verdict.reason.cause.into(),
         reason: verdict.reason.id.clone(),
-        confidence: verdict.reason.confidence.into(),
+        confidence: verdict.confidence.into(),
         issuer: issuers.of(&standing.bin).into_owned(),
         ..before.clone()
     };
