@@ -6,7 +6,7 @@ use prost_types::Timestamp;
 use super::*;
 use crate::{Cause, Family, Retry};
 
-/// What every code, condition and stage stood for in the one set that there was until 2026-11-25.
+/// What every code, condition and stage stood for in the one set that there was until 2026-11-25, but for TLS failures, which have a reason of their own since.
 const BEFORE: &str = include_str!("../../data/verdicts-2026-11-25.csv");
 
 const TEXT: &str = "{ zh_cn = '字', en = 'text' }";
