@@ -1,7 +1,7 @@
 //! Faultline's wire contract, generated from the `.proto` files beside this crate. Their comments are the documentation: units, limits, and
 //! what an absent field means.
 //!
-//! Without feature `grpc` this is plain messages; with it, the client and the server of every service as well.
+//! Without feature `grpc` this is plain messages; with it, the client and the server of every service as well. Feature `json` reads and writes messages as JSON.
 
 /// The module of one area of the contract, package `faultline.<area>.v1`.
 macro_rules! area {
@@ -41,6 +41,10 @@ area! {
     /// Whose fault a failure is.
     verdict
 }
+
+/// Messages as JSON.
+#[cfg(feature = "json")]
+pub mod json;
 
 /// The whole contract as an encoded `google.protobuf.FileDescriptorSet`, comments included.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
