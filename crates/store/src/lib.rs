@@ -2,6 +2,7 @@
 //! watch, and by people.
 
 mod address;
+mod attributions;
 mod block;
 mod clock;
 mod correction_step;
@@ -23,6 +24,7 @@ mod server;
 mod settlements;
 
 pub use address::{AddressError, HttpUrl, HttpUrls};
+pub use attributions::{History, Open, OpenFailure, Tried};
 pub use corrections::{Change, CorrectionError, Corrector, Journal, Standing, Windows, tally};
 pub use database::{ClickHouseConfig, Database, StoreError};
 pub use delivery::{BatchId, Settled, Uncounted};

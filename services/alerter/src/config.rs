@@ -18,6 +18,8 @@ pub struct AlerterConfig {
     pub late_after: Duration,
     /// Where the console is reached, for links to incidents; empty: there are none.
     pub console_url: String,
+    /// How failures are looked at together.
+    pub attribution: AttributionConfig,
     /// Who is told of changes.
     pub webhook: WebhookConfig,
     /// Who is told of what goes on.
@@ -30,9 +32,28 @@ impl Default for AlerterConfig {
             arrival_delay: Duration::from_secs(3),
             late_after: Duration::from_secs(60),
             console_url: String::new(),
+            attribution: AttributionConfig::default(),
             webhook: WebhookConfig::default(),
             alertmanager: AlertmanagerConfig::default(),
         }
+    }
+}
+
+/// Settings of attribution.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AttributionConfig {
+    /// How often.
+    #[serde(with = "humantime_serde")]
+    pub interval: Duration,
+    /// How far back. What is longer ago stays as it was settled.
+    #[serde(with = "humantime_serde")]
+    pub window: Duration,
+}
+
+impl Default for AttributionConfig {
+    fn default() -> Self {
+        AttributionConfig { interval: Duration::from_secs(60), window: Duration::from_secs(3600) }
     }
 }
 
@@ -119,6 +140,8 @@ impl AlerterConfig {
         for (key, value, least, most) in [
             ("arrival_delay", self.arrival_delay, Duration::ZERO, 60 * second),
             ("late_after", self.late_after, 20 * second, 86_400 * second),
+            ("attribution.interval", self.attribution.interval, second, 3600 * second),
+            ("attribution.window", self.attribution.window, 60 * second, 86_400 * second),
             ("webhook.timeout", self.webhook.timeout, second, 60 * second),
             ("webhook.give_up_after", self.webhook.give_up_after, second, 7 * 86_400 * second),
             ("alertmanager.timeout", self.alertmanager.timeout, second, 60 * second),

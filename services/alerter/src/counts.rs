@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use faultline_detect::What;
+use faultline_verdict::Cause;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
 /// Tells the exporter what the figures are. Those that are known beforehand begin at 0, so that the first increase is seen as one.
@@ -19,6 +20,20 @@ pub(crate) fn describe() {
         "Times that an Alertmanager was sent the incidents, by fate: taken, failed"
     );
     describe_counter!("faultline_alerter_settled_outcomes_total", "Outcomes of which a reversal or a query told whether money moved");
+    describe_counter!(
+        "faultline_alerter_attributed_outcomes_total",
+        "Outcomes of which the verdict was corrected by what else failed, by the cause that they have now"
+    );
+    describe_histogram!(
+        "faultline_alerter_attribution_seconds",
+        Unit::Seconds,
+        "From the question of what is open in a tenant's window until it is attributed"
+    );
+    describe_histogram!(
+        "faultline_alerter_attribution_lag_seconds",
+        Unit::Seconds,
+        "From the completion of an outcome until its verdict is corrected for the first time by what else failed"
+    );
     describe_gauge!("faultline_alerter_open_incidents", "Incidents that are not closed, of all tenants");
     describe_gauge!(
         "faultline_alerter_lag_seconds",
@@ -37,6 +52,9 @@ pub(crate) fn describe() {
     );
     counter!("faultline_alerter_ticks_total").increment(0);
     settled(0);
+    for cause in CAUSES {
+        counter!("faultline_alerter_attributed_outcomes_total", "cause" => cause_name(cause)).increment(0);
+    }
     for what in [What::Opened, What::Reopened, What::Changed, What::Unobserved, What::Observed, What::Closed] {
         counter!("faultline_alerter_changes_total", "what" => name(what)).increment(0);
     }
@@ -53,6 +71,28 @@ pub(crate) fn describe() {
 /// It was told of so many outcomes whether money moved.
 pub(crate) fn settled(outcomes: usize) {
     counter!("faultline_alerter_settled_outcomes_total").increment(u64::try_from(outcomes).unwrap_or(u64::MAX));
+}
+
+/// The causes that something can be attributed to.
+const CAUSES: [Cause; 5] = [Cause::Network, Cause::Device, Cause::Bank, Cause::Account, Cause::Other];
+
+fn cause_name(cause: Cause) -> String {
+    cause.as_str_name().trim_start_matches("CAUSE_").to_lowercase()
+}
+
+/// An outcome has another cause, or another reason, by what else failed.
+pub(crate) fn attributed(cause: Cause) {
+    counter!("faultline_alerter_attributed_outcomes_total", "cause" => cause_name(cause)).increment(1);
+}
+
+/// So long after its completion it was corrected for the first time.
+pub(crate) fn attributed_after(lag: Duration) {
+    histogram!("faultline_alerter_attribution_lag_seconds").record(lag);
+}
+
+/// A tenant's failures were attributed in so long.
+pub(crate) fn attributed_in(took: Duration) {
+    histogram!("faultline_alerter_attribution_seconds").record(took);
 }
 
 /// How far behind counts are in a partition.

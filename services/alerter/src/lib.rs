@@ -1,6 +1,7 @@
 //! The alerter: finds what goes wrong in the counts, keeps one incident for each fault, and tells those who are on call.
 
 mod alertmanager;
+mod attribution;
 mod config;
 mod contract;
 mod corrections;
@@ -17,11 +18,13 @@ use faultline_runtime::error::with_causes;
 use faultline_runtime::readiness::Readiness;
 use faultline_store::{ClickHouseConfig, Database, StoreError};
 use faultline_stream::{CLASSIFIERS, Cluster, KafkaConfig, LogError, Progress, StreamError};
+use faultline_verdict::{Rules, RulesError};
+use tokio::sync::Mutex;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::alertmanager::{Alertmanager, Board};
-pub use crate::config::{AlerterConfig, AlertmanagerConfig, WebhookConfig};
+pub use crate::config::{AlerterConfig, AlertmanagerConfig, AttributionConfig, WebhookConfig};
 pub use crate::corrections::{CorrectionJournal, Corrections, CorrectionsError, correction};
 use crate::watch::{DETECTION, PAUSE, Shared, watch};
 use crate::watermarks::Watermarks;
@@ -38,6 +41,9 @@ pub enum AlerterError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The rules that come with the program are none.
+    #[error("the rules of this program")]
+    Rules(#[from] RulesError),
     /// Kafka is not one to use.
     #[error(transparent)]
     Kafka(#[from] StreamError),
@@ -83,8 +89,17 @@ impl Alerter {
             readiness: readiness.clone(),
             notices,
             board: Board::default(),
+            rules: Rules::built_in()?,
+            correcting: Mutex::default(),
         };
         Ok(Alerter { cluster: Cluster::new(kafka)?, shared, webhook, alertmanager })
+    }
+
+    /// Attributes failures by these rules: those by which they are judged. Without this, by those that come with the program.
+    #[must_use]
+    pub fn with_rules(mut self, rules: Rules) -> Alerter {
+        self.shared.rules = rules;
+        self
     }
 
     /// Works until `stop`. What was not told by then is told by the next. While Kafka or ClickHouse do not answer it waits, and goes on where it was.
@@ -99,6 +114,7 @@ impl Alerter {
             tokio::select! {
                 watched = watch(&shared) => Ok(watched?),
                 never = settlement::settle(&shared) => never,
+                never = attribution::attribute(&shared) => never,
                 never = shared.keep_watermarks() => never,
                 () = webhook.deliver(&shared.database) => Ok(()),
                 () = alertmanager.keep_told(&shared.board) => Ok(()),

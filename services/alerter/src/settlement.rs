@@ -65,6 +65,7 @@ async fn settle_between(shared: &Shared, mut from: i64, until: i64) -> Result<()
 
 /// Writes down what is settled, as the correction of a tenant's day.
 async fn write(shared: &Shared, tenant: &str, changes: Vec<Change>, now_ms: i64) -> Result<(), String> {
+    let _one_at_a_time = shared.correcting.lock().await;
     let corrections = Corrections::open(&shared.kafka, &shared.database).await.map_err(said)?;
     let day = now_ms / DAY_MS;
     let of_day = |known: &&Correction| {
@@ -81,7 +82,7 @@ async fn write(shared: &Shared, tenant: &str, changes: Vec<Change>, now_ms: i64)
     corrector.end(CorrectionState::Finished).await.map(|_| ()).map_err(said)
 }
 
-fn said(error: impl std::error::Error) -> String {
+pub(crate) fn said(error: impl std::error::Error) -> String {
     with_causes(&error)
 }
 
@@ -90,6 +91,6 @@ fn moment(day: i64) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: day * DAY_MS / 1000, nanos: 0 }
 }
 
-fn now_ms() -> i64 {
+pub(crate) fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

@@ -8,6 +8,8 @@ use faultline_runtime::error::with_causes;
 use faultline_runtime::readiness::Readiness;
 use faultline_store::{Count, Database, StoreError};
 use faultline_stream::{KafkaConfig, LogError, Progress, StreamError, Topic};
+use faultline_verdict::Rules;
+use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
 use crate::alertmanager::Board;
@@ -44,6 +46,10 @@ pub(crate) struct Shared {
     pub(crate) notices: Notices,
     /// The incidents that are known, for those who are told again and again.
     pub(crate) board: Board,
+    /// By which outcomes are judged.
+    pub(crate) rules: Rules,
+    /// Whoever here corrects something: there is one at a time.
+    pub(crate) correcting: Mutex<()>,
 }
 
 /// Watches all tenants until another takes over.

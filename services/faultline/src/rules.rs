@@ -67,7 +67,7 @@ pub(crate) fn run(config: &Config, command: Command) -> anyhow::Result<()> {
 }
 
 /// The rules of a path; without one, those that the classifier has.
-fn in_force(config: &Config, path: Option<&Path>) -> anyhow::Result<Rules> {
+pub(crate) fn in_force(config: &Config, path: Option<&Path>) -> anyhow::Result<Rules> {
     match path {
         Some(path) => rules(path).context("--rules"),
         None => rules(&config.classifier.rules).context("configuration key `classifier.rules`"),

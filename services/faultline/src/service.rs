@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::rules::in_force;
 
 /// `faultline gateway`: configured, bound, served until a signal, drained.
 pub(crate) async fn gateway(config: Config, telemetry: &Telemetry) -> anyhow::Result<()> {
@@ -41,7 +42,8 @@ pub(crate) async fn classifier(config: Config, telemetry: &Telemetry) -> anyhow:
 pub(crate) async fn alerter(config: Config, telemetry: &Telemetry) -> anyhow::Result<()> {
     let mut signals = StopSignals::catch().context("cannot catch signals")?;
     let process = Process::bind(&config, telemetry).await?;
-    let alerter = Alerter::new(&config.alerter, &config.kafka, &config.clickhouse, &process.readiness)?;
+    let alerter =
+        Alerter::new(&config.alerter, &config.kafka, &config.clickhouse, &process.readiness)?.with_rules(in_force(&config, None)?);
     tracing::info!(monitoring = %config.monitoring.listen, "the alerter starts");
     let working = Box::pin(alerter.serve(process.stop.clone()));
     process.run_until_stopped(async { Ok(working.await?) }, &mut signals).await

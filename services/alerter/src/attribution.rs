@@ -1,0 +1,297 @@
+//! Whose fault failures were that one outcome leaves open: looked at together once a minute, and written down as corrections, one for each fault.
+//!
+//! ```text
+//! open failures of the last hour, and the attempts of all parts of the fleet ─▶ faults ─▶ what failures stand as, and should ─▶ a correction for each fault
+//! ```
+//!
+//! What was found before is looked at again as long as it is in the window, so a verdict can still become another, or the first again. What an operator took back stays taken back.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
+use std::time::Duration;
+
+use faultline_attribution::{Attempt, Fault, Fleet, Settlement};
+use faultline_proto::correction::v1::{CorrectedColumns, Correction, CorrectionKind, CorrectionState};
+use faultline_store::{Change, History, Open, OpenFailure, Standing, Tried};
+use faultline_stream::CorrectionLog;
+use faultline_verdict::{Cause, Family, Rules};
+use prost_types::Timestamp;
+use tokio::time::{Instant, sleep};
+
+use crate::corrections::{Corrections, correction};
+use crate::counts;
+use crate::settlement::{now_ms, said};
+use crate::watch::Shared;
+
+/// What is completed after this may not be counted yet, in milliseconds.
+const ARRIVAL_MS: i64 = 5000;
+/// How much is compared with what stands at once, in milliseconds of completion.
+const STRETCH_MS: i64 = 5 * 60 * 1000;
+/// A fault of the same part that begins so soon after the end of one that is known is that one, in milliseconds.
+const SAME_FAULT_MS: i64 = 10 * 60 * 1000;
+/// What is settled with less stays as it stands: it may be otherwise a minute later.
+const LEAST_CONFIDENCE: f64 = 0.6;
+
+/// Attributes, for ever. What cannot be done now is done the next time.
+pub(crate) async fn attribute(shared: &Shared) -> ! {
+    let Shared { config, rules, .. } = shared;
+    let reasons: Vec<String> = open_reasons(rules);
+    loop {
+        sleep(config.attribution.interval).await;
+        let until = now_ms() - ARRIVAL_MS;
+        // A part of the failures may be all that is counted.
+        if !shared.progress.behind(until).await.is_ok_and(|behind| behind.is_empty()) {
+            continue;
+        }
+        let window = i64::try_from(config.attribution.window.as_millis()).unwrap_or(i64::MAX);
+        let tenants = shared.database.counted(None, u32::try_from(until / 1000).unwrap_or(u32::MAX)).await.unwrap_or_default();
+        for tenant in tenants {
+            let begin = Instant::now();
+            let time = until - window..until;
+            let open = Open { tenant: &tenant.tenant, time: &time, reasons: &reasons };
+            match attribute_tenant(shared, open).await {
+                Ok(()) => counts::attributed_in(begin.elapsed()),
+                Err(reason) => tracing::warn!(tenant = tenant.tenant, reason, "failures are attributed later"),
+            }
+        }
+    }
+}
+
+/// The reasons that leave open whose fault it is.
+fn open_reasons(rules: &Rules) -> Vec<String> {
+    let symptoms: HashSet<&str> = rules.attributions().map(|attribution| attribution.symptom).collect();
+    let reasons = rules.sets().flat_map(|set| rules.reasons(set)).filter(|reason| symptoms.contains(reason.symptom.as_str()));
+    let reasons: HashSet<&String> = reasons.map(|reason| &reason.id).collect();
+    let mut reasons: Vec<String> = reasons.into_iter().cloned().collect();
+    reasons.sort_unstable();
+    reasons
+}
+
+async fn attribute_tenant(shared: &Shared, open: Open<'_>) -> Result<(), String> {
+    let begin = Instant::now();
+    let (known, settlement) = look(shared, open).await?;
+    let found = begin.elapsed();
+    let by_name: HashMap<(&str, u64, u64), usize> = known
+        .names
+        .iter()
+        .enumerate()
+        .map(|(place, (terminal, spool, sequence))| ((known.terminal(*terminal), *spool, *sequence), place))
+        .collect();
+    let log = CorrectionLog::read(&shared.kafka).await.map_err(said)?;
+    let past = Past::of(&log, open.tenant);
+    let mut corrected = 0;
+    for stretch in stretches(shared, open, &settlement).await? {
+        let histories = shared.database.histories(Open { time: &stretch, ..open }).await.map_err(said)?;
+        let mut changes: BTreeMap<Option<usize>, Vec<Change>> = BTreeMap::new();
+        for history in histories.into_iter().filter(|history| !past.is_taken_back(history)) {
+            let name = (history.last.terminal.as_str(), history.last.spool, history.last.sequence);
+            let Some(settled) = by_name.get(&name).and_then(|place| settlement.failures.get(*place)) else { continue };
+            let fault = settled.fault.filter(|fault| settlement.faults.get(*fault).is_some_and(|fault| !past.has_taken_back(fault)));
+            if settled.fault.is_some() && (fault.is_none() || settled.confidence < LEAST_CONFIDENCE) {
+                continue;
+            }
+            let columns = match fault {
+                Some(_) => CorrectedColumns {
+                    cause: settled.reason.cause.into(),
+                    reason: settled.reason.id.clone(),
+                    confidence: percent(settled.confidence),
+                    ..history.last.columns()
+                },
+                None => past.own(&history, settled.reason.cause),
+            };
+            if (columns.cause, &columns.reason) != (history.last.cause.into(), &history.last.reason) {
+                if history.corrections.is_empty() {
+                    counts::attributed_after(Duration::from_millis(
+                        u64::try_from(now_ms() - history.last.completed_at).unwrap_or_default(),
+                    ));
+                }
+                changes.entry(fault).or_default().push(Change { standing: history.last, columns });
+            }
+        }
+        for (fault, changes) in changes {
+            corrected += changes.len();
+            let fault = fault.and_then(|fault| settlement.faults.get(fault));
+            write(shared, (open.tenant, &stretch), fault, changes).await?;
+        }
+    }
+    let failures = settlement.failures.len();
+    tracing::debug!(tenant = open.tenant, failures, faults = settlement.faults.len(), corrected, ?found, took = ?begin.elapsed(), "attributed");
+    Ok(())
+}
+
+/// The failures that were looked at, by their numbers.
+#[derive(Default)]
+struct Known {
+    terminals: Vec<String>,
+    by_terminal: HashMap<String, u32>,
+    /// Terminal, spool and sequence.
+    names: Vec<(u32, u64, u64)>,
+}
+
+impl Known {
+    fn take(&mut self, failure: &OpenFailure) {
+        let number = self.by_terminal.get(&failure.terminal).copied().unwrap_or_else(|| {
+            let number = u32::try_from(self.terminals.len()).unwrap_or(u32::MAX);
+            self.terminals.push(failure.terminal.clone());
+            self.by_terminal.insert(failure.terminal.clone(), number);
+            number
+        });
+        self.names.push((number, failure.spool, failure.sequence));
+    }
+
+    fn terminal(&self, number: u32) -> &str {
+        self.terminals.get(number as usize).map_or("", String::as_str)
+    }
+}
+
+/// Looks at everything together.
+async fn look<'a>(shared: &'a Shared, open: Open<'_>) -> Result<(Known, Settlement<'a>), String> {
+    let (mut fleet, mut known) = (Fleet::new(&shared.rules), Known::default());
+    let tried = |Tried { family, part, at, attempts }: Tried| {
+        if let Some(part) = named(&family, &part) {
+            fleet.tried(part, i64::from(at) * 1000, u32::try_from(attempts).unwrap_or(u32::MAX));
+        }
+    };
+    shared.database.tried(open, tried).await.map_err(said)?;
+    let failed = |failure: OpenFailure| {
+        let attempt = Attempt {
+            completed_ms: failure.completed_at,
+            terminal: &failure.terminal,
+            spool: failure.spool,
+            sale: if failure.first_attempt_sequence == 0 { failure.sequence } else { failure.first_attempt_sequence },
+            merchant: &failure.merchant,
+            store: &failure.store,
+            issuer: &failure.issuer,
+            bin: &failure.bin,
+            card: (failure.card_token_key > 0).then_some((failure.card_token_key, failure.card_token)),
+            carrier: &failure.carrier,
+            region: &failure.region,
+            model: &failure.model,
+            firmware: &failure.firmware,
+            application: &failure.application,
+            acquirer: &failure.acquirer,
+            host: &failure.host,
+            route: &failure.route,
+            response_code: &failure.response_code,
+            rule_set: &failure.rule_set,
+            reason: &failure.reason,
+        };
+        if fleet.failed(&attempt).is_some() {
+            known.take(&failure);
+        }
+    };
+    shared.database.open_failures(open, failed).await.map_err(said)?;
+    Ok((known, tokio::task::block_in_place(|| fleet.settle())))
+}
+
+/// A part of the fleet, as failures name it; nothing where they do not: what is not known is in no part.
+fn named<'p>(family: &str, part: &'p str) -> Option<(Family, &'p str)> {
+    let family = Family::ALL.into_iter().find(|known| known.name() == family)?;
+    let is_known = match (family, part.split_once('|')) {
+        (Family::Fleet, _) => return Some((family, "fleet")),
+        (Family::CarrierRegion, Some((carrier, region))) => !carrier.is_empty() && !region.is_empty(),
+        (Family::Host | Family::ModelFirmware, Some((_, second))) => !second.is_empty(),
+        _ => !part.is_empty(),
+    };
+    is_known.then_some((family, part))
+}
+
+/// The times in which something may have to be corrected: those of faults, and of what was corrected before.
+async fn stretches(shared: &Shared, open: Open<'_>, settlement: &Settlement<'_>) -> Result<Vec<Range<i64>>, String> {
+    let corrected = shared.database.corrected_times(open.tenant, open.time).await.map_err(said)?;
+    let of_faults = settlement.faults.iter().map(|fault| fault.from_ms..fault.until_ms);
+    let wanted: Vec<Range<i64>> = of_faults.chain(corrected.into_iter().map(|begin| begin..begin + STRETCH_MS)).collect();
+    let mut stretches = Vec::new();
+    let mut begin = open.time.start;
+    while begin < open.time.end {
+        let end = (begin - begin.rem_euclid(STRETCH_MS) + STRETCH_MS).min(open.time.end);
+        if wanted.iter().any(|wanted| wanted.start < end && begin < wanted.end) {
+            stretches.push(begin..end);
+        }
+        begin = end;
+    }
+    Ok(stretches)
+}
+
+/// What corrections there were of a tenant.
+struct Past<'a> {
+    kinds: HashMap<&'a str, CorrectionKind>,
+    /// The faults whose attributions were taken back.
+    taken_back: Vec<&'a Correction>,
+}
+
+impl Past<'_> {
+    fn of<'a>(log: &'a [Correction], tenant: &str) -> Past<'a> {
+        let own = || log.iter().filter(|known| known.tenant == tenant);
+        let undone: HashSet<&str> = own().map(|known| known.undone_correction_id.as_str()).collect();
+        let is_undone = |known: &&Correction| known.kind() == CorrectionKind::Attribution && undone.contains(known.correction_id.as_str());
+        Past {
+            kinds: own().map(|known| (known.correction_id.as_str(), known.kind())).collect(),
+            taken_back: own().filter(is_undone).collect(),
+        }
+    }
+
+    /// Whether what an outcome stands as was taken back by somebody: then it is left alone.
+    fn is_taken_back(&self, history: &History) -> bool {
+        history.corrections.last().is_some_and(|last| self.kinds.get(last.as_str()) == Some(&CorrectionKind::Undo))
+    }
+
+    /// Whether a fault is one that somebody took back.
+    fn has_taken_back(&self, fault: &Fault) -> bool {
+        self.taken_back.iter().any(|known| is_of(known, fault))
+    }
+
+    /// What an outcome says that belongs to no fault: what rules say of it alone, unless nothing but them was ever said.
+    fn own(&self, history: &History, cause: Cause) -> CorrectedColumns {
+        let is_attributed = history.corrections.iter().any(|id| self.kinds.get(id.as_str()) == Some(&CorrectionKind::Attribution));
+        let Standing { confidence, reason, .. } = &history.first;
+        match is_attributed {
+            true => {
+                CorrectedColumns { cause: cause.into(), reason: reason.clone(), confidence: (*confidence).into(), ..history.last.columns() }
+            }
+            false => history.last.columns(),
+        }
+    }
+}
+
+/// Whether a correction is of a fault.
+fn is_of(known: &Correction, fault: &Fault) -> bool {
+    let ms = |time: &Option<Timestamp>| time.as_ref().map_or(0, |time| time.seconds * 1000);
+    known.kind() == CorrectionKind::Attribution
+        && known.fault.as_ref().is_some_and(|of| {
+            (of.symptom.as_str(), of.family.as_str(), of.part.as_str())
+                == (fault.symptom.as_str(), fault.family.name(), fault.part.as_str())
+                && ms(&of.from_time) <= fault.until_ms + SAME_FAULT_MS
+                && fault.from_ms <= ms(&of.until_time) + SAME_FAULT_MS
+        })
+}
+
+/// Writes down what a fault's failures are, or that some are of none.
+async fn write(shared: &Shared, (tenant, stretch): (&str, &Range<i64>), fault: Option<&Fault>, changes: Vec<Change>) -> Result<(), String> {
+    let _one_at_a_time = shared.correcting.lock().await;
+    let corrections = Corrections::open(&shared.kafka, &shared.database).await.map_err(said)?;
+    let known = fault.and_then(|fault| corrections.known().iter().find(|known| known.tenant == tenant && is_of(known, fault))).cloned();
+    let description = match fault {
+        Some(fault) => fault.in_words().en,
+        None => "what was attributed to a fault belongs to none after all".into(),
+    };
+    let mut correction = known.unwrap_or_else(|| correction(tenant, CorrectionKind::Attribution, String::new()));
+    let time = |ms: i64| Timestamp { seconds: ms.div_euclid(1000), nanos: 0 };
+    let earlier = |known: Option<Timestamp>| known.map_or(stretch.start, |known| stretch.start.min(known.seconds * 1000));
+    let later = |known: Option<Timestamp>| known.map_or(stretch.end, |known| stretch.end.max(known.seconds * 1000));
+    let (from, until) = (earlier(correction.from_time), later(correction.until_time));
+    (correction.from_time, correction.until_time) = (Some(time(from)), Some(time(until + 999)));
+    correction.description = description;
+    correction.fault = fault.map(Fault::message);
+    for change in &changes {
+        counts::attributed(Cause::try_from(change.columns.cause).unwrap_or_default());
+    }
+    let mut corrector = corrections.make(correction).await.map_err(said)?;
+    corrector.add(changes).await.map_err(said)?;
+    corrector.end(CorrectionState::Finished).await.map(|_| ()).map_err(said)
+}
+
+/// As rows have it.
+fn percent(confidence: f64) -> u32 {
+    (0..=100).find(|percent| f64::from(*percent) >= (confidence * 100.0).floor()).unwrap_or(100)
+}
