@@ -86,10 +86,12 @@ imported again and again, and an import that was interrupted is started again wi
 
 Ends with 0 when every line was imported, with 3 when some could not be, and with 1 when it did not get to the end.";
 
-/// Every log was imported to its end, and some lines could not be.
+/// Everything was read to its end, and some lines could not be taken.
 #[derive(Debug)]
 pub(crate) struct SomeRefused {
-    lines: u64,
+    pub(crate) lines: u64,
+    /// What is wrong with them.
+    pub(crate) said: &'static str,
 }
 
 impl SomeRefused {
@@ -99,7 +101,7 @@ impl SomeRefused {
 
 impl fmt::Display for SomeRefused {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} lines cannot be imported; docs/import.md says what can be done", self.lines)
+        write!(formatter, "{} lines {}", self.lines, self.said)
     }
 }
 
@@ -246,7 +248,11 @@ impl Round<'_> {
 
 /// Whether no line was refused.
 fn all_taken(refused: u64) -> anyhow::Result<()> {
-    if refused > 0 { Err(SomeRefused { lines: refused }.into()) } else { Ok(()) }
+    if refused > 0 {
+        Err(SomeRefused { lines: refused, said: "cannot be imported; docs/import.md says what can be done" }.into())
+    } else {
+        Ok(())
+    }
 }
 
 /// Shows how it goes: a moving line on a terminal, plain lines elsewhere.

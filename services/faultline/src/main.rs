@@ -1,5 +1,6 @@
 //! `faultline`: every service and tool of Faultline in one program.
 
+mod classify;
 mod config;
 mod consent;
 mod corrections;
@@ -55,6 +56,8 @@ enum Command {
     Simulate(Box<simulate::Options>),
     /// Judge stored outcomes again, by other rules or another table of issuers: shows what would change, asks, then changes it.
     Replay(replay::Options),
+    /// Judge outcomes (JSON lines) without any server: verdicts as JSON lines; --settle judges them as a fleet.
+    Classify(classify::Options),
     /// Look at rules: whether they are in order, how a verdict comes about, what two versions say differently.
     #[command(subcommand)]
     Rules(rules::Command),
@@ -95,6 +98,7 @@ impl Command {
             Command::Console => Some("console"),
             Command::Simulate(_)
             | Command::Replay(_)
+            | Command::Classify(_)
             | Command::Rules(_)
             | Command::Corrections(_)
             | Command::Dlq(_)
@@ -151,6 +155,7 @@ async fn execute(command: Command, mut config: Config, telemetry: &Telemetry) ->
         Command::Console => service::console(config, telemetry).await,
         Command::Simulate(options) => Box::pin(simulate::run(&config, *options)).await,
         Command::Replay(options) => Box::pin(replay::run(&config, options)).await,
+        Command::Classify(options) => classify::run(&config, &options),
         Command::Rules(command) => rules::run(&config, command),
         Command::Corrections(command) => Box::pin(corrections::run(&config, command)).await,
         Command::Dlq(options) => dlq::run(&config.kafka, options).await,

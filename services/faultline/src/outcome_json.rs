@@ -3,27 +3,22 @@
 use std::io::BufRead;
 
 use anyhow::Context;
+use faultline_proto::json::Json;
 use faultline_proto::outcome::v1::Outcome;
-use prost_reflect::{DescriptorPool, DeserializeOptions, DynamicMessage, MessageDescriptor};
 
 const OUTCOME: &str = "faultline.outcome.v1.Outcome";
 
 /// Reads outcomes.
-pub(crate) struct OutcomeJson(MessageDescriptor);
+pub(crate) struct OutcomeJson(Json<Outcome>);
 
 impl OutcomeJson {
     pub(crate) fn new() -> anyhow::Result<OutcomeJson> {
-        let contract = DescriptorPool::decode(faultline_proto::DESCRIPTORS).context("the contract of this program cannot be read")?;
-        Ok(OutcomeJson(contract.get_message_by_name(OUTCOME).context("the contract of this program has no outcome")?))
+        Ok(OutcomeJson(Json::named(OUTCOME)?))
     }
 
     /// One outcome. A field that the contract does not have is refused, since it is misspelt more often than newer.
     pub(crate) fn read(&self, text: &str) -> anyhow::Result<Outcome> {
-        let mut json = serde_json::Deserializer::from_str(text);
-        let options = DeserializeOptions::new().deny_unknown_fields(true);
-        let message = DynamicMessage::deserialize_with_options(self.0.clone(), &mut json, &options)?;
-        json.end()?;
-        Ok(message.transcode_to()?)
+        Ok(self.0.read(text)?)
     }
 
     /// Outcomes of a text of JSON lines, each with its number from 1; empty lines do not count.
