@@ -17,6 +17,7 @@ mod outage;
 mod processes;
 mod replay;
 mod report;
+mod settling;
 mod store;
 mod verdicts;
 
@@ -27,6 +28,7 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 
 use crate::report::{Report, say};
+use crate::settling::Cases;
 
 /// Measures what Faultline costs and how fast it is.
 #[derive(Debug, Parser)]
@@ -42,12 +44,23 @@ struct Options {
     /// How long ClickHouse hangs in `outage`
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration)]
     stop: Duration,
+    /// Labelled scenarios of `settling`: a file (TOML), or a directory of them; tests/bench/src/settling/scenario.rs has their form
+    #[arg(long, value_name = "PATH", default_value = "tests/bench/scenarios")]
+    scenarios: PathBuf,
+    /// Seeds that each scenario is played with
+    #[arg(long, value_name = "SEED", value_delimiter = ',', default_value = "101,102,103")]
+    seeds: Vec<u64>,
+    /// Judge these cases of `settling` instead: directories with outcomes.jsonl and truth.csv
+    #[arg(long, value_name = "DIRECTORY")]
+    data: Vec<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Bench {
     /// How many outcomes are judged in a second of one core.
     Verdicts,
+    /// Whether verdicts are right: labelled scenarios, judged outcome by outcome and together, beside the code table, a rule by stage, and an oracle.
+    Settling,
     /// What a million events cost from the terminal's stream to Kafka: gateway and broker.
     Gateway,
     /// What a million events cost from Kafka into ClickHouse: classifier and server, beside the same blocks ready-made and ClickHouse's own Kafka engine;
@@ -79,6 +92,13 @@ async fn run(options: &Options) -> anyhow::Result<()> {
     for bench in wanted {
         let report = match bench {
             Bench::Verdicts => verdicts::measure()?,
+            Bench::Settling => settling::measure(&Cases {
+                program: &program,
+                scenarios: &options.scenarios,
+                seeds: &options.seeds,
+                data: &options.data,
+                output: &options.output,
+            })?,
             Bench::Gateway => gateway::measure(&program).await?,
             Bench::Ingest => ingest::measure(&program).await?,
             Bench::Alerts => alerts::measure(&program).await?,
