@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime};
 
 use clickhouse::Row;
 use faultline_proto::correction::v1::{CorrectedColumns, CorrectedVerdict, Correction, CorrectionState, VerdictChange};
-use faultline_proto::outcome::v1::Outcome;
+use faultline_proto::outcome::v1::{EmvEvidence, Outcome, ReaderHistory, StageLatencies};
 use serde::Deserialize;
 use tokio::time::{Instant, sleep};
 
@@ -59,6 +59,20 @@ pub struct Standing {
     pub response_spec: String,
     pub result: u16,
     pub terminal_condition: u16,
+    pub attempt: u16,
+    pub tvr: u64,
+    pub status_words: Vec<u16>,
+    pub fallback: bool,
+    pub dns_ms: u32,
+    pub connect_ms: u32,
+    pub tls_ms: u32,
+    pub wait_ms: u32,
+    pub reader_reads: u32,
+    pub reader_failures: u32,
+    pub reader_failed_sales: u32,
+    pub reader_consecutive_failures: u32,
+    pub reader_next_good_read_ms: u64,
+    pub signal_dbm: i16,
     pub money_outcome: u16,
     pub tag: String,
     pub cause: i8,
@@ -74,7 +88,7 @@ impl Standing {
         (&self.terminal, self.spool, self.sequence)
     }
 
-    /// What its terminal reported, as far as it is known here.
+    /// What its terminal reported, as far as verdicts need it.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
         Outcome {
@@ -87,7 +101,44 @@ impl Standing {
             result: self.result.into(),
             terminal_condition: self.terminal_condition.into(),
             money_outcome: self.money_outcome.into(),
+            attempt: self.attempt.into(),
+            emv: Some(self.emv()),
+            latencies: Some(self.latencies()),
+            reader_history: Some(self.reader_history()),
+            signal_dbm: (self.signal_dbm != 0).then_some(self.signal_dbm.into()),
             ..Outcome::default()
+        }
+    }
+
+    fn emv(&self) -> EmvEvidence {
+        // Five bytes in a number; none are zero.
+        let bytes = self.tvr.to_be_bytes();
+        let results = if self.tvr == 0 { &[] } else { bytes.get(3..).unwrap_or_default() };
+        EmvEvidence {
+            terminal_verification_results: results.to_vec().into(),
+            status_words: self.status_words.iter().map(|word| (*word).into()).collect(),
+            fallback: self.fallback,
+        }
+    }
+
+    fn latencies(&self) -> StageLatencies {
+        let measured = |ms: u32| (ms > 0).then_some(ms);
+        StageLatencies {
+            dns_ms: measured(self.dns_ms),
+            connect_ms: measured(self.connect_ms),
+            tls_ms: measured(self.tls_ms),
+            wait_ms: measured(self.wait_ms),
+            ..StageLatencies::default()
+        }
+    }
+
+    fn reader_history(&self) -> ReaderHistory {
+        ReaderHistory {
+            reads: self.reader_reads,
+            failures: self.reader_failures,
+            failed_sales: self.reader_failed_sales,
+            consecutive_failures: self.reader_consecutive_failures,
+            next_good_read_ms: (self.reader_next_good_read_ms > 0).then_some(self.reader_next_good_read_ms),
         }
     }
 
