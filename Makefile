@@ -55,7 +55,7 @@ bench: setup $(PAGE)/dist/index.html ## Measure what Faultline costs and how fas
 	@target/release/faultline parts
 	@target/release/faultline-bench $(BENCH)
 
-pages: setup ## Write docs/codes.md, docs/reasons.md and the rules' test vectors anew, from crates/verdict/rules.
+pages: setup ## Write docs/codes.md, docs/reasons.md, docs/evidence.md and the rules' test vectors anew, from crates/verdict/rules.
 	FAULTLINE_WRITE_PAGES=1 cargo test --package faultline-verdict --test tables --locked --offline -- --test-threads=1
 
 lint: setup $(BUF) $(PAGE)/node_modules/.package-lock.json ## Check format, lints, dependency rules and the wire contract.

@@ -4,7 +4,9 @@ use std::process::Stdio;
 
 use faultline_proto::correction::v1::{CorrectedColumns, Correction, CorrectionKind, CorrectionState, CorrectionStep};
 use faultline_proto::ingest::v1::Event;
-use faultline_proto::outcome::v1::{MoneyOutcome, OriginalTransaction, Outcome, Stage, TransactionType};
+use faultline_proto::outcome::v1::{
+    EmvEvidence, MoneyOutcome, OriginalTransaction, Outcome, ReaderHistory, Stage, StageLatencies, TerminalCondition, TransactionType,
+};
 use faultline_store::ClickHouseConfig;
 use faultline_stream::CorrectionLog;
 use tokio::process::Command;
@@ -86,6 +88,45 @@ async fn a_replay_shows_what_would_change_and_changes_it_and_is_undone() {
     assert_eq!(causes(&clickhouse).await, "approved 1, bank 1, account 3");
     let (is_success, said) = run(&gateway, &clickhouse, &["corrections", "undo", "nosuch", "--yes"]).await;
     assert!(!is_success && said.contains("there is no correction `nosuch`"), "{said}");
+}
+
+/// Rows keep all that facts come from, so a replay by the same rules finds what was found the first time.
+#[tokio::test]
+async fn a_replay_weighs_what_else_an_outcome_shows() {
+    let (gateway, _classifier, clickhouse) = road("facts").await;
+    let latencies =
+        StageLatencies { dns_ms: Some(20), connect_ms: Some(80), tls_ms: Some(150), wait_ms: Some(60_000), ..StageLatencies::default() };
+    let tvr = |bytes: [u8; 5]| EmvEvidence { terminal_verification_results: bytes.to_vec().into(), ..EmvEvidence::default() };
+    let read =
+        Outcome { stage: Stage::CardRead.into(), terminal_condition: TerminalCondition::ChipRead.into(), bin: String::new(), ..outcome() };
+    let refused = Outcome { stage: Stage::HostDecision.into(), response_code: "05".into(), ..outcome() };
+    let fails = ReaderHistory { reads: 30, failures: 5, failed_sales: 4, consecutive_failures: 1, next_good_read_ms: Some(42_000) };
+    let well = ReaderHistory { reads: 200, failures: 2, failed_sales: 2, consecutive_failures: 1, next_good_read_ms: None };
+    let outcomes = [
+        Outcome { signal_dbm: Some(-113), ..outcome() },
+        Outcome { latencies: Some(latencies), ..outcome() },
+        Outcome { reader_history: Some(fails), ..read.clone() },
+        Outcome { reader_history: Some(well), attempt: 2, ..read.clone() },
+        Outcome { emv: Some(EmvEvidence { status_words: vec![0x9000, 0x6A82], ..EmvEvidence::default() }), ..read },
+        Outcome { emv: Some(tvr([0, 0, 0x10, 0x80, 0])), ..refused.clone() },
+        Outcome { emv: Some(EmvEvidence { fallback: true, ..EmvEvidence::default() }), response_code: "45".into(), ..refused },
+    ];
+    let events = (1..).zip(outcomes).map(|(sequence, outcome)| Event { outcome: Some(outcome), ..event(sequence) });
+    gateway.terminal().report(batch(events.collect())).await.unwrap();
+    counted(&clickhouse, 7).await;
+    let found = query(&clickhouse, "SELECT reason, confidence, tag FROM outcomes ORDER BY sequence").await;
+    let expected = [
+        "no_answer 85 no_answer/wait",
+        "no_answer 45 no_answer/wait",
+        "reader_failing 72 device_read/card_read",
+        "card_worn 75 device_read/card_read",
+        "card_not_accepted 60 device_read/card_read",
+        "pin_pad_fault 85 issuer_refusal/host_decision",
+        "fallback_refused 55 operator/host_decision",
+    ];
+    assert_eq!(found.replace('\t', " ").lines().collect::<Vec<_>>(), expected);
+    let (is_success, said) = run(&gateway, &clickhouse, &["replay", "--tenant", "acme", "--from", "1h", "--dry-run"]).await;
+    assert!(is_success && said.contains("Looking at 7 outcomes") && said.contains("Nothing would change."), "{said}");
 }
 
 /// A process was killed after it had written down a step, and before it had made all of it.

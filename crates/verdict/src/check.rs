@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use faultline_proto::outcome::v1::{Stage, TerminalCondition};
 
-use crate::rules::{File, Key, Row, RuleSet, attributed, named};
-use crate::{Attribution, Cause, Place, Reason, Retry, Rules, RulesError};
+use crate::rules::{File, Key, Prevention, Refined, Row, RuleSet, attributed, evidence_named, named};
+use crate::{Attribution, Cause, LocalizedText, MerchantCause, Place, Reason, Retry, Rules, RulesError};
 
 /// Most characters of a text that a terminal shows.
 const MOST_CHARACTERS: usize = 180;
@@ -51,6 +51,10 @@ pub fn check<T: AsRef<str>>(files: &[(T, T)]) -> Vec<Finding> {
                 findings.of_row(set, &key, row);
             }
         }
+        findings.of_evidence(set);
+        for (merchant_cause, prevention) in set.preventions.iter().filter(|(_, prevention)| !prevention.inherited) {
+            findings.of_prevention(*merchant_cause, prevention);
+        }
         for attribution in rules.attributions_of(set).filter(|attribution| !attribution.inherited) {
             findings.of_attribution(set, &attribution);
         }
@@ -89,27 +93,19 @@ impl Findings<'_> {
             self.error(&reason.place, named("has no source"));
         }
         let texts = [("meaning", &reason.meaning), ("cashier", &reason.cashier), ("service_desk", &reason.service_desk)];
-        for (field, text) in texts {
-            if !text.zh_cn.chars().any(|c| ('\u{4E00}'..='\u{9FFF}').contains(&c)) {
-                self.error(&reason.place, named(&format!("has a {field}.zh_cn that is not Chinese: `{}`", text.zh_cn)));
-            }
-            if !text.en.is_ascii() || !text.en.contains(|c: char| c.is_ascii_alphabetic()) {
-                self.error(&reason.place, named(&format!("has a {field}.en that is not English: `{}`", text.en)));
-            }
-            for said in [&text.zh_cn, &text.en] {
-                let length = said.chars().count();
-                if length > MOST_CHARACTERS {
-                    self.warning(
-                        &reason.place,
-                        named(&format!("has a {field} of {length} characters, and a terminal shows {MOST_CHARACTERS}")),
-                    );
-                }
-            }
+        for (field, text) in texts.into_iter().chain(reason.prevention.as_ref().map(|text| ("prevention", text))) {
+            self.of_text(&reason.place, &named(&format!("has a {field}")), text);
+        }
+        if reason.prevention.is_none() && !set.preventions.contains_key(&reason.merchant_cause) {
+            let what = format!("has no prevention, and the set has none for merchant_cause `{}`", reason.merchant_cause.id());
+            self.error(&reason.place, named(&what));
         }
         self.of_retry(reason);
         let id_of = |row: &Row| self.rules.reason_at(row.reason).id == reason.id;
         let is_attributed = |set| self.rules.attributions_of(set).any(|attribution| attribution.reason.id == reason.id);
-        let is_named = self.rules.sets().any(|set| set.rows().values().any(|rows| rows.iter().any(id_of)) || is_attributed(set));
+        let is_refined = |set: &RuleSet| set.refinements.iter().any(|(_, refined)| id_of(&refined.row));
+        let is_named =
+            self.rules.sets().any(|set| set.rows().values().any(|rows| rows.iter().any(id_of)) || is_refined(set) || is_attributed(set));
         if !is_named && !ALWAYS_NAMED.contains(&reason.id.as_str()) {
             self.warning(&reason.place, named("is named by no row"));
         }
@@ -118,10 +114,27 @@ impl Findings<'_> {
                 == (reason.cause, reason.merchant_cause, reason.confidence, reason.retry)
                 && (&base.class, &base.symptom) == (&reason.class, &reason.symptom)
                 && (&base.meaning, &base.cashier, &base.service_desk) == (&reason.meaning, &reason.cashier, &reason.service_desk)
+                && base.prevention == reason.prevention
         };
         let base = self.rules.base(set).and_then(|base| self.rules.reasons(base).find(|base| base.id == reason.id));
         if base.filter(same).is_some() {
             self.warning(&reason.place, named("changes nothing of the inherited one"));
+        }
+    }
+
+    /// `what` names the text: ``reason `ours` has a meaning``.
+    fn of_text(&mut self, place: &Place, what: &str, text: &LocalizedText) {
+        if !text.zh_cn.chars().any(|c| ('\u{4E00}'..='\u{9FFF}').contains(&c)) {
+            self.error(place, format!("{what}.zh_cn that is not Chinese: `{}`", text.zh_cn));
+        }
+        if !text.en.is_ascii() || !text.en.contains(|c: char| c.is_ascii_alphabetic()) {
+            self.error(place, format!("{what}.en that is not English: `{}`", text.en));
+        }
+        for said in [&text.zh_cn, &text.en] {
+            let length = said.chars().count();
+            if length > MOST_CHARACTERS {
+                self.warning(place, format!("{what} of {length} characters, and a terminal shows {MOST_CHARACTERS}"));
+            }
         }
     }
 
@@ -174,6 +187,49 @@ impl Findings<'_> {
         {
             self.warning(&row.place, format!("{} changes nothing: it has reason `{}` anyway ({})", named(key), reason.id, base.place));
         }
+    }
+
+    fn of_evidence(&mut self, set: &RuleSet) {
+        let rows = set.rows();
+        let is_found = |id: &str| {
+            let by_row = rows.values().any(|rows| rows.iter().any(|row| self.rules.reason_at(row.reason).id == id));
+            by_row || ALWAYS_NAMED.contains(&id)
+        };
+        let mut wrong = Vec::new();
+        for (of, refined) in set.refinements.iter().filter(|(_, refined)| !refined.row.inherited) {
+            let (from, to) = (self.rules.reason_at(of), self.rules.reason_at(refined.row.reason));
+            let named = evidence_named(&from.id, refined.all_of, refined.none_of);
+            if refined.row.source.trim().is_empty() {
+                wrong.push((true, refined, format!("{named} has no source")));
+            }
+            if !is_found(&from.id) {
+                wrong.push((true, refined, format!("{named} is unreachable: no row gives that reason")));
+            }
+            if !refined.row.force.overlaps(set.force) {
+                wrong.push((true, refined, format!("{named} is unreachable: it holds only when the set does not")));
+            }
+            let before =
+                set.refinements.of(of).iter().take_while(|other| !std::ptr::eq(*other, refined)).find(|other| other.covers(refined));
+            if let Some(Refined { row, .. }) = before {
+                wrong.push((true, refined, format!("{named} is unreachable: where it holds, the row before it does ({})", row.place)));
+            }
+            // A row that gives what there is anyway may keep an inherited one away.
+            let is_alone = set.refinements.of(of).iter().all(|other| !other.row.inherited);
+            if is_alone && from.id == to.id && refined.confidence.is_none_or(|confidence| confidence == from.confidence) {
+                wrong.push((false, refined, format!("{named} changes nothing of the reason")));
+            }
+        }
+        for (is_error, refined, what) in wrong {
+            self.found.push(Finding { place: refined.row.place.clone(), is_error, what });
+        }
+    }
+
+    fn of_prevention(&mut self, merchant_cause: MerchantCause, prevention: &Prevention) {
+        let named = format!("prevention of `{}`", merchant_cause.id());
+        if prevention.source.trim().is_empty() {
+            self.error(&prevention.place, format!("{named} has no source"));
+        }
+        self.of_text(&prevention.place, &format!("{named} has a text"), &prevention.text);
     }
 
     fn of_attribution(&mut self, set: &RuleSet, attribution: &Attribution<'_>) {
@@ -318,6 +374,55 @@ mod tests {
             &other,
             &["reason `insufficient_funds` has merchant_cause `bank_system`, and `balance` in crates/verdict/rules/iso8583.toml:"],
         );
+    }
+
+    fn evidence(of: &str, facts: &str, gives: &str) -> String {
+        format!("[[evidence]]\nof = ['{of}']\n{facts}\n{gives}\nsource = 'our acquirer'\n")
+    }
+
+    #[test]
+    fn evidence_that_nothing_reaches_or_that_changes_nothing_is_found() {
+        finds(&evidence("no_answer", "all_of = ['weak_signal', 'repeated_attempt']", "confidence = 90"), &[]);
+        finds(&evidence("no_answer", "all_of = ['weak_signal']", "confidence = 60"), &[]);
+        finds(
+            &evidence("insufficient_funds", "all_of = ['weak_signal']", "confidence = 97"),
+            &["ours.toml:4 false evidence of `insufficient_funds` with weak_signal changes nothing"],
+        );
+        let twice = evidence("no_answer", "all_of = ['long_wait']", "confidence = 30")
+            + &evidence("no_answer", "all_of = ['sent_whole', 'long_wait']\nnone_of = ['weak_signal']", "confidence = 20");
+        finds(
+            &twice,
+            &[
+                "ours.toml:9 true evidence of `no_answer` with sent_whole, long_wait and without weak_signal is unreachable: where it holds, the row before it does (ours.toml:4)",
+            ],
+        );
+        finds(
+            &evidence("issuer_silent", "all_of = ['weak_signal']", "confidence = 30"),
+            &["ours.toml:4 true evidence of `issuer_silent` with weak_signal is unreachable: no row gives that reason"],
+        );
+        let without = evidence("no_answer", "all_of = ['good_signal']", "confidence = 30").replace("our acquirer", "");
+        finds(&without, &["ours.toml:4 true evidence of `no_answer` with good_signal has no source"]);
+    }
+
+    #[test]
+    fn prevention_that_is_missing_is_found() {
+        let prevention = |cause: &str| format!("[[prevention]]\nmerchant_cause = '{cause}'\nzh_cn = '字'\nen = 'text'\nsource = 'us'\n");
+        finds(&prevention("network"), &[]);
+        finds(
+            &prevention("network").replace("字", "text"),
+            &["ours.toml:4 true prevention of `network` has a text.zh_cn that is not Chinese: `text`"],
+        );
+        finds(&prevention("network").replace("'us'", "''"), &["ours.toml:4 true prevention of `network` has no source"]);
+        // A set that inherits nothing has to say all of it.
+        let required = ["unknown_code", "unknown_approved", "approved_not_completed", "cancelled", "declined_by_terminal", "no_evidence"];
+        let reasons = required.map(|id| reason("other", "query_first", "").replace("'ours'", &format!("'{id}'"))).concat();
+        let text = format!("version = 'alone/1'\nspecs = ['alone']\n{reasons}");
+        let missing =
+            |text: &str| check(&[("alone.toml", text)]).iter().filter(|finding| finding.what.contains("has no prevention")).count();
+        assert_eq!(missing(&text), 6);
+        assert_eq!(missing(&format!("{text}{}", prevention("bank_system"))), 0);
+        let own = text.replacen("source =", &format!("prevention = {TEXT}\nsource ="), 1);
+        assert_eq!(missing(&own), 5);
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub struct Explanation<'a> {
     pub verdict: Verdict<'a>,
     /// Every set, and why it judged or did not; the one that did is first.
     pub sets: Vec<Considered<'a>>,
-    /// What was looked at, in order; the last decided.
+    /// What was looked at, in order. The last that decided gave the reason; where the facts did, the one before them gave the tag.
     pub steps: Vec<Step>,
 }
 
@@ -48,7 +48,7 @@ impl Rules {
         let at = at.unwrap_or_else(|| completed_ms(outcome));
         let (set, knows_spec) = self.judge(outcome, at);
         let mut steps = Steps(Vec::new());
-        let reason = self.reason_at(Evidence { rules: self, set, knows_spec, outcome, at }.weigh(&mut steps));
+        let verdict = Evidence { rules: self, set, knows_spec, outcome, at }.verdict(&mut steps);
         let mut sets: Vec<Considered<'_>> = self
             .sets()
             .map(|other| {
@@ -58,7 +58,6 @@ impl Rules {
             })
             .collect();
         sets.sort_by_key(|considered| !considered.judged);
-        let verdict = Verdict { tag: reason.tag(outcome.stage), reason, confidence: reason.confidence, rule_set: set.version() };
         Explanation { verdict, sets, steps: steps.0 }
     }
 }
@@ -163,8 +162,8 @@ mod tests {
     #[test]
     fn every_kind_of_evidence_can_decide() {
         let stage = Outcome { stage: Stage::Wait.into(), ..Outcome::default() };
-        let decided = |outcome: &Outcome| told(outcome).1.pop().unwrap();
-        assert_eq!(told(&stage).1.len(), 5);
+        let decided = |outcome: &Outcome| told(outcome).1.into_iter().rfind(|step| step.starts_with('>')).unwrap();
+        assert_eq!(told(&stage).1.len(), 6);
         assert_eq!(decided(&stage), ">stage: it ended at `wait`");
         let met = Outcome { terminal_condition: TerminalCondition::PaperOut.into(), ..stage.clone() };
         assert_eq!(decided(&met), ">terminal condition: `paper_out` is in the table");
@@ -175,5 +174,13 @@ mod tests {
         assert_eq!(decided(&Outcome::default()), ">no evidence: nothing of it says anything");
         let approved = Outcome { response_code: "00".into(), result: TerminalResult::Declined.into(), ..Outcome::default() };
         assert_eq!(decided(&approved), ">response code: it approves, and the shop was told otherwise");
+        let weak = Outcome { signal_dbm: Some(-113), attempt: 2, ..Outcome { stage: Stage::Wait.into(), ..Outcome::default() } };
+        let steps = told(&weak).1;
+        assert_eq!(steps[4..], [">stage: it ended at `wait`", ">facts: weak_signal of weak_signal, sent_whole, repeated_attempt"]);
+        let other = Outcome { response_code: "51".into(), ..weak };
+        assert_eq!(
+            told(&other).1.last().unwrap(),
+            "facts: weak_signal, repeated_attempt: no row of evidence of `insufficient_funds` holds"
+        );
     }
 }

@@ -5,10 +5,14 @@
 //!
 //! ```text
 //! answer that cannot be believed ─▶ response code ─▶ what the terminal met ─▶ what it told the shop ─▶ how far it came ─▶ no evidence
+//!        └──────────────────────────────┴──────── a reason, which the tag is of ────┴────────────────────────┴──────────────────┘
+//!                                                            │
+//!                facts (signal, latencies, attempts, chip, reader) ─▶ the same reason or a better one, and how certain it is
 //! ```
 
 mod check;
 mod explain;
+mod fact;
 mod family;
 mod issuers;
 mod reason;
@@ -21,9 +25,10 @@ pub use faultline_proto::verdict::v1::{Cause, LocalizedText};
 
 pub use crate::check::{Finding, check};
 pub use crate::explain::{Considered, Explanation, Step};
+pub use crate::fact::{Fact, Facts};
 pub use crate::family::Family;
 pub use crate::issuers::{Issuers, IssuersError};
 pub use crate::reason::{MerchantCause, Reason, Retry};
 pub use crate::rules::{Place, RuleSet, Rules, RulesError};
-pub use crate::table::{Attribution, Difference, Evidence, Rule};
+pub use crate::table::{Attribution, Difference, Evidence, Refinement, Rule};
 pub use crate::verdict::Verdict;

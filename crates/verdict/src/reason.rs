@@ -24,7 +24,8 @@ pub struct Reason {
     pub symptom: String,
     /// What the merchant is told that it was.
     pub merchant_cause: MerchantCause,
-    /// How likely the cause is, from this alone, in percent.
+    /// How likely the cause is in percent, as far as nothing else is known: the share of outcomes with this reason of which it is right, over the mix of
+    /// faults that a fleet has in a month. What else an outcome shows may say more ([`Verdict::confidence`](crate::Verdict::confidence)).
     pub confidence: u8,
     /// Whether trying again can help.
     pub retry: Retry,
@@ -34,6 +35,8 @@ pub struct Reason {
     pub cashier: LocalizedText,
     /// What the service desk should do.
     pub service_desk: LocalizedText,
+    /// What keeps it from happening again, where that is not what the set says of the merchant cause ([`Rules::prevention`](crate::Rules::prevention)).
+    pub prevention: Option<LocalizedText>,
     /// Where it is known from.
     pub source: String,
     /// Where it is written.

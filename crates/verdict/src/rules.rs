@@ -3,6 +3,7 @@
 
 mod choice;
 mod format;
+mod refine;
 mod resolve;
 #[cfg(test)]
 mod tests;
@@ -16,8 +17,9 @@ use sha2::{Digest, Sha256};
 
 use self::choice::Choice;
 pub(crate) use self::format::{File, Force, Key};
+pub(crate) use self::refine::{Refined, Refinements};
 use crate::reason::short_name;
-use crate::{Attribution, Family, Reason};
+use crate::{Attribution, Facts, Family, LocalizedText, MerchantCause, Reason};
 
 /// The files that come with the program, and what errors call them.
 const BUILT_IN: [(&str, &str); 4] = [
@@ -61,6 +63,8 @@ pub struct RuleSet {
     codes: HashMap<String, Vec<Row>>,
     conditions: HashMap<i32, Vec<Row>>,
     stages: HashMap<i32, Vec<Row>>,
+    pub(crate) refinements: Refinements,
+    pub(crate) preventions: BTreeMap<MerchantCause, Prevention>,
     /// By symptom and family.
     pub(crate) attributions: BTreeMap<(String, Family), Whole>,
     named: Named,
@@ -71,6 +75,15 @@ pub struct RuleSet {
 pub(crate) struct Row {
     pub(crate) reason: usize,
     pub(crate) force: Force,
+    pub(crate) place: Place,
+    pub(crate) source: Arc<str>,
+    pub(crate) inherited: bool,
+}
+
+/// What keeps failures from happening again that a merchant is told of in one way.
+#[derive(Clone, Debug)]
+pub(crate) struct Prevention {
+    pub(crate) text: LocalizedText,
     pub(crate) place: Place,
     pub(crate) source: Arc<str>,
     pub(crate) inherited: bool,
@@ -176,13 +189,18 @@ impl Rules {
         places.filter_map(|place| self.reasons.get(*place)).find(|reason| reason.id == id)
     }
 
+    /// What keeps a reason of a set from happening again, by the set of this version or of another version of it; without such a set, by the home set.
+    #[must_use]
+    pub fn prevention<'a>(&'a self, version: &str, reason: &'a Reason) -> Option<&'a LocalizedText> {
+        let by_set = || self.of_version(version).preventions.get(&reason.merchant_cause).map(|prevention| &prevention.text);
+        reason.prevention.as_ref().or_else(by_set)
+    }
+
     /// What many failures of a symptom stand for where all are of one part of the fleet, by the set of this version or of another version of it; without
     /// such a set, by the home set.
     #[must_use]
     pub fn attributed(&self, version: &str, symptom: &str, family: Family) -> Option<&Reason> {
-        let name = name_of(version);
-        let set = self.sets().find(|set| set.name() == name).unwrap_or_else(|| self.home());
-        set.attributions.get(&(symptom.to_owned(), family)).and_then(|whole| self.reasons.get(whole.reason))
+        self.of_version(version).attributions.get(&(symptom.to_owned(), family)).and_then(|whole| self.reasons.get(whole.reason))
     }
 
     /// By symptom, what may be at fault where many fail, as the home set says.
@@ -198,6 +216,12 @@ impl Rules {
     /// Whether there are outcomes that a set judges, at some time.
     pub(crate) fn may_judge(&self, set: &RuleSet) -> bool {
         self.sets.iter().position(|other| other.judges && other.version == set.version).is_some_and(|place| self.choice.has(place))
+    }
+
+    /// The set of this version, or of another version of it; without one, the home set.
+    fn of_version(&self, version: &str) -> &RuleSet {
+        let name = name_of(version);
+        self.sets().find(|set| set.name() == name).unwrap_or_else(|| self.home())
     }
 
     fn home_first(&self) -> impl Iterator<Item = &RuleSet> {
@@ -257,6 +281,11 @@ impl RuleSet {
         in_force(self.stages.get(&number), at)
     }
 
+    /// What a reason becomes where an outcome of a moment shows these facts.
+    pub(crate) fn refined(&self, reason: usize, facts: Facts, at: i64) -> Option<&Refined> {
+        self.refinements.of(reason).iter().find(|refined| refined.holds(facts) && refined.row.force.holds(at))
+    }
+
     pub(crate) fn named(&self) -> Named {
         self.named
     }
@@ -281,6 +310,12 @@ fn name_of(version: &str) -> &str {
 /// What an attribution is about, for people: ``attribution of `unanswered` to a `host` ``.
 pub(crate) fn attributed(symptom: &str, family: Family) -> String {
     format!("attribution of `{symptom}` to `{}`", family.name())
+}
+
+/// What evidence is about, for people: ``evidence of `no_answer` with weak_signal``.
+pub(crate) fn evidence_named(of: &str, all_of: Facts, none_of: Facts) -> String {
+    let without = if none_of.is_empty() { String::new() } else { format!(" and without {none_of}") };
+    format!("evidence of `{of}` with {all_of}{without}")
 }
 
 /// What a row is about, for people: ``response code `51` ``.

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::reason::short_name;
-use crate::rules::{Force, Key, Row, RuleSet, attributed, condition_name, named, stage_name};
-use crate::{Family, Place, Reason, Rules};
+use crate::rules::{Force, Key, Refined, Row, RuleSet, attributed, condition_name, evidence_named, named, stage_name};
+use crate::{Facts, Family, LocalizedText, MerchantCause, Place, Reason, Rules};
 
 /// A row of a set.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +30,28 @@ pub enum Evidence {
     Condition,
     /// A stage.
     Stage,
+}
+
+/// What a reason becomes where an outcome shows certain facts: a row of evidence.
+#[derive(Clone, Copy, Debug)]
+pub struct Refinement<'a> {
+    /// The reason that was found without them, which the tag is of.
+    pub of: &'a Reason,
+    /// Facts that it takes.
+    pub all_of: Facts,
+    /// Facts with which it does not hold.
+    pub none_of: Facts,
+    /// What the reason becomes.
+    pub reason: &'a Reason,
+    /// How likely the cause is then, in percent.
+    pub confidence: u8,
+    /// Where it is known from.
+    pub source: &'a str,
+    /// Where it is written.
+    pub place: &'a Place,
+    /// Whether it is from a set that is inherited from.
+    pub inherited: bool,
+    force: Force,
 }
 
 /// What many failures of a symptom stand for that are all of one part of the fleet.
@@ -85,6 +107,14 @@ impl Rule<'_> {
         }
     }
 
+    /// From when until when it holds, in milliseconds since 1970-01-01 UTC; the second does not belong to it.
+    #[must_use]
+    pub fn holds(&self) -> (Option<i64>, Option<i64>) {
+        bounds(self.force)
+    }
+}
+
+impl Refinement<'_> {
     /// From when until when it holds, in milliseconds since 1970-01-01 UTC; the second does not belong to it.
     #[must_use]
     pub fn holds(&self) -> (Option<i64>, Option<i64>) {
@@ -163,6 +193,33 @@ impl Rules {
         }
     }
 
+    /// What a set makes of its reasons by facts, those rows that it inherits included: by reason, in the order in which rows are looked at.
+    #[must_use]
+    pub fn refinements_of<'a>(&'a self, set: &'a RuleSet) -> Vec<Refinement<'a>> {
+        let shown = |(of, refined): (usize, &'a Refined)| {
+            let reason = self.reason_at(refined.row.reason);
+            Refinement {
+                of: self.reason_at(of),
+                all_of: refined.all_of,
+                none_of: refined.none_of,
+                reason,
+                confidence: refined.confidence.unwrap_or(reason.confidence),
+                source: &refined.row.source,
+                place: &refined.row.place,
+                inherited: refined.row.inherited,
+                force: refined.row.force,
+            }
+        };
+        let mut all: Vec<Refinement<'_>> = set.refinements.iter().map(shown).collect();
+        all.sort_by(|one, other| one.of.id.cmp(&other.of.id));
+        all
+    }
+
+    /// What a set says that keeps failures from happening again, by what merchants are told; each with whether it is inherited.
+    pub fn preventions_of<'a>(&'a self, set: &'a RuleSet) -> impl Iterator<Item = (MerchantCause, &'a LocalizedText, bool)> {
+        set.preventions.iter().map(|(merchant_cause, prevention)| (*merchant_cause, &prevention.text, prevention.inherited))
+    }
+
     /// What a set says of many failures, those parts that it inherits included, by symptom.
     pub fn attributions_of<'a>(&'a self, set: &'a RuleSet) -> impl Iterator<Item = Attribution<'a>> {
         set.attributions.iter().map(|((symptom, family), whole)| {
@@ -214,8 +271,21 @@ impl Rules {
                 });
                 parts.insert((1, named(&key)), each.collect::<Vec<_>>().join("; "));
             }
+            for refinement in self.refinements_of(set) {
+                let Refinement { of, all_of, none_of, reason, confidence, force, .. } = refinement;
+                let said = format!("{}, {confidence} %{}", reason.id, until(force));
+                let what = evidence_named(&of.id, all_of, none_of);
+                let said = match parts.remove(&(2, what.clone())) {
+                    Some(before) => format!("{before}; {said}"),
+                    None => said,
+                };
+                parts.insert((2, what), said);
+            }
+            for (merchant_cause, text, _) in self.preventions_of(set) {
+                parts.insert((3, format!("prevention of `{}`", merchant_cause.id())), format!("{} {}", text.zh_cn, text.en));
+            }
             for Attribution { symptom, family, reason, faults_per_day, .. } in self.attributions_of(set) {
-                parts.insert((2, attributed(symptom, family)), format!("{}, {faults_per_day} faults a day", reason.id));
+                parts.insert((4, attributed(symptom, family)), format!("{}, {faults_per_day} faults a day", reason.id));
             }
             for reason in self.reasons(set) {
                 let cause = short_name(reason.cause.as_str_name(), "CAUSE_");
@@ -223,10 +293,11 @@ impl Rules {
                 let told = reason.merchant_cause.id();
                 let texts = [&reason.meaning, &reason.cashier, &reason.service_desk].map(|text| format!("{} {}", text.zh_cn, text.en));
                 let [meaning, cashier, service_desk] = texts;
+                let prevention = reason.prevention.as_ref().map_or_else(String::new, |text| format!(" | {} {}", text.zh_cn, text.en));
                 let said = format!(
-                    "{cause} {confidence} %, class {class}, symptom `{symptom}`, told as {told}, retry {retry}: {meaning} | {cashier} | {service_desk}"
+                    "{cause} {confidence} %, class {class}, symptom `{symptom}`, told as {told}, retry {retry}: {meaning} | {cashier} | {service_desk}{prevention}"
                 );
-                parts.insert((3, format!("reason `{}`", reason.id)), said);
+                parts.insert((5, format!("reason `{}`", reason.id)), said);
             }
             said.insert(format!("{}{}", set.name(), until(set.force)), parts);
         }

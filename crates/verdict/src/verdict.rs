@@ -2,18 +2,20 @@
 
 use faultline_proto::outcome::v1::{Outcome, Stage, TerminalCondition, TerminalResult};
 
-use crate::rules::{Row, RuleSet};
-use crate::{Cause, Reason, Rules};
+use crate::rules::{Refined, Row, RuleSet};
+use crate::{Cause, Facts, Reason, Rules};
 
 /// Whose fault it is, and why.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Verdict<'a> {
-    /// What detection counts: class and stage, from this outcome alone.
+    /// What detection counts: class and stage, from this outcome alone, and whatever its facts are.
     pub tag: &'a str,
     /// The reason, with cause and advice.
     pub reason: &'a Reason,
     /// How likely the cause is, in percent: of a hundred outcomes with such a verdict, over the mix of faults that a fleet has in a month, so many have it.
     pub confidence: u8,
+    /// What the outcome shows beside that; [`Rules::in_words`] says it in words.
+    pub facts: Facts,
     /// Version and checksum of the set that judged: `unionpay-pos/2026-11-29+3f2a91c04b77`.
     pub rule_set: &'a str,
 }
@@ -29,9 +31,7 @@ impl Rules {
     #[must_use]
     pub fn verdict_at(&self, outcome: &Outcome, at: i64) -> Verdict<'_> {
         let (set, knows_spec) = self.judge(outcome, at);
-        let evidence = Evidence { rules: self, set, knows_spec, outcome, at };
-        let reason = self.reason_at(evidence.weigh(&mut ()));
-        Verdict { tag: reason.tag(outcome.stage), reason, confidence: reason.confidence, rule_set: set.version() }
+        Evidence { rules: self, set, knows_spec, outcome, at }.verdict(&mut ())
     }
 }
 
@@ -57,18 +57,46 @@ impl Told for () {
 
 /// What an outcome says, and the set that reads it.
 #[derive(Clone, Copy)]
-pub(crate) struct Evidence<'a> {
+pub(crate) struct Evidence<'a, 'o> {
     pub(crate) rules: &'a Rules,
     pub(crate) set: &'a RuleSet,
     /// Whether codes of the outcome's specification are those of the set.
     pub(crate) knows_spec: bool,
-    pub(crate) outcome: &'a Outcome,
+    pub(crate) outcome: &'o Outcome,
     pub(crate) at: i64,
 }
 
-impl Evidence<'_> {
+impl<'a> Evidence<'a, '_> {
+    /// The verdict: the reason that is found, and what the facts make of it.
+    pub(crate) fn verdict(self, told: &mut impl Told) -> Verdict<'a> {
+        let found = self.weigh(told);
+        let facts = Facts::of(self.outcome);
+        let tag = self.rules.reason_at(found).tag(self.outcome.stage);
+        let refined = self.refine((found, facts), told);
+        let reason = self.rules.reason_at(refined.map_or(found, |refined| refined.row.reason));
+        let confidence = refined.and_then(|refined| refined.confidence).unwrap_or(reason.confidence);
+        Verdict { tag, reason, confidence, facts, rule_set: self.set.version() }
+    }
+
+    /// What the facts make of a reason.
+    fn refine(self, (found, facts): (usize, Facts), told: &mut impl Told) -> Option<&'a Refined> {
+        const LOOKED_AT: &str = "facts";
+        if facts.is_empty() {
+            return None;
+        }
+        let Some(refined) = self.set.refined(found, facts, self.at) else {
+            told.passed(LOOKED_AT, || format!("{facts}: no row of evidence of `{}` holds", self.rules.reason_at(found).id));
+            return None;
+        };
+        told.decided(LOOKED_AT, Some(&refined.row), || {
+            let without = if refined.none_of.is_empty() { String::new() } else { format!(", without {}", refined.none_of) };
+            format!("{} of {facts}{without}", refined.all_of)
+        });
+        Some(refined)
+    }
+
     /// The place of the reason.
-    pub(crate) fn weigh(self, told: &mut impl Told) -> usize {
+    fn weigh(self, told: &mut impl Told) -> usize {
         self.unbelievable(told)
             .or_else(|| self.answered(told))
             .or_else(|| self.met(told))

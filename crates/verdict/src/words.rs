@@ -1,10 +1,12 @@
 //! A verdict in words: what is said of one outcome, in Chinese and English, as the contract's message. It is made when somebody asks for it; whoever
 //! only counts verdicts has no part of its cost.
 
+mod facts;
+
 use faultline_proto::outcome::v1::{Outcome, Stage, TerminalCondition, TerminalResult};
 use faultline_proto::verdict::v1;
 
-use crate::{LocalizedText, Retry, Rules, Verdict};
+use crate::{Fact, LocalizedText, Retry, Rules, Verdict};
 
 /// A card number has at least so many digits (ISO/IEC 7812-1): what has as many is not said again.
 const CARD_NUMBER_DIGITS: usize = 12;
@@ -30,21 +32,21 @@ impl Rules {
             reason: reason.id.clone(),
             meaning: Some(reason.meaning.clone()),
             confidence: f64::from(verdict.confidence) / 100.0,
-            evidence: evidence(outcome),
+            evidence: evidence(verdict, outcome),
             merchant_cause: reason.merchant_cause.id().into(),
             merchant_text: Some(reason.merchant_cause.text()),
             retry: retry.into(),
             retry_minutes,
             cashier: Some(reason.cashier.clone()),
             service_desk: Some(reason.service_desk.clone()),
-            prevention: Some(LocalizedText::default()),
+            prevention: Some(self.prevention(verdict.rule_set, reason).cloned().unwrap_or_default()),
             rule_set: verdict.rule_set.into(),
         }
     }
 }
 
-/// What an outcome shows, in the order in which it is weighed.
-fn evidence(outcome: &Outcome) -> Vec<v1::Evidence> {
+/// What an outcome shows, in the order in which it is weighed, and its facts.
+fn evidence(verdict: &Verdict<'_>, outcome: &Outcome) -> Vec<v1::Evidence> {
     let mut shown: Vec<v1::Evidence> =
         [answer(outcome), condition(outcome.terminal_condition()), result(outcome.result()), stage(outcome.stage())]
             .into_iter()
@@ -54,6 +56,8 @@ fn evidence(outcome: &Outcome) -> Vec<v1::Evidence> {
     if matches!(outcome.terminal_condition(), TerminalCondition::MacMismatch | TerminalCondition::ResponseInvalid) {
         shown.sort_by_key(|evidence| evidence.fact != CONDITION);
     }
+    let fact = |fact: Fact| v1::Evidence { fact: fact.id().into(), text: Some(facts::sentence(fact, outcome)) };
+    shown.extend(verdict.facts.iter().map(fact));
     shown
 }
 

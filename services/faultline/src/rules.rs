@@ -112,7 +112,7 @@ fn differences(before: &Rules, after: &Rules) -> String {
     said
 }
 
-/// How many outcomes of a file would be judged otherwise, by cause and reason before and after.
+/// How many outcomes of a file would be judged otherwise, by cause, reason and confidence before and after.
 fn changes(before: &Rules, after: &Rules, path: &Path) -> anyhow::Result<String> {
     let file = std::fs::File::open(path).with_context(|| format!("cannot read {} (--on)", path.display()))?;
     let json = OutcomeJson::new()?;
@@ -121,8 +121,8 @@ fn changes(before: &Rules, after: &Rules, path: &Path) -> anyhow::Result<String>
         let (_, outcome) = line.with_context(|| path.display().to_string())?;
         judged += 1;
         let verdicts = [before, after].map(|rules| {
-            let reason = rules.verdict(&outcome).reason;
-            format!("{} {}", cause(reason.cause), reason.id)
+            let verdict = rules.verdict(&outcome);
+            format!("{} {} ({} %)", cause(verdict.reason.cause), verdict.reason.id, verdict.confidence)
         });
         if verdicts[0] != verdicts[1] {
             *changed.entry(verdicts).or_default() += 1;
@@ -150,7 +150,7 @@ fn list(rules: &Rules) -> String {
             (from, until) => format!(", holds{}{}", when(" from ", from), when(" until ", until)),
         };
         said.push_str(&format!(
-            "\n{}\n  sha256 {}\n  {}{}{}{}{}{holds}\n  {} codes, {} conditions, {} stages, {} reasons\n",
+            "\n{}\n  sha256 {}\n  {}{}{}{}{}{holds}\n  {} codes, {} conditions, {} stages, {} of evidence, {} reasons\n",
             set.version(),
             set.checksum(),
             if set.is_home() { "home, " } else { "" },
@@ -161,6 +161,7 @@ fn list(rules: &Rules) -> String {
             count(Evidence::Code),
             count(Evidence::Condition),
             count(Evidence::Stage),
+            rules.refinements_of(set).len(),
             rules.reasons(set).count(),
         ));
     }

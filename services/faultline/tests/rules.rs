@@ -62,6 +62,8 @@ fn explain_shows_the_way_to_a_verdict() {
         "tag             issuer_refusal/host_decision\ncause           account\nreason          issuer_refused (crates/verdict/rules/iso8583.toml:",
         "confidence      60 %\nretry           other_card\ntold as         frozen\n",
         "发卡行未批准",
+        "\nprevention      培训收银员",
+        "\nWhat the outcome shows\nresponse_code   主机已应答，应答码 40（规范 unionpay-pos）。\n                The host answered with code 40 (specification unionpay-pos).\n",
     ] {
         assert!(said.contains(part), "{part} is missing from:\n{said}");
     }
@@ -79,6 +81,22 @@ fn explain_shows_the_way_to_a_verdict() {
     assert!(is_success, "{complained}");
     let told: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert_eq!((&told["verdict"]["reason"], &told["steps"][1]["decided"]), (&"function_not_enabled".into(), &true.into()));
+    assert_eq!((&told["verdict"]["cause"], &told["verdict"]["confidence"]), (&"CAUSE_OTHER".into(), &0.6.into()));
+    let weak = r#"{"stage": "STAGE_WAIT", "terminalCondition": "TERMINAL_CONDITION_RESPONSE_TIMEOUT", "signalDbm": -113}"#;
+    let (_, explained, _) = rules(directory.path(), &["explain", "-"], weak);
+    for part in [
+        "> terminal condition               `response_timeout` is in the table\n",
+        "> facts                            weak_signal of weak_signal, sent_whole\n    by crates/verdict/rules/iso8583.toml:",
+        "confidence      85 %\n",
+        "weak_signal     信号 -113 dBm，偏弱（-108 dBm 及以下）。\n                The signal was -113 dBm, which is weak (-108 dBm or less).\n",
+    ] {
+        assert!(explained.contains(part), "{part} is missing from:\n{explained}");
+    }
+    let (_, said_as_json, _) = rules(directory.path(), &["explain", "-", "--json"], weak);
+    let weak: serde_json::Value = serde_json::from_str(&said_as_json).unwrap();
+    let facts: Vec<&str> = weak["verdict"]["evidence"].as_array().unwrap().iter().filter_map(|shown| shown["fact"].as_str()).collect();
+    assert_eq!(facts, ["terminal_condition", "stage", "weak_signal", "sent_whole"]);
+    assert_eq!((&weak["verdict"]["retry"], &weak["verdict"]["confidence"]), (&"RETRY_QUERY_FIRST".into(), &0.85.into()));
     assert!(told["sets"][0]["set"].as_str().unwrap().starts_with("unionpay-pos/"));
     let (is_success, _, complained) = rules(directory.path(), &["explain", "--stage", "lunch"], "");
     assert!(!is_success && complained.contains("lunch"), "{complained}");
@@ -96,7 +114,10 @@ fn diff_and_list_show_what_rules_say() {
         "{\"response_code\": \"40\"}\n{\"response_code\": \"51\"}\n{\"response_code\": \"40\", \"network\": \"CARD_NETWORK_VISA\"}\n";
     std::fs::write(directory.path().join("outcomes.ndjson"), outcomes).unwrap();
     let (_, said, _) = rules(directory.path(), &["diff", "built-in", "ours.toml", "--on", "outcomes.ndjson"], "");
-    assert_eq!(said, "3 outcomes, of which 1 are judged otherwise\n           1  other function_not_enabled  to  account issuer_refused\n");
+    assert_eq!(
+        said,
+        "3 outcomes, of which 1 are judged otherwise\n           1  other function_not_enabled (60 %)  to  account issuer_refused (60 %)\n"
+    );
     std::fs::write(directory.path().join("outcomes.ndjson"), "{}\n[]\n").unwrap();
     let (is_success, _, complained) = rules(directory.path(), &["diff", "built-in", "ours.toml", "--on", "outcomes.ndjson"], "");
     assert!(!is_success && complained.contains("line 2 is no outcome"), "{complained}");
@@ -105,5 +126,5 @@ fn diff_and_list_show_what_rules_say() {
         said.contains("unionpay-pos/own+") && said.contains("home, specifications unionpay-pos, network unionpay, inherits unionpay-pos/"),
         "{said}"
     );
-    assert!(said.contains(" codes, 23 conditions, 10 stages, 63 reasons"), "{said}");
+    assert!(said.contains(" codes, 23 conditions, 10 stages, 69 of evidence, 91 reasons"), "{said}");
 }

@@ -10,7 +10,7 @@ use toml::Spanned;
 use toml::value::Datetime;
 
 use crate::reason::tags;
-use crate::{Cause, Family, LocalizedText, MerchantCause, Place, Reason, Retry, RulesError};
+use crate::{Cause, Fact, Facts, Family, LocalizedText, MerchantCause, Place, Reason, Retry, RulesError};
 
 /// What a file says, without what it inherits.
 #[derive(Clone, Debug)]
@@ -26,6 +26,8 @@ pub(crate) struct File {
     pub(crate) force: Force,
     pub(crate) reasons: Vec<Reason>,
     pub(crate) rows: Vec<FileRow>,
+    pub(crate) evidence: Vec<FileEvidence>,
+    pub(crate) prevention: Vec<FilePrevention>,
     pub(crate) attributions: Vec<FileAttribution>,
 }
 
@@ -35,6 +37,30 @@ pub(crate) struct FileRow {
     pub(crate) key: Key,
     pub(crate) reason: String,
     pub(crate) force: Force,
+    pub(crate) place: Place,
+    pub(crate) source: Arc<str>,
+}
+
+/// What reasons become where an outcome shows certain facts.
+#[derive(Clone, Debug)]
+pub(crate) struct FileEvidence {
+    pub(crate) of: Vec<String>,
+    pub(crate) all_of: Facts,
+    pub(crate) none_of: Facts,
+    /// None: the same.
+    pub(crate) reason: Option<String>,
+    /// In percent. None: that of the reason.
+    pub(crate) confidence: Option<u8>,
+    pub(crate) force: Force,
+    pub(crate) place: Place,
+    pub(crate) source: Arc<str>,
+}
+
+/// What keeps failures from happening again that a merchant is told of in one way.
+#[derive(Clone, Debug)]
+pub(crate) struct FilePrevention {
+    pub(crate) merchant_cause: MerchantCause,
+    pub(crate) text: LocalizedText,
     pub(crate) place: Place,
     pub(crate) source: Arc<str>,
 }
@@ -135,6 +161,14 @@ impl File {
             let place = lines.place(row.span());
             row.into_inner().read(place)
         });
+        let evidence = written.evidence.into_iter().map(|row| {
+            let place = lines.place(row.span());
+            row.into_inner().read(place)
+        });
+        let prevention = written.prevention.into_iter().map(|row| {
+            let place = lines.place(row.span());
+            row.into_inner().read(place)
+        });
         let attributions = written.attribution.into_iter().map(|row| {
             let place = lines.place(row.span());
             row.into_inner().read(place)
@@ -150,11 +184,15 @@ impl File {
             home: written.home,
             reasons: reasons.collect::<Result<_, _>>()?,
             rows,
+            evidence: evidence.collect::<Result<_, _>>()?,
+            prevention: prevention.collect::<Result<_, _>>()?,
             attributions: attributions.collect::<Result<_, _>>()?,
         })
     }
 }
 
+/// Most minutes after which something is tried again: a day.
+const MOST_MINUTES: u32 = 1440;
 /// Bytes that the contract has for it (`rule_set_version`), without the digits that are added.
 const MOST_VERSION: usize = 48;
 
@@ -207,6 +245,10 @@ struct Written {
     #[serde(default)]
     stage: Vec<Spanned<WrittenRow>>,
     #[serde(default)]
+    evidence: Vec<Spanned<WrittenEvidence>>,
+    #[serde(default)]
+    prevention: Vec<Spanned<WrittenPrevention>>,
+    #[serde(default)]
     attribution: Vec<Spanned<WrittenAttribution>>,
 }
 
@@ -225,6 +267,7 @@ struct WrittenReason {
     meaning: Text,
     cashier: Text,
     service_desk: Text,
+    prevention: Option<Text>,
     source: String,
 }
 
@@ -250,6 +293,29 @@ struct WrittenRow {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct WrittenEvidence {
+    of: Vec<String>,
+    all_of: Vec<String>,
+    #[serde(default)]
+    none_of: Vec<String>,
+    reason: Option<String>,
+    confidence: Option<i64>,
+    source: String,
+    effective_from: Option<Datetime>,
+    effective_until: Option<Datetime>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenPrevention {
+    merchant_cause: String,
+    zh_cn: String,
+    en: String,
+    source: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct WrittenAttribution {
     symptom: String,
     family: String,
@@ -269,6 +335,71 @@ impl WrittenAttribution {
         }
         let WrittenAttribution { symptom, reason, faults_per_day, source, .. } = self;
         Ok(FileAttribution { symptom, family, reason, faults_per_day, place, source: source.into() })
+    }
+}
+
+impl WrittenEvidence {
+    fn read(self, place: Place) -> Result<FileEvidence, RulesError> {
+        let wrong = |reason: String| RulesError { place: place.clone(), reason };
+        let facts = |field: &str, names: &[String]| {
+            let of_name = |name: &String| {
+                let fact = Fact::ALL.into_iter().find(|fact| fact.id() == name);
+                fact.ok_or_else(|| wrong(format!("{field} names fact `{name}`, which there is not")))
+            };
+            names.iter().map(of_name).collect::<Result<Facts, RulesError>>()
+        };
+        let (all_of, none_of) = (facts("all_of", &self.all_of)?, facts("none_of", &self.none_of)?);
+        if self.of.is_empty() {
+            return Err(wrong("evidence of no reason: `of` is empty".into()));
+        }
+        // Without a fact, every outcome of the reason would have it.
+        if all_of.is_empty() {
+            return Err(wrong("evidence without a fact: `all_of` is empty".into()));
+        }
+        if all_of.has_any(none_of) {
+            return Err(wrong(format!("evidence wants {all_of} and not {none_of}, which no outcome can have")));
+        }
+        if self.reason.is_none() && self.confidence.is_none() {
+            return Err(wrong("evidence gives neither a reason nor a confidence".into()));
+        }
+        let confidence =
+            self.confidence.map(|confidence| percent(confidence).ok_or_else(|| wrong(format!("confidence {confidence} is not 0 to 100"))));
+        let force = force(&place, self.effective_from.as_ref(), self.effective_until.as_ref())?;
+        let confidence = confidence.transpose()?;
+        let WrittenEvidence { of, reason, source, .. } = self;
+        Ok(FileEvidence { of, all_of, none_of, reason, confidence, force, place, source: source.into() })
+    }
+}
+
+impl WrittenPrevention {
+    fn read(self, place: Place) -> Result<FilePrevention, RulesError> {
+        let wrong = |reason: String| RulesError { place: place.clone(), reason };
+        let Some(merchant_cause) = merchant_cause(&self.merchant_cause) else {
+            return Err(wrong(format!("prevention has merchant_cause `{}`, which there is not", self.merchant_cause)));
+        };
+        let text = Text { zh_cn: self.zh_cn, en: self.en };
+        if text.is_missing() {
+            return Err(wrong(format!("prevention of `{}` has no text in one of the languages", self.merchant_cause)));
+        }
+        Ok(FilePrevention { merchant_cause, text: text.localized(), place, source: self.source.into() })
+    }
+}
+
+fn merchant_cause(id: &str) -> Option<MerchantCause> {
+    MerchantCause::ALL.into_iter().find(|cause| cause.id() == id)
+}
+
+fn percent(number: i64) -> Option<u8> {
+    u8::try_from(number).ok().filter(|percent| *percent <= 100)
+}
+
+impl Text {
+    fn is_missing(&self) -> bool {
+        self.zh_cn.trim().is_empty() || self.en.trim().is_empty()
+    }
+
+    fn localized(self) -> LocalizedText {
+        LocalizedText { zh_cn: self.zh_cn, en: self.en }
     }
 }
 
@@ -302,28 +433,29 @@ impl WrittenReason {
             Some(cause) if cause != Cause::Unspecified => cause,
             _ => return wrong(format!("has cause `{}`, which there is not", self.cause)),
         };
-        let Some(merchant_cause) = MerchantCause::ALL.into_iter().find(|cause| cause.id() == self.merchant_cause) else {
+        let Some(merchant_cause) = merchant_cause(&self.merchant_cause) else {
             return wrong(format!("has merchant_cause `{}`, which there is not", self.merchant_cause));
         };
-        let Some(confidence) = u8::try_from(self.confidence).ok().filter(|confidence| *confidence <= 100) else {
+        let Some(confidence) = percent(self.confidence) else {
             return wrong(format!("has confidence {}, which is not 0 to 100", self.confidence));
         };
         let retry = match (self.retry.as_str(), self.retry_minutes) {
             ("now", None) => Retry::Now,
-            ("later", Some(minutes)) => Retry::Later(minutes),
+            ("later", Some(minutes)) if (1..=MOST_MINUTES).contains(&minutes) => Retry::Later(minutes),
             ("other_card", None) => Retry::OtherCard,
             ("other_method", None) => Retry::OtherMethod,
             ("never", None) => Retry::Never,
             ("query_first", None) => Retry::QueryFirst,
+            ("later", Some(minutes)) => return wrong(format!("has retry_minutes {minutes}, which is not 1 to {MOST_MINUTES}")),
             ("later", None) => return wrong("is to be tried later, and does not say after how many minutes (`retry_minutes`)".into()),
             (other, _) => return wrong(format!("has retry `{other}`, which there is not, or minutes that it does not take")),
         };
-        for (field, text) in [("meaning", &self.meaning), ("cashier", &self.cashier), ("service_desk", &self.service_desk)] {
-            if text.zh_cn.trim().is_empty() || text.en.trim().is_empty() {
+        let texts = [("meaning", &self.meaning), ("cashier", &self.cashier), ("service_desk", &self.service_desk)];
+        for (field, text) in texts.into_iter().chain(self.prevention.as_ref().map(|text| ("prevention", text))) {
+            if text.is_missing() {
                 return wrong(format!("has no `{field}` in one of the languages"));
             }
         }
-        let text = |text: Text| LocalizedText { zh_cn: text.zh_cn, en: text.en };
         Ok(Reason {
             cause,
             merchant_cause,
@@ -332,9 +464,10 @@ impl WrittenReason {
             tags: tags(&self.class),
             class: self.class,
             symptom: self.symptom,
-            meaning: text(self.meaning),
-            cashier: text(self.cashier),
-            service_desk: text(self.service_desk),
+            meaning: self.meaning.localized(),
+            cashier: self.cashier.localized(),
+            service_desk: self.service_desk.localized(),
+            prevention: self.prevention.map(Text::localized),
             source: self.source,
             id: self.id,
             place,

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::format::{File, FileRow, Force, Key};
-use super::{Named, Row, RuleSet, RulesError, Whole};
-use crate::{Place, Reason};
+use super::{Named, Prevention, Refinements, Row, RuleSet, RulesError, Whole};
+use crate::{MerchantCause, Place, Reason};
 
 /// Digits of the checksum that a version has.
 const CHECKSUM_DIGITS: usize = 12;
@@ -84,7 +84,7 @@ impl Resolved {
             }
             by_id.insert(reason.id.clone(), *at);
         }
-        let place_of = |what: &str, place: &Place, id: &String| {
+        let place_of = |what: &str, place: &Place, id: &str| {
             by_id
                 .get(id)
                 .copied()
@@ -105,6 +105,11 @@ impl Resolved {
                 return wrong(&row.place, format!("{what} is there twice"));
             }
         }
+        let mut refinements = Refinements::default();
+        for row in &file.evidence {
+            refinements.add(row, |what, id| place_of(what, &row.place, id))?;
+        }
+        let mut preventions = own_preventions(&file)?;
         let mut tables = Tables::default();
         for row in &file.rows {
             let reason = place_of(&super::named(&row.key), &row.place, &row.reason)?;
@@ -126,6 +131,10 @@ impl Resolved {
             inherit(&mut tables.codes, &base.codes, renewed);
             inherit(&mut tables.conditions, &base.conditions, renewed);
             inherit(&mut tables.stages, &base.stages, renewed);
+            refinements.inherit(&base.refinements, own_reason);
+            for (merchant_cause, prevention) in &base.preventions {
+                preventions.entry(*merchant_cause).or_insert_with(|| Prevention { inherited: true, ..prevention.clone() });
+            }
             for (key, whole) in &base.attributions {
                 let inherited = || Whole { reason: own_reason(whole.reason), inherited: true, ..whole.clone() };
                 attributions.entry(key.clone()).or_insert_with(inherited);
@@ -166,10 +175,13 @@ impl Resolved {
             codes: tables.codes,
             conditions: tables.conditions,
             stages: tables.stages,
+            refinements,
+            preventions,
             attributions,
             named,
         };
         self.reasons.extend(file.reasons);
+        set.refinements.check(&self.reasons)?;
         set.checksum = checksum(&set, &self.reasons);
         let digits = set.checksum.get(..CHECKSUM_DIGITS).unwrap_or_default();
         set.version = format!("{}+{digits}", set.version);
@@ -177,6 +189,18 @@ impl Resolved {
         self.by_id.push(by_id);
         Ok(())
     }
+}
+
+fn own_preventions(file: &File) -> Result<BTreeMap<MerchantCause, Prevention>, RulesError> {
+    let mut preventions = BTreeMap::new();
+    for row in &file.prevention {
+        let prevention = Prevention { text: row.text.clone(), place: row.place.clone(), source: Arc::clone(&row.source), inherited: false };
+        if preventions.insert(row.merchant_cause, prevention).is_some() {
+            let reason = format!("prevention of `{}` is there twice", row.merchant_cause.id());
+            return Err(RulesError { place: row.place.clone(), reason });
+        }
+    }
+    Ok(preventions)
 }
 
 #[derive(Default)]
@@ -222,6 +246,19 @@ fn inherit<K: Clone + Eq + Hash>(own: &mut HashMap<K, Vec<Row>>, base: &HashMap<
     }
 }
 
+/// What each row of evidence is about and says, by reason, in the order in which they are looked at.
+fn evidence(set: &RuleSet, reasons: &[Reason]) -> Vec<(String, String)> {
+    let id_of = |place: usize| reasons.get(place).map_or("", |reason| reason.id.as_str());
+    let mut said: Vec<(&str, String, String)> = Vec::new();
+    for (of, refined) in set.refinements.iter() {
+        let what = super::evidence_named(id_of(of), refined.all_of, refined.none_of);
+        said.push((id_of(of), what, format!("{:?} {:?} {}", refined.row.force, refined.confidence, id_of(refined.row.reason))));
+    }
+    // Places differ with what else was read; names do not.
+    said.sort_by_key(|(of, _, _)| *of);
+    said.into_iter().map(|(_, what, said)| (what, said)).collect()
+}
+
 /// SHA-256, in hexadecimal digits, of everything that the set decides and says. Sources, and which file a row is from, are not in it.
 fn checksum(set: &RuleSet, reasons: &[Reason]) -> String {
     let mut sum = Sha256::new();
@@ -236,7 +273,7 @@ fn checksum(set: &RuleSet, reasons: &[Reason]) -> String {
     for reason in said {
         add(&reason.id);
         add(&format!("{:?} {:?} {} {:?}", reason.cause, reason.merchant_cause, reason.confidence, reason.retry));
-        for text in [&reason.meaning, &reason.cashier, &reason.service_desk] {
+        for text in [&reason.meaning, &reason.cashier, &reason.service_desk].into_iter().chain(&reason.prevention) {
             add(&text.zh_cn);
             add(&text.en);
         }
@@ -249,6 +286,15 @@ fn checksum(set: &RuleSet, reasons: &[Reason]) -> String {
             add(&format!("{:?} {}", row.force, reasons.get(row.reason).map_or("", |reason| reason.id.as_str())));
         }
         add("");
+    }
+    for (what, said) in evidence(set, reasons) {
+        add(&what);
+        add(&said);
+    }
+    for (merchant_cause, prevention) in &set.preventions {
+        add(merchant_cause.id());
+        add(&prevention.text.zh_cn);
+        add(&prevention.text.en);
     }
     for ((symptom, family), whole) in &set.attributions {
         add(symptom);

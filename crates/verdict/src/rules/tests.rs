@@ -186,6 +186,10 @@ fn a_checksum_is_of_what_a_set_decides_and_says() {
     let checksum = version(&text);
     assert_eq!(checksum.len(), "test+".len() + 12);
     assert_eq!(version(&text.replace("'a table'", "'another'")), checksum);
+    let with_evidence = written(&when_weak("cancelled", "confidence = 7"));
+    for (from, to) in [("weak", "good"), ("= 7", "= 8"), ("of = ['cancelled']", "of = ['no_evidence']")] {
+        assert!(with_evidence.contains(from) && version(&with_evidence.replace(from, to)) != version(&with_evidence), "{from}");
+    }
     for (from, to) in
         [("'51'", "'52'"), ("'no_evidence'\nsource", "'cancelled'\nsource"), ("'字'", "'文'"), ("specs = ['a']", "specs = ['b']")]
     {
@@ -203,6 +207,25 @@ fn what_is_wrong_is_named_by_file_line_field_and_value() {
     refused(&written(&row.replace("code = '51'", "stage = 'wait'")), "one.toml:69: a response code is named by `code` alone");
     refused(&written("[[stage]]\nstage = 'lunch'\nreason = 'no_evidence'\nsource = ''"), "one.toml:69: stage `lunch` is none");
     refused(&written("[[condition]]\ncondition = 'rain'\nreason = 'no_evidence'\nsource = ''"), "one.toml:69: condition `rain` is none");
+    let evidence = |facts: &str, gives: &str| format!("[[evidence]]\nof = ['cancelled']\n{facts}\n{gives}\nsource = 'own'\n");
+    let row = evidence("all_of = ['weak_signal']", "confidence = 7");
+    with(&[&written(&row)]).unwrap();
+    refused(&written(&row.repeat(2)), "one.toml:74: evidence of `cancelled` with weak_signal is there twice for the same time");
+    refused(&written(&row.replace("weak_signal", "rain")), "one.toml:69: all_of names fact `rain`, which there is not");
+    refused(&written(&row.replace("'weak_signal'", "")), "one.toml:69: evidence without a fact: `all_of` is empty");
+    refused(&written(&row.replace("'cancelled'", "")), "one.toml:69: evidence of no reason: `of` is empty");
+    refused(
+        &written(&row.replace("cancelled", "nothing")),
+        "evidence of `nothing` with weak_signal names reason `nothing`, which there is not",
+    );
+    refused(&written(&row.replace("= 7", "= 101")), "one.toml:69: confidence 101 is not 0 to 100");
+    refused(&written(&evidence("all_of = ['fallback']\nnone_of = ['fallback']", "confidence = 7")), "which no outcome can have");
+    refused(&written(&evidence("all_of = ['fallback']", "")), "one.toml:69: evidence gives neither a reason nor a confidence");
+    refused(&written(&evidence("all_of = ['fallback']", "reason = 'funds'")), "names reason `funds`, which there is not");
+    let prevention = "[[prevention]]\nmerchant_cause = 'network'\nzh_cn = '字'\nen = 'text'\nsource = 'own'\n";
+    refused(&written(&prevention.repeat(2)), "one.toml:74: prevention of `network` is there twice");
+    refused(&written(&prevention.replace("'network'", "'weather'")), "one.toml:69: prevention has merchant_cause `weather`");
+    refused(&written(&prevention.replace("'字'", "' '")), "one.toml:69: prevention of `network` has no text in one of the languages");
     let attribution = "[[attribution]]\nsymptom = 'late'\nfamily = 'issuer'\nreason = 'no_evidence'\nfaults_per_day = 0.1\nsource = ''\n";
     refused(&written(&attribution.repeat(2)), "one.toml:75: attribution of `late` to `issuer` is there twice");
     refused(&written(&attribution.replace("no_evidence", "funds")), "one.toml:69: attribution of `late` to `issuer` names reason `funds`");
@@ -215,6 +238,10 @@ fn what_is_wrong_is_named_by_file_line_field_and_value() {
     refused(&written("").replacen("cause = 'unknown'", "cause = 'weather'", 1), "one.toml:3: reason `unknown_code` has cause `weather`");
     refused(&written("").replacen("'not_known'", "'weather'", 1), "merchant_cause `weather`");
     refused(&written("").replacen("confidence = 0", "confidence = 101", 1), "confidence 101");
+    refused(
+        &written("").replacen("retry = 'now'", "retry = 'later'\nretry_minutes = 1441", 1),
+        "retry_minutes 1441, which is not 1 to 1440",
+    );
     refused(&written("").replacen("en = 'text'", "en = ''", 1), "no `meaning` in one of the languages");
     refused(&written("network = 'none'"), "unknown field `network`");
     refused(&written("").replace("specs", "network = 'diners'\nspecs"), "one.toml:2: network `diners` is none of the contract's");
@@ -226,6 +253,88 @@ fn what_is_wrong_is_named_by_file_line_field_and_value() {
     let circle = ["version = 'x/1'\ninherits = 'y'", "version = 'y/1'\ninherits = 'x'"];
     assert!(with(&circle).unwrap_err().to_string().contains("one.toml:1: sets inherit from each other in a circle: x, y"));
     refused("version = 'x/1'\nhome = 1", "one.toml:2: ");
+}
+
+fn weak(code: &str) -> Outcome {
+    Outcome { signal_dbm: Some(-113), ..answered("unionpay-pos", code) }
+}
+
+fn when_weak(of: &str, gives: &str) -> String {
+    format!("[[evidence]]\nof = ['{of}']\nall_of = ['weak_signal']\n{gives}\nsource = 'us'\n")
+}
+
+#[test]
+fn facts_make_another_reason_of_one_and_leave_the_tag() {
+    let ours = |more: &str| format!("version = 'ours/1'\ninherits = 'unionpay-pos'\nacquirer = '48020000'\n{more}");
+    let rules = with(&[&ours(&when_weak("insufficient_funds", "reason = 'limit_exceeded'\nconfidence = 42"))]).unwrap();
+    let verdict = rules.verdict(&weak("51"));
+    assert_eq!((verdict.tag, verdict.reason.id.as_str(), verdict.confidence), ("funds/host_decision", "limit_exceeded", 42));
+    let strong = Outcome { signal_dbm: Some(-60), ..weak("51") };
+    assert_eq!((rules.verdict(&strong).reason.id.as_str(), rules.verdict(&strong).confidence), ("insufficient_funds", 97));
+    // Without a confidence, that of the reason that it becomes; for who inherits, its own reason of that name.
+    let own = when_weak("insufficient_funds", "reason = 'limit_exceeded'") + &reason("limit_exceeded");
+    let rules = with(&[&ours(&own)]).unwrap();
+    assert_eq!((rules.verdict(&weak("51")).confidence, rules.verdict(&weak("51")).reason.cause), (0, Cause::Unknown));
+    let base = format!(
+        "version = 'unionpay-pos/own'\ninherits = 'unionpay-pos'\n{}",
+        when_weak("insufficient_funds", "reason = 'limit_exceeded'")
+    );
+    let heir = format!("version = 'ours/1'\ninherits = 'unionpay-pos'\nacquirer = '48020000'\n{}", reason("limit_exceeded"));
+    let rules = with(&[&base, &heir]).unwrap();
+    assert_eq!((name_of(rules.verdict(&weak("51")).rule_set), rules.verdict(&weak("51")).confidence), ("ours", 0));
+}
+
+#[test]
+fn own_evidence_stands_before_inherited_and_holds_for_its_time() {
+    let no_answer = Outcome { stage: Stage::Wait.into(), response_code: String::new(), ..weak("") };
+    let confidence = |rules: &Rules, at: i64| rules.verdict_at(&no_answer, at).confidence;
+    assert_eq!(confidence(&Rules::built_in().unwrap(), 0), 85);
+    let ours = |rows: &str| format!("version = 'ours/1'\ninherits = 'unionpay-pos'\nacquirer = '48020000'\n{rows}");
+    let dated = when_weak("no_answer", "confidence = 70\neffective_from = 2026-10-01");
+    let rules = with(&[&ours(&dated)]).unwrap();
+    assert_eq!((confidence(&rules, 1_790_000_000_000), confidence(&rules, i64::MAX)), (85, 70));
+    // The row for a time stands before the one that always holds, wherever it is written.
+    let both = when_weak("no_answer", "confidence = 60") + &dated;
+    let rules = with(&[&ours(&both)]).unwrap();
+    assert_eq!((confidence(&rules, 1_790_000_000_000), confidence(&rules, i64::MAX)), (60, 70));
+}
+
+#[test]
+fn evidence_never_lets_anybody_charge_twice() {
+    let ours = |rows: &str| format!("version = 'ours/1'\ninherits = 'unionpay-pos'\nacquirer = '48020000'\n{rows}");
+    refused(
+        &ours(&when_weak("no_answer", "reason = 'no_network'")),
+        "one.toml:4: evidence of `no_answer` with weak_signal gives `no_network`, whose retry is `now` and not query_first",
+    );
+    refused(&ours(&when_weak("approved", "reason = 'no_answer'")), "gives `no_answer`: whether it was approved is not up to evidence");
+    refused(&ours(&when_weak("no_answer", "reason = 'approved_to_be_confirmed'")), "whether it was approved is not up to evidence");
+    // Nor a reason that is said otherwise.
+    let own = reason("answer_not_authenticated");
+    refused(
+        &ours(&own),
+        "one.toml:4: evidence of `approved_not_completed` with issuer_authentication_failed gives `answer_not_authenticated`",
+    );
+}
+
+#[test]
+fn prevention_is_the_reasons_own_or_that_of_its_merchant_cause() {
+    let own =
+        "version = 'visa/own'\ninherits = 'visa'\n[[prevention]]\nmerchant_cause = 'network'\nzh_cn = '字'\nen = 'ours'\nsource = 'us'\n";
+    let rules = with(&[own]).unwrap();
+    let text = |version: &str, id: &str| {
+        let reason = rules.reason(version, id).unwrap();
+        rules.prevention(version, reason).unwrap().en.clone()
+    };
+    assert_eq!(text("visa/2026+0", "no_answer"), "ours");
+    for others in ["unionpay-pos/2026", "of nobody"] {
+        assert!(text(others, "no_answer").starts_with("Place the terminal"), "{}", text(others, "no_answer"));
+    }
+    assert!(text("visa", "insufficient_funds").starts_with("Train staff"));
+    let with_own = written("").replacen("source =", &format!("prevention = {TEXT}\nsource ="), 1);
+    let rules = with(&[&with_own]).unwrap();
+    let set = rules.sets().find(|set| set.name() == "test").unwrap();
+    let texts: Vec<Option<&LocalizedText>> = rules.reasons(set).map(|reason| rules.prevention("test", reason)).collect();
+    assert!(texts.iter().flatten().count() == 1 && texts.len() == 6);
 }
 
 #[test]
@@ -271,8 +380,9 @@ mod fuzz {
             }
             for (code, stage, spec) in [("", -1, ""), ("51", 8, "a"), ("91", 99, "unionpay-pos"), ("", 7, "b"), ("40", 8, "")] {
                 let outcome = Outcome { stage, terminal_condition: stage, ..answered(spec, code) };
-                let verdict = rules.verdict(&outcome);
-                assert!(verdict.tag.starts_with(&verdict.reason.class) && verdict.tag.contains('/'), "{}", verdict.tag);
+                let shows = Outcome { signal_dbm: Some(-113), attempt: 2, ..outcome.clone() };
+                let (bare, verdict) = (rules.verdict(&outcome), rules.verdict(&shows));
+                assert!(verdict.tag == bare.tag && verdict.tag.contains('/') && verdict.confidence <= 100, "{}", verdict.tag);
                 assert!(verdict.rule_set.contains('+') && verdict.rule_set.len() <= 64, "{}", verdict.rule_set);
             }
             "read"

@@ -7,13 +7,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use clap::Args;
 use faultline_proto::outcome::v1::{CardNetwork, Outcome, Stage, TerminalCondition, TerminalResult};
-use faultline_verdict::{Explanation, LocalizedText, Rules};
+use faultline_proto::verdict::v1::{LocalizedText, Verdict};
+use faultline_verdict::{Explanation, Rules};
 use serde_json::json;
 
 use super::{cause, in_force};
 use crate::answer;
 use crate::config::Config;
-use crate::outcome_json::OutcomeJson;
+use crate::outcome_json::{OutcomeJson, verdict_json};
 use crate::replay::moment;
 
 /// An outcome, whole or in parts, and by which rules it is judged.
@@ -58,7 +59,8 @@ pub(crate) fn run(config: &Config, options: &Options) -> anyhow::Result<()> {
     let rules = in_force(config, options.rules.as_deref())?;
     let outcome = options.outcome()?;
     let explanation = rules.explain(&outcome, options.at(&outcome));
-    answer(&if options.json { format!("{:#}\n", as_json(&rules, &explanation)) } else { as_text(&explanation) })
+    let words = rules.in_words(&explanation.verdict, &outcome);
+    answer(&if options.json { format!("{:#}\n", as_json(&rules, &explanation, &words)?) } else { as_text(&explanation, &words) })
 }
 
 impl Options {
@@ -97,7 +99,7 @@ impl Options {
     }
 }
 
-fn as_text(explanation: &Explanation<'_>) -> String {
+fn as_text(explanation: &Explanation<'_>, words: &Verdict) -> String {
     let verdict = explanation.verdict;
     let reason = verdict.reason;
     let mut said = String::from("Which set\n");
@@ -114,20 +116,29 @@ fn as_text(explanation: &Explanation<'_>) -> String {
             said.push_str(&format!("    by {place}{inherited}\n    source: {source}\n"));
         }
     }
-    let both = |name: &str, text: &LocalizedText| format!("{name:<16}{}\n{:16}{}\n", text.zh_cn, "", text.en);
+    let both = |name: &str, text: &Option<LocalizedText>| {
+        let LocalizedText { zh_cn, en } = text.clone().unwrap_or_default();
+        format!("{name:<16}{zh_cn}\n{:16}{en}\n", "")
+    };
     said.push_str(&format!("\nVerdict\n{:<16}{}\n", "tag", verdict.tag));
     said.push_str(&format!("{:<16}{}\n", "cause", cause(reason.cause)));
     said.push_str(&format!("{:<16}{} ({})\n", "reason", reason.id, reason.place));
-    said.push_str(&format!("{:<16}{} %\n", "confidence", reason.confidence));
+    said.push_str(&format!("{:<16}{} %\n", "confidence", verdict.confidence));
     said.push_str(&format!("{:<16}{}\n", "retry", reason.retry));
     said.push_str(&format!("{:<16}{}\n", "told as", reason.merchant_cause.id()));
-    said + &both("meaning", &reason.meaning) + &both("cashier", &reason.cashier) + &both("service desk", &reason.service_desk)
+    for (name, text) in
+        [("meaning", &words.meaning), ("cashier", &words.cashier), ("service desk", &words.service_desk), ("prevention", &words.prevention)]
+    {
+        said.push_str(&both(name, text));
+    }
+    said.push_str("\nWhat the outcome shows\n");
+    for evidence in &words.evidence {
+        said.push_str(&both(&evidence.fact, &evidence.text));
+    }
+    said
 }
 
-fn as_json(rules: &Rules, explanation: &Explanation<'_>) -> serde_json::Value {
-    let verdict = explanation.verdict;
-    let reason = verdict.reason;
-    let text = |text: &LocalizedText| json!({"zh_cn": text.zh_cn, "en": text.en});
+fn as_json(rules: &Rules, explanation: &Explanation<'_>, words: &Verdict) -> anyhow::Result<serde_json::Value> {
     let sets = explanation.sets.iter().map(|considered| {
         let (set, place) = (considered.set.version(), considered.set.place().to_string());
         json!({"set": set, "place": place, "judged": considered.judged, "because": considered.because})
@@ -139,24 +150,13 @@ fn as_json(rules: &Rules, explanation: &Explanation<'_>) -> serde_json::Value {
             .map(|(place, source, inherited)| json!({"place": place.to_string(), "source": source, "inherited": inherited}));
         json!({"looked_at": step.looked_at, "decided": step.decided, "because": step.because, "row": row})
     });
-    json!({
+    Ok(json!({
         "rules": rules.version(),
         "sets": sets.collect::<Vec<_>>(),
         "steps": steps.collect::<Vec<_>>(),
-        "verdict": {
-            "rule_set": verdict.rule_set,
-            "tag": verdict.tag,
-            "cause": cause(reason.cause),
-            "reason": reason.id,
-            "place": reason.place.to_string(),
-            "confidence": reason.confidence,
-            "retry": reason.retry.to_string(),
-            "merchant_cause": reason.merchant_cause.id(),
-            "meaning": text(&reason.meaning),
-            "cashier": text(&reason.cashier),
-            "service_desk": text(&reason.service_desk),
-        },
-    })
+        "place": explanation.verdict.reason.place.to_string(),
+        "verdict": verdict_json(words)?,
+    }))
 }
 
 fn condition(name: &str) -> Result<TerminalCondition, String> {
