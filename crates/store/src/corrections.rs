@@ -413,3 +413,52 @@ impl Database {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_row_keeps_is_what_was_reported() {
+        let row = Standing {
+            attempt: 2,
+            tvr: 0x10_8000,
+            status_words: vec![0x9000, 0x6A82],
+            fallback: true,
+            connect_ms: 80,
+            reader_reads: 30,
+            reader_failures: 5,
+            reader_failed_sales: 4,
+            reader_consecutive_failures: 1,
+            reader_next_good_read_ms: 42_000,
+            signal_dbm: -113,
+            ..Standing::default()
+        };
+        let expected = Outcome {
+            attempt: 2,
+            emv: Some(EmvEvidence {
+                terminal_verification_results: vec![0, 0, 0x10, 0x80, 0].into(),
+                status_words: vec![0x9000, 0x6A82],
+                fallback: true,
+            }),
+            latencies: Some(StageLatencies { connect_ms: Some(80), ..StageLatencies::default() }),
+            reader_history: Some(ReaderHistory {
+                reads: 30,
+                failures: 5,
+                failed_sales: 4,
+                consecutive_failures: 1,
+                next_good_read_ms: Some(42_000),
+            }),
+            signal_dbm: Some(-113),
+            ..Outcome::default()
+        };
+        assert_eq!(row.outcome(), expected);
+        let nothing = Outcome {
+            emv: Some(EmvEvidence::default()),
+            latencies: Some(StageLatencies::default()),
+            reader_history: Some(ReaderHistory::default()),
+            ..Outcome::default()
+        };
+        assert_eq!(Standing::default().outcome(), nothing);
+    }
+}
