@@ -12,6 +12,7 @@ mod terminal;
 
 mod alerter;
 mod alertmanager;
+mod attribution;
 mod backpressure;
 mod chaos;
 mod classifier;

@@ -63,6 +63,8 @@ pub struct Attempt<'a> {
     pub rule_set: &'a str,
     /// The reason of its first verdict.
     pub reason: &'a str,
+    /// How likely that one's cause is, in percent.
+    pub confidence: u8,
 }
 
 /// A fleet, as far as it was seen.
@@ -97,6 +99,8 @@ pub(crate) struct Failure<'r> {
     pub(crate) parts: [u32; FAMILIES],
     /// That of its first verdict.
     pub(crate) reason: &'r Reason,
+    /// How likely its cause is not right, by that outcome alone.
+    pub(crate) doubt: f64,
 }
 
 impl<'r> Fleet<'r> {
@@ -151,8 +155,9 @@ impl<'r> Fleet<'r> {
         let reason = self.rules.reason(attempt.rule_set, attempt.reason)?;
         let symptom = self.symptoms.iter().position(|known| *known == reason.symptom)?;
         let mark = self.marks.of((attempt.reason.to_owned(), attempt.response_code.to_owned()));
+        let doubt = 1.0 - f64::from(attempt.confidence.min(100)) / 100.0;
         let set = self.sets.of(attempt.rule_set.to_owned());
-        self.failures.push(Failure { step, symptom, mark, set, sale, parts, reason });
+        self.failures.push(Failure { step, symptom, mark, set, sale, parts, reason, doubt });
         Some(self.failures.len() - 1)
     }
 
@@ -235,6 +240,7 @@ impl<'r> Fleet<'r> {
                 text.push_str(second);
             };
             match family {
+                Family::Sale => continue,
                 Family::Fleet => {
                     *part = names.of_text("fleet");
                     continue;

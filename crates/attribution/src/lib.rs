@@ -31,7 +31,8 @@
 //! # Settling
 //!
 //! A failure belongs to each fault that it lies in with `π_f λ_f g_f(mark)`, to none with `β g_0(mark)`; `π_f` is the probability that there is that fault. The
-//! cause with the most is the cause, and its share the confidence: of a hundred failures settled with 90 %, ninety have that cause. What belongs to no fault keeps the verdict of its outcome.
+//! cause with the most is the cause, and its share the confidence: of a hundred failures settled with 90 %, ninety have that cause. What belongs to no fault keeps the verdict of its outcome, or is what the rule
+//! set says of a failure that nothing else fails with.
 //!
 //! # Assumptions
 //!

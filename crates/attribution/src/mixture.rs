@@ -129,7 +129,8 @@ impl<'a, 'r> Problem<'a, 'r> {
         let (first, last) = fleet.span.unwrap_or_default();
         let days = f64::from(last - first + 1) * STEP_MS as f64 / 86_400_000.0;
         let of_symptom = fleet.rules.attributions().filter(|attribution| attribution.symptom == name);
-        let families = of_symptom.map(|attribution| {
+        let of_parts = of_symptom.filter(|attribution| attribution.family != Family::Sale);
+        let families = of_parts.map(|attribution| {
             // What lasts for days was there when the time began.
             let probability = (attribution.faults_per_day * (1.0 + days)).min(0.5);
             (attribution.family as usize, ln_odds(probability))
@@ -508,8 +509,9 @@ impl<'a, 'r> Problem<'a, 'r> {
                 None => unnamed += share,
             }
         });
-        let doubt = 1.0 - f64::from(failure.reason.confidence) / 100.0;
-        say(failure.reason, (usual + unnamed) * (1.0 - doubt * DOUBT_LEFT), None);
+        let alone = rules.attributed(set, symptom, Family::Sale).filter(|alone| alone.class == failure.reason.class);
+        let (reason, doubt) = alone.map_or((failure.reason, failure.doubt), |alone| (alone, 1.0 - f64::from(alone.confidence) / 100.0));
+        say(reason, (usual + unnamed) * (1.0 - doubt * DOUBT_LEFT), None);
         let (_, confidence, (_, reason, fault)) = causes.into_iter().max_by(|(_, one, _), (_, other, _)| one.total_cmp(other))?;
         Some(Settled { reason, confidence: confidence.min(MOST_CONFIDENCE), fault })
     }

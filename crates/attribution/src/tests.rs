@@ -63,6 +63,7 @@ fn settled(rules: &Rules, sales: usize, mut fails: impl FnMut(&Sale, &mut Pcg64)
             response_code: code,
             rule_set: SET,
             reason,
+            confidence: 60,
             ..Attempt::default()
         };
         if let Some(place) = fleet.observe(&attempt) {

@@ -42,6 +42,7 @@ pub struct OpenFailure {
     pub response_code: String,
     pub rule_set: String,
     pub reason: String,
+    pub confidence: u8,
 }
 
 /// Attempts of a part of the fleet in ten seconds.
@@ -68,35 +69,14 @@ pub struct History {
     pub corrections: Vec<String>,
 }
 
-/// One row of a history.
+/// A row that a correction made.
 #[derive(Clone, Debug, Row, Deserialize)]
-struct Revision {
-    kafka_log: String,
+struct Made {
     terminal: String,
     spool: u64,
     sequence: u64,
-    revision: u16,
-    completed_at: i64,
-    received_at: i64,
-    bin: String,
-    network: u16,
-    acquirer: String,
-    trace_number: u32,
-    batch_number: u32,
-    retrieval_reference: String,
-    stage: u16,
-    response_code: String,
-    response_spec: String,
-    result: u16,
-    terminal_condition: u16,
-    money_outcome: u16,
-    tag: String,
-    cause: i8,
-    reason: String,
-    confidence: u8,
-    rule_set: String,
-    issuer: String,
-    issuer_map: String,
+    /// The correction.
+    kafka_log: String,
 }
 
 /// A time of a tenant, in milliseconds since 1970-01-01 UTC, and the reasons that leave open whose fault it is.
@@ -154,22 +134,10 @@ impl Database {
                  (SELECT {key} FROM outcomes WHERE {}{known} GROUP BY {key} HAVING count() > 1) GROUP BY part, at ORDER BY at",
                 open_ones()
             );
-            let asked = self.asking().query(&sql).bind(open.tenant).bind(open.time.start).bind(open.time.end);
-            let asked = asked.bind(open.tenant).bind(open.time.start).bind(open.time.end).bind(open.reasons);
+            let asked = self.bound(&sql, open, 2);
             self.each("say how many attempts its parts had that failed", asked, &mut take).await?;
         }
         Ok(())
-    }
-
-    /// The times in which outcomes were corrected, of a time: the beginnings of five minutes, in milliseconds since 1970-01-01 UTC.
-    ///
-    /// # Errors
-    /// When the server does not answer.
-    pub async fn corrected_times(&self, tenant: &str, time: &Range<i64>) -> Result<Vec<i64>, StoreError> {
-        let sql = "SELECT toUnixTimestamp(toStartOfFiveMinutes(completed_at)) * 1000 AS begin FROM outcomes WHERE tenant = ? \
-                   AND completed_at >= fromUnixTimestamp64Milli(?) AND completed_at < fromUnixTimestamp64Milli(?) AND revision > 0 GROUP BY begin ORDER BY begin";
-        let query = self.asking().query(sql).bind(tenant).bind(time.start).bind(time.end);
-        self.answer("say when something was corrected", QUESTION_TIMEOUT, query.fetch_all::<i64>()).await
     }
 
     /// What was said of the failures that are open by their first verdicts.
@@ -177,25 +145,29 @@ impl Database {
     /// # Errors
     /// When the server does not answer.
     pub async fn histories(&self, open: Open<'_>) -> Result<Vec<History>, StoreError> {
-        let sql = format!(
-            "SELECT ?fields FROM outcomes WHERE tenant = ? AND completed_at >= fromUnixTimestamp64Milli(?) AND completed_at < fromUnixTimestamp64Milli(?) \
-             AND sign = 1 AND (terminal, spool, sequence) IN (SELECT terminal, spool, sequence FROM outcomes WHERE {}) ORDER BY revision",
-            open_ones()
-        );
-        let asked = self.asking().query(&sql).bind(open.tenant).bind(open.time.start).bind(open.time.end);
-        let asked = asked.bind(open.tenant).bind(open.time.start).bind(open.time.end).bind(open.reasons);
+        let said = |which: &str| {
+            let sql = format!(
+                "SELECT ?fields FROM outcomes WHERE tenant = ? AND completed_at >= fromUnixTimestamp64Milli(?) AND completed_at < fromUnixTimestamp64Milli(?) \
+                 AND sign = 1{which} AND (terminal, spool, sequence) IN (SELECT terminal, spool, sequence FROM outcomes WHERE {}) ORDER BY revision",
+                open_ones()
+            );
+            self.bound(&sql, open, 2)
+        };
         let mut histories: BTreeMap<(String, u64, u64), History> = BTreeMap::new();
-        self.each("say what was said of open failures", asked, |revision: Revision| {
-            let name = (revision.terminal.clone(), revision.spool, revision.sequence);
-            let correction = (revision.revision > 0).then(|| revision.kafka_log.clone());
-            let standing = revision.standing();
+        self.each("say what was said of open failures", said(""), |standing: Standing| {
+            let name = (standing.terminal.clone(), standing.spool, standing.sequence);
             let history = histories.entry(name).or_insert_with(|| History {
                 first: standing.clone(),
                 last: standing.clone(),
                 corrections: Vec::new(),
             });
             history.last = standing;
-            history.corrections.extend(correction);
+        })
+        .await?;
+        self.each("say by which corrections", said(" AND revision > 0"), |Made { terminal, spool, sequence, kafka_log }: Made| {
+            if let Some(history) = histories.get_mut(&(terminal, spool, sequence)) {
+                history.corrections.push(kafka_log);
+            }
         })
         .await?;
         Ok(histories.into_values().collect())
@@ -225,38 +197,6 @@ impl Database {
             Ok(())
         };
         self.answer(what, QUESTION_TIMEOUT, reading).await
-    }
-}
-
-impl Revision {
-    fn standing(self) -> Standing {
-        Standing {
-            terminal: self.terminal,
-            spool: self.spool,
-            sequence: self.sequence,
-            revision: self.revision,
-            completed_at: self.completed_at,
-            received_at: self.received_at,
-            bin: self.bin,
-            network: self.network,
-            acquirer: self.acquirer,
-            trace_number: self.trace_number,
-            batch_number: self.batch_number,
-            retrieval_reference: self.retrieval_reference,
-            stage: self.stage,
-            response_code: self.response_code,
-            response_spec: self.response_spec,
-            result: self.result,
-            terminal_condition: self.terminal_condition,
-            money_outcome: self.money_outcome,
-            tag: self.tag,
-            cause: self.cause,
-            reason: self.reason,
-            confidence: self.confidence,
-            rule_set: self.rule_set,
-            issuer: self.issuer,
-            issuer_map: self.issuer_map,
-        }
     }
 }
 

@@ -31,11 +31,13 @@ pub enum Family {
     Terminal,
     /// The card.
     Card,
+    /// The sale itself: nothing else fails with it.
+    Sale,
 }
 
 impl Family {
     /// All of them, the larger before the smaller.
-    pub const ALL: [Family; 14] = [
+    pub const ALL: [Family; 15] = [
         Family::Fleet,
         Family::Acquirer,
         Family::Host,
@@ -50,6 +52,7 @@ impl Family {
         Family::Shop,
         Family::Terminal,
         Family::Card,
+        Family::Sale,
     ];
 
     /// As rule sets write it: `carrier_region`.
@@ -70,6 +73,7 @@ impl Family {
             Family::Shop => "shop",
             Family::Terminal => "terminal",
             Family::Card => "card",
+            Family::Sale => "sale",
         }
     }
 }

@@ -7,14 +7,15 @@
 //! What was found before is looked at again as long as it is in the window, so a verdict can still become another, or the first again. What an operator took back stays taken back.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::ops::Range;
 use std::time::Duration;
 
-use faultline_attribution::{Attempt, Fault, Fleet, Settlement};
+use faultline_attribution::{Attempt, Fault, Fleet, Settled, Settlement};
 use faultline_proto::correction::v1::{CorrectedColumns, Correction, CorrectionKind, CorrectionState};
-use faultline_store::{Change, History, Open, OpenFailure, Standing, Tried};
+use faultline_store::{Change, History, Open, OpenFailure, Tried};
 use faultline_stream::CorrectionLog;
-use faultline_verdict::{Cause, Family, Rules};
+use faultline_verdict::{Cause, Family, Reason, Rules};
 use prost_types::Timestamp;
 use tokio::time::{Instant, sleep};
 
@@ -29,6 +30,8 @@ const ARRIVAL_MS: i64 = 5000;
 const STRETCH_MS: i64 = 5 * 60 * 1000;
 /// A fault of the same part that begins so soon after the end of one that is known is that one, in milliseconds.
 const SAME_FAULT_MS: i64 = 10 * 60 * 1000;
+/// What nothing else has failed with for so long stands alone, in milliseconds.
+const ALONE_AFTER_MS: i64 = 10 * 60 * 1000;
 /// What is settled with less stays as it stands: it may be otherwise a minute later.
 const LEAST_CONFIDENCE: f64 = 0.6;
 
@@ -36,6 +39,7 @@ const LEAST_CONFIDENCE: f64 = 0.6;
 pub(crate) async fn attribute(shared: &Shared) -> ! {
     let Shared { config, rules, .. } = shared;
     let reasons: Vec<String> = open_reasons(rules);
+    let mut looked_at = LookedAt::default();
     loop {
         sleep(config.attribution.interval).await;
         let until = now_ms() - ARRIVAL_MS;
@@ -44,17 +48,26 @@ pub(crate) async fn attribute(shared: &Shared) -> ! {
             continue;
         }
         let window = i64::try_from(config.attribution.window.as_millis()).unwrap_or(i64::MAX);
+        let time = stretch_of(until - window)..until;
+        looked_at.retain(|(_, stretch), _| *stretch >= time.start);
         let tenants = shared.database.counted(None, u32::try_from(until / 1000).unwrap_or(u32::MAX)).await.unwrap_or_default();
         for tenant in tenants {
             let begin = Instant::now();
-            let time = until - window..until;
             let open = Open { tenant: &tenant.tenant, time: &time, reasons: &reasons };
-            match attribute_tenant(shared, open).await {
+            match attribute_tenant(shared, open, &mut looked_at).await {
                 Ok(()) => counts::attributed_in(begin.elapsed()),
                 Err(reason) => tracing::warn!(tenant = tenant.tenant, reason, "failures are attributed later"),
             }
         }
     }
+}
+
+/// By tenant and stretch of time, what its failures were to stand as when that was last compared with what they do: a number that differs when it does.
+type LookedAt = HashMap<(String, i64), u64>;
+
+/// When the stretch began that a moment is in.
+fn stretch_of(ms: i64) -> i64 {
+    ms - ms.rem_euclid(STRETCH_MS)
 }
 
 /// The reasons that leave open whose fault it is.
@@ -67,76 +80,119 @@ fn open_reasons(rules: &Rules) -> Vec<String> {
     reasons
 }
 
-async fn attribute_tenant(shared: &Shared, open: Open<'_>) -> Result<(), String> {
+async fn attribute_tenant(shared: &Shared, open: Open<'_>, looked_at: &mut LookedAt) -> Result<(), String> {
     let begin = Instant::now();
     let (known, settlement) = look(shared, open).await?;
     let found = begin.elapsed();
-    let by_name: HashMap<(&str, u64, u64), usize> = known
-        .names
-        .iter()
-        .enumerate()
-        .map(|(place, (terminal, spool, sequence))| ((known.terminal(*terminal), *spool, *sequence), place))
-        .collect();
     let log = CorrectionLog::read(&shared.kafka).await.map_err(said)?;
     let past = Past::of(&log, open.tenant);
+    let is_taken_back = |fault: usize| settlement.faults.get(fault).is_some_and(|fault| past.has_taken_back(fault));
+    let mut wanted: HashMap<(&str, u64, u64), Wanted<'_>> = HashMap::new();
+    let mut stretches: BTreeMap<i64, u64> = BTreeMap::new();
+    for (failure, settled) in known.failures.iter().zip(&settlement.failures) {
+        let of = failure.wanted(settled, is_taken_back, open.time.end);
+        let name = (known.terminal(failure.terminal), failure.spool, failure.sequence);
+        let number = stretches.entry(stretch_of(failure.completed_ms)).or_default();
+        *number = number.wrapping_add(BuildHasherDefault::<DefaultHasher>::default().hash_one((name, of.reason.map(|reason| &reason.id))));
+        wanted.insert(name, of);
+    }
     let mut corrected = 0;
-    for stretch in stretches(shared, open, &settlement).await? {
-        let histories = shared.database.histories(Open { time: &stretch, ..open }).await.map_err(said)?;
-        let mut changes: BTreeMap<Option<usize>, Vec<Change>> = BTreeMap::new();
-        for history in histories.into_iter().filter(|history| !past.is_taken_back(history)) {
-            let name = (history.last.terminal.as_str(), history.last.spool, history.last.sequence);
-            let Some(settled) = by_name.get(&name).and_then(|place| settlement.failures.get(*place)) else { continue };
-            let fault = settled.fault.filter(|fault| settlement.faults.get(*fault).is_some_and(|fault| !past.has_taken_back(fault)));
-            if settled.fault.is_some() && (fault.is_none() || settled.confidence < LEAST_CONFIDENCE) {
-                continue;
-            }
-            let columns = match fault {
-                Some(_) => CorrectedColumns {
-                    cause: settled.reason.cause.into(),
-                    reason: settled.reason.id.clone(),
-                    confidence: percent(settled.confidence),
-                    ..history.last.columns()
-                },
-                None => past.own(&history, settled.reason.cause),
-            };
-            if (columns.cause, &columns.reason) != (history.last.cause.into(), &history.last.reason) {
-                if history.corrections.is_empty() {
-                    counts::attributed_after(Duration::from_millis(
-                        u64::try_from(now_ms() - history.last.completed_at).unwrap_or_default(),
-                    ));
-                }
-                changes.entry(fault).or_default().push(Change { standing: history.last, columns });
-            }
+    for (stretch, number) in stretches {
+        let place = (open.tenant.to_owned(), stretch);
+        if looked_at.get(&place) == Some(&number) {
+            continue;
         }
-        for (fault, changes) in changes {
+        let time = stretch..stretch + STRETCH_MS;
+        let histories = shared.database.histories(Open { time: &time, ..open }).await.map_err(said)?;
+        for (fault, changes) in changes(&past, &wanted, histories) {
             corrected += changes.len();
             let fault = fault.and_then(|fault| settlement.faults.get(fault));
-            write(shared, (open.tenant, &stretch), fault, changes).await?;
+            write(shared, (open.tenant, &time), fault, changes).await?;
         }
+        looked_at.insert(place, number);
     }
-    let failures = settlement.failures.len();
-    tracing::debug!(tenant = open.tenant, failures, faults = settlement.faults.len(), corrected, ?found, took = ?begin.elapsed(), "attributed");
+    let (failures, faults) = (settlement.failures.len(), settlement.faults.len());
+    tracing::debug!(tenant = open.tenant, failures, faults, corrected, ?found, took = ?begin.elapsed(), "attributed");
     Ok(())
+}
+
+/// What is to be changed of outcomes, by fault.
+fn changes(
+    past: &Past<'_>,
+    wanted: &HashMap<(&str, u64, u64), Wanted<'_>>,
+    histories: Vec<History>,
+) -> BTreeMap<Option<usize>, Vec<Change>> {
+    let mut changes: BTreeMap<Option<usize>, Vec<Change>> = BTreeMap::new();
+    for history in histories.into_iter().filter(|history| !past.is_taken_back(history)) {
+        let Some(of) = wanted.get(&(history.last.terminal.as_str(), history.last.spool, history.last.sequence)) else { continue };
+        let columns = match of.reason {
+            Some(Reason { id, cause, .. }) => {
+                CorrectedColumns { cause: (*cause).into(), reason: id.clone(), confidence: of.percent, ..history.last.columns() }
+            }
+            None => past.own(&history, of.first),
+        };
+        if (columns.cause, &columns.reason) == (history.last.cause.into(), &history.last.reason) {
+            continue;
+        }
+        if history.corrections.is_empty() {
+            counts::attributed_after(Duration::from_millis(u64::try_from(now_ms() - history.last.completed_at).unwrap_or_default()));
+        }
+        changes.entry(of.fault).or_default().push(Change { standing: history.last, columns });
+    }
+    changes
+}
+
+/// What a failure is to stand as.
+struct Wanted<'r> {
+    /// Its reason; nothing: what rules say of it alone.
+    reason: Option<&'r Reason>,
+    /// The reason of its first verdict, where rules still have it.
+    first: Option<&'r Reason>,
+    percent: u32,
+    /// The place of its fault.
+    fault: Option<usize>,
+}
+
+/// A failure that was looked at.
+struct LookedAtOne<'r> {
+    terminal: u32,
+    spool: u64,
+    sequence: u64,
+    completed_ms: i64,
+    first: Option<&'r Reason>,
+}
+
+impl<'r> LookedAtOne<'r> {
+    /// What it is to stand as. What is doubtful, or was taken back, is left to its first verdict; and so is what may still turn out not to stand alone.
+    fn wanted(&self, settled: &Settled<'r>, is_taken_back: impl Fn(usize) -> bool, now_ms: i64) -> Wanted<'r> {
+        let is_sure = settled.confidence >= LEAST_CONFIDENCE;
+        let stands = match settled.fault {
+            Some(fault) => is_sure && !is_taken_back(fault),
+            None => is_sure && self.completed_ms + ALONE_AFTER_MS < now_ms && self.first.is_some_and(|first| first.id != settled.reason.id),
+        };
+        let percent = (0..=100).rev().find(|percent| f64::from(*percent) <= settled.confidence * 100.0).unwrap_or_default();
+        Wanted { reason: stands.then_some(settled.reason), first: self.first, percent, fault: settled.fault.filter(|_| stands) }
+    }
 }
 
 /// The failures that were looked at, by their numbers.
 #[derive(Default)]
-struct Known {
+struct Known<'r> {
     terminals: Vec<String>,
     by_terminal: HashMap<String, u32>,
-    /// Terminal, spool and sequence.
-    names: Vec<(u32, u64, u64)>,
+    failures: Vec<LookedAtOne<'r>>,
 }
 
-impl Known {
-    fn take(&mut self, failure: &OpenFailure) {
-        let number = self.by_terminal.get(&failure.terminal).copied().unwrap_or_else(|| {
+impl<'r> Known<'r> {
+    fn take(&mut self, failure: OpenFailure, first: Option<&'r Reason>) {
+        let OpenFailure { terminal, spool, sequence, completed_at, .. } = failure;
+        let number = self.by_terminal.get(&terminal).copied().unwrap_or_else(|| {
             let number = u32::try_from(self.terminals.len()).unwrap_or(u32::MAX);
-            self.terminals.push(failure.terminal.clone());
-            self.by_terminal.insert(failure.terminal.clone(), number);
+            self.terminals.push(terminal.clone());
+            self.by_terminal.insert(terminal, number);
             number
         });
-        self.names.push((number, failure.spool, failure.sequence));
+        self.failures.push(LookedAtOne { terminal: number, spool, sequence, completed_ms: completed_at, first });
     }
 
     fn terminal(&self, number: u32) -> &str {
@@ -145,7 +201,7 @@ impl Known {
 }
 
 /// Looks at everything together.
-async fn look<'a>(shared: &'a Shared, open: Open<'_>) -> Result<(Known, Settlement<'a>), String> {
+async fn look<'a>(shared: &'a Shared, open: Open<'_>) -> Result<(Known<'a>, Settlement<'a>), String> {
     let (mut fleet, mut known) = (Fleet::new(&shared.rules), Known::default());
     let tried = |Tried { family, part, at, attempts }: Tried| {
         if let Some(part) = named(&family, &part) {
@@ -175,9 +231,11 @@ async fn look<'a>(shared: &'a Shared, open: Open<'_>) -> Result<(Known, Settleme
             response_code: &failure.response_code,
             rule_set: &failure.rule_set,
             reason: &failure.reason,
+            confidence: failure.confidence,
         };
         if fleet.failed(&attempt).is_some() {
-            known.take(&failure);
+            let first = shared.rules.reason(&failure.rule_set, &failure.reason);
+            known.take(failure, first);
         }
     };
     shared.database.open_failures(open, failed).await.map_err(said)?;
@@ -194,23 +252,6 @@ fn named<'p>(family: &str, part: &'p str) -> Option<(Family, &'p str)> {
         _ => !part.is_empty(),
     };
     is_known.then_some((family, part))
-}
-
-/// The times in which something may have to be corrected: those of faults, and of what was corrected before.
-async fn stretches(shared: &Shared, open: Open<'_>, settlement: &Settlement<'_>) -> Result<Vec<Range<i64>>, String> {
-    let corrected = shared.database.corrected_times(open.tenant, open.time).await.map_err(said)?;
-    let of_faults = settlement.faults.iter().map(|fault| fault.from_ms..fault.until_ms);
-    let wanted: Vec<Range<i64>> = of_faults.chain(corrected.into_iter().map(|begin| begin..begin + STRETCH_MS)).collect();
-    let mut stretches = Vec::new();
-    let mut begin = open.time.start;
-    while begin < open.time.end {
-        let end = (begin - begin.rem_euclid(STRETCH_MS) + STRETCH_MS).min(open.time.end);
-        if wanted.iter().any(|wanted| wanted.start < end && begin < wanted.end) {
-            stretches.push(begin..end);
-        }
-        begin = end;
-    }
-    Ok(stretches)
 }
 
 /// What corrections there were of a tenant.
@@ -241,15 +282,15 @@ impl Past<'_> {
         self.taken_back.iter().any(|known| is_of(known, fault))
     }
 
-    /// What an outcome says that belongs to no fault: what rules say of it alone, unless nothing but them was ever said.
-    fn own(&self, history: &History, cause: Cause) -> CorrectedColumns {
+    /// What an outcome says that belongs to no fault: what it said first, unless it was never said to belong to one.
+    fn own(&self, history: &History, first: Option<&Reason>) -> CorrectedColumns {
         let is_attributed = history.corrections.iter().any(|id| self.kinds.get(id.as_str()) == Some(&CorrectionKind::Attribution));
-        let Standing { confidence, reason, .. } = &history.first;
-        match is_attributed {
-            true => {
-                CorrectedColumns { cause: cause.into(), reason: reason.clone(), confidence: (*confidence).into(), ..history.last.columns() }
+        match first.filter(|_| is_attributed) {
+            Some(Reason { id, cause, .. }) => {
+                let confidence = history.first.confidence.into();
+                CorrectedColumns { cause: (*cause).into(), reason: id.clone(), confidence, ..history.last.columns() }
             }
-            false => history.last.columns(),
+            None => history.last.columns(),
         }
     }
 }
@@ -273,7 +314,7 @@ async fn write(shared: &Shared, (tenant, stretch): (&str, &Range<i64>), fault: O
     let known = fault.and_then(|fault| corrections.known().iter().find(|known| known.tenant == tenant && is_of(known, fault))).cloned();
     let description = match fault {
         Some(fault) => fault.in_words().en,
-        None => "what was attributed to a fault belongs to none after all".into(),
+        None => "belongs to no fault of a part of the fleet: nothing else fails with it".into(),
     };
     let mut correction = known.unwrap_or_else(|| correction(tenant, CorrectionKind::Attribution, String::new()));
     let time = |ms: i64| Timestamp { seconds: ms.div_euclid(1000), nanos: 0 };
@@ -289,9 +330,4 @@ async fn write(shared: &Shared, (tenant, stretch): (&str, &Range<i64>), fault: O
     let mut corrector = corrections.make(correction).await.map_err(said)?;
     corrector.add(changes).await.map_err(said)?;
     corrector.end(CorrectionState::Finished).await.map(|_| ()).map_err(said)
-}
-
-/// As rows have it.
-fn percent(confidence: f64) -> u32 {
-    (0..=100).find(|percent| f64::from(*percent) >= (confidence * 100.0).floor()).unwrap_or(100)
 }

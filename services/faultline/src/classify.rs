@@ -187,6 +187,7 @@ impl<'a> Attempts<'a> {
             response_code: &outcome.response_code,
             rule_set: verdict.rule_set,
             reason: &verdict.reason.id,
+            confidence: verdict.confidence,
         })
     }
 
