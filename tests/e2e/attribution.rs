@@ -38,7 +38,11 @@ fn sale(terminal: u64, number: u64) -> Outcome {
 async fn report(gateway: &Gateway) {
     let collector = gateway.collector().await;
     for terminal in 0..TERMINALS {
-        let event = |number| Event { sequence: number + 1, age_ms: Some(1000 + (SALES - 1 - number) * 10_000), outcome: Some(sale(terminal, number)) };
+        let event = |number| Event {
+            sequence: number + 1,
+            age_ms: Some(1000 + (SALES - 1 - number) * 10_000),
+            outcome: Some(sale(terminal, number)),
+        };
         let sales = batch((0..SALES).map(event).collect());
         let sent = collector.report(OutcomeBatch { terminal_id: format!("T-{terminal}"), ..sales }).await.unwrap();
         assert_eq!(sent.refusals, []);
@@ -76,11 +80,17 @@ async fn a_bank_that_answers_05_in_an_outage_is_at_fault_until_that_is_taken_bac
     let alerter = Service::start("alerter", settings.clone());
     let of_bank = "SELECT sum(sign) FROM outcomes WHERE cause = 'bank'";
     let expected = (0..TERMINALS).flat_map(|terminal| (FIRST..SALES).map(move |number| (terminal, number)));
-    let expected = expected.filter(|(terminal, number)| sale(*terminal, *number).response_code == "05" && (terminal * SALES + number) % 2 == 0).count();
-    eventually("what the bank refused is the bank's", async || (query(&clickhouse, of_bank).await == expected.to_string()).then_some(())).await;
+    let expected = expected
+        .filter(|(terminal, number)| sale(*terminal, *number).response_code == "05" && (terminal * SALES + number) % 2 == 0)
+        .count();
+    eventually("what the bank refused is the bank's", async || (query(&clickhouse, of_bank).await == expected.to_string()).then_some(()))
+        .await;
     let settled = standing(&clickhouse).await;
     // What other banks refuse is the accounts' business, and so is what this one refused before.
-    assert!(settled.contains(&format!("icbc\tbank\tissuer_refusing\t{expected}")) && settled.contains("ccb\taccount\tissuer_refused\t"), "{settled}");
+    assert!(
+        settled.contains(&format!("icbc\tbank\tissuer_refusing\t{expected}")) && settled.contains("ccb\taccount\tissuer_refused\t"),
+        "{settled}"
+    );
     assert!(settled.contains("icbc\taccount\tissuer_refused\t") && settled.lines().count() == 3, "{settled}");
     families_agree(&clickhouse).await;
     // What was said first can still be read.

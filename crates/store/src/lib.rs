@@ -39,3 +39,4 @@ pub use progress::Watermark;
 pub use rates::{Count, FailingLeaf, Usual, UsualApprovals, UsualCount};
 pub use reported::{Reported, Wanted};
 pub use series::{Counted, Rate, StepCount, UsualRates};
+pub use settlements::Unsettled;

@@ -26,6 +26,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { version: 6, name: "progress", sql: include_str!("../migrations/0006_progress.sql") },
     Migration { version: 7, name: "watermarks", sql: include_str!("../migrations/0007_watermarks.sql") },
     Migration { version: 8, name: "compact_parts", sql: include_str!("../migrations/0008_compact_parts.sql") },
+    Migration { version: 9, name: "verdicts", sql: include_str!("../migrations/0009_verdicts.sql") },
 ];
 
 /// Where the record of the steps taken is kept.

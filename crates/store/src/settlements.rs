@@ -74,6 +74,32 @@ impl Database {
     }
 }
 
+/// Outcomes of which it is not known whether money moved, and has not been for long.
+#[derive(Clone, Debug, PartialEq, Eq, Row, Deserialize)]
+pub struct Unsettled {
+    /// Whose outcomes.
+    pub tenant: String,
+    /// How many.
+    pub outcomes: u64,
+}
+
+impl Database {
+    /// By tenant, outcomes that were completed within a time, in milliseconds since 1970-01-01 UTC, and of which it is still not known whether money moved.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn unsettled(&self, time: &Range<i64>) -> Result<Vec<Unsettled>, StoreError> {
+        let (reversal, query) = (i32::from(TransactionType::Reversal), i32::from(TransactionType::Query));
+        let unknown = i32::from(MoneyOutcome::Unknown);
+        let sql = format!(
+            "SELECT tenant, toUInt64(greatest(sum(sign), 0)) AS outcomes FROM outcomes WHERE completed_at >= fromUnixTimestamp64Milli(?) \
+             AND completed_at < fromUnixTimestamp64Milli(?) AND money_outcome = {unknown} AND type NOT IN ({reversal}, {query}) GROUP BY tenant ORDER BY tenant"
+        );
+        let asked = self.asking().query(&sql).bind(time.start).bind(time.end);
+        self.answer("say which money is in doubt", QUESTION_TIMEOUT, asked.fetch_all::<Unsettled>()).await
+    }
+}
+
 /// When the attempts were completed that are searched.
 fn searched(followers: &[Follower]) -> Option<(i64, i64)> {
     let begin = |follower: &Follower| match follower.original_completed_at {

@@ -18,6 +18,9 @@ pub struct AlerterConfig {
     pub late_after: Duration,
     /// Where the console is reached, for links to incidents; empty: there are none.
     pub console_url: String,
+    /// How long a reversal or a query may take to tell what became of money until that is said.
+    #[serde(with = "humantime_serde")]
+    pub unsettled_after: Duration,
     /// How failures are looked at together.
     pub attribution: AttributionConfig,
     /// Who is told of changes.
@@ -32,6 +35,7 @@ impl Default for AlerterConfig {
             arrival_delay: Duration::from_secs(3),
             late_after: Duration::from_secs(60),
             console_url: String::new(),
+            unsettled_after: Duration::from_secs(900),
             attribution: AttributionConfig::default(),
             webhook: WebhookConfig::default(),
             alertmanager: AlertmanagerConfig::default(),
@@ -140,6 +144,7 @@ impl AlerterConfig {
         for (key, value, least, most) in [
             ("arrival_delay", self.arrival_delay, Duration::ZERO, 60 * second),
             ("late_after", self.late_after, 20 * second, 86_400 * second),
+            ("unsettled_after", self.unsettled_after, 60 * second, 7 * 86_400 * second),
             ("attribution.interval", self.attribution.interval, second, 3600 * second),
             ("attribution.window", self.attribution.window, 60 * second, 86_400 * second),
             ("webhook.timeout", self.webhook.timeout, second, 60 * second),

@@ -34,6 +34,10 @@ pub(crate) fn describe() {
         Unit::Seconds,
         "From the completion of an outcome until its verdict is corrected for the first time by what else failed"
     );
+    describe_gauge!(
+        "faultline_alerter_unsettled_outcomes",
+        "Outcomes of the last day of which it should be known by now whether money moved (`alerter.unsettled_after`), and is not"
+    );
     describe_gauge!("faultline_alerter_open_incidents", "Incidents that are not closed, of all tenants");
     describe_gauge!(
         "faultline_alerter_lag_seconds",
@@ -52,6 +56,7 @@ pub(crate) fn describe() {
     );
     counter!("faultline_alerter_ticks_total").increment(0);
     settled(0);
+    unsettled(0);
     for cause in CAUSES {
         counter!("faultline_alerter_attributed_outcomes_total", "cause" => cause_name(cause)).increment(0);
     }
@@ -71,6 +76,11 @@ pub(crate) fn describe() {
 /// It was told of so many outcomes whether money moved.
 pub(crate) fn settled(outcomes: usize) {
     counter!("faultline_alerter_settled_outcomes_total").increment(u64::try_from(outcomes).unwrap_or(u64::MAX));
+}
+
+/// Of so many outcomes it should be known whether money moved, and is not.
+pub(crate) fn unsettled(outcomes: u64) {
+    gauge!("faultline_alerter_unsettled_outcomes").set(f64::from(u32::try_from(outcomes).unwrap_or(u32::MAX)));
 }
 
 /// The causes that something can be attributed to.

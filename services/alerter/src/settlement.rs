@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use faultline_proto::correction::v1::{Correction, CorrectionKind, CorrectionState};
 use faultline_runtime::error::with_causes;
-use faultline_store::Change;
+use faultline_store::{Change, Unsettled};
 use tokio::time::sleep;
 
 use crate::corrections::{Corrections, correction};
@@ -24,12 +24,15 @@ const STRETCH_MS: i64 = 10 * 60 * 1000;
 const ARRIVAL_MS: i64 = 5000;
 /// How much older than the day itself outcomes are that are settled on it, in days.
 const OLDEST_DAYS: i64 = 32;
+/// How often it is said what is not settled.
+const TELL_MS: i64 = 60 * 1000;
 const HOUR_MS: i64 = 60 * 60 * 1000;
 const DAY_MS: i64 = 24 * HOUR_MS;
 
 /// Settles what is told, for ever. What cannot be done now is done the next time.
 pub(crate) async fn settle(shared: &Shared) -> ! {
     let mut done = now_ms() - RECALL_MS;
+    let mut told = 0;
     loop {
         sleep(LOOK).await;
         let until = now_ms() - ARRIVAL_MS;
@@ -42,7 +45,25 @@ pub(crate) async fn settle(shared: &Shared) -> ! {
             Ok(()) => done = until,
             Err(reason) => tracing::debug!(reason, "what became of money is written down later"),
         }
+        if until - told > TELL_MS {
+            match tell_unsettled(shared, until).await {
+                Ok(()) => told = until,
+                Err(reason) => tracing::debug!(reason, "it is said later what is not settled"),
+            }
+        }
     }
+}
+
+/// Says of how many outcomes it should be known by now whether money moved, and is not.
+async fn tell_unsettled(shared: &Shared, now_ms: i64) -> Result<(), String> {
+    let late = i64::try_from(shared.config.unsettled_after.as_millis()).unwrap_or(i64::MAX);
+    let unsettled = shared.database.unsettled(&(now_ms - late - DAY_MS..now_ms - late)).await.map_err(said)?;
+    let all: u64 = unsettled.iter().map(|tenant| tenant.outcomes).sum();
+    for Unsettled { tenant, outcomes } in unsettled.iter().filter(|tenant| tenant.outcomes > 0) {
+        tracing::debug!(tenant, outcomes, "neither a reversal nor a query has told what became of money");
+    }
+    counts::unsettled(all);
+    Ok(())
 }
 
 /// Settles what is told by what was received within a time. Returns what was in the way.
