@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use faultline_proto::outcome::v1::{Stage, TerminalCondition};
 
 use crate::rules::{File, Key, Prevention, Refined, Row, RuleSet, attributed, evidence_named, named};
-use crate::{Attribution, Cause, LocalizedText, MerchantCause, Place, Reason, Retry, Rules, RulesError};
+use crate::{Attribution, Cause, Fact, LocalizedText, MerchantCause, Place, Reason, Retry, Rules, RulesError};
 
 /// Most characters of a text that a terminal shows.
 const MOST_CHARACTERS: usize = 180;
@@ -208,6 +208,9 @@ impl Findings<'_> {
             if !refined.row.force.overlaps(set.force) {
                 wrong.push((true, refined, format!("{named} is unreachable: it holds only when the set does not")));
             }
+            if Fact::EXCLUSIVE.iter().any(|group| group.iter().filter(|fact| refined.all_of.has(**fact)).count() > 1) {
+                wrong.push((true, refined, format!("{named} is unreachable: no outcome shows all of these")));
+            }
             let before =
                 set.refinements.of(of).iter().take_while(|other| !std::ptr::eq(*other, refined)).find(|other| other.covers(refined));
             if let Some(Refined { row, .. }) = before {
@@ -399,6 +402,10 @@ mod tests {
         finds(
             &evidence("issuer_silent", "all_of = ['weak_signal']", "confidence = 30"),
             &["ours.toml:4 true evidence of `issuer_silent` with weak_signal is unreachable: no row gives that reason"],
+        );
+        finds(
+            &evidence("no_answer", "all_of = ['weak_signal', 'good_signal']", "confidence = 30"),
+            &["ours.toml:4 true evidence of `no_answer` with weak_signal, good_signal is unreachable: no outcome shows all of these"],
         );
         let without = evidence("no_answer", "all_of = ['good_signal']", "confidence = 30").replace("our acquirer", "");
         finds(&without, &["ours.toml:4 true evidence of `no_answer` with good_signal has no source"]);

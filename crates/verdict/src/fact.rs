@@ -131,7 +131,7 @@ facts! {
     /// The stripe was taken, since the chip could not be read.
     Fallback = "fallback" from "the contract": "fallback from chip to magnetic stripe",
     /// The reader fails with one card after another.
-    ReaderFailsOften = "reader_fails_often" from "own: with one bad card in a hundred, three among thirty reads come less than one day in a hundred": "failed reads in 3 sales or more, and one read in ten or more, of 24 hours",
+    ReaderFailsOften = "reader_fails_often" from "own: with one bad card in a hundred, three among thirty reads come less than one day in a hundred": "failed reads in 3 sales or more, and one read in ten or more, and not reader_reads_well",
     /// The reader fails now, with different cards.
     ReaderFailsInARow = "reader_fails_in_a_row" from "own: one bad card tried again is one sale": "3 failed reads in a row or more, and 2 sales or more",
     /// The reader reads nearly everything.
@@ -221,9 +221,10 @@ impl Facts {
         let ReaderHistory { reads, failures, failed_sales, consecutive_failures, next_good_read_ms } = *history;
         // Terminals that do not count sales tell failures.
         let failing = if failed_sales > 0 { failed_sales } else { failures };
-        self.add_if(failed_sales >= SEVERAL_SALES && failures * OFTEN >= reads, Fact::ReaderFailsOften);
+        let reads_well = reads >= ENOUGH_READS && failing * SELDOM <= reads.max(SELDOM);
+        self.add_if(!reads_well && failed_sales >= SEVERAL_SALES && failures * OFTEN >= reads, Fact::ReaderFailsOften);
         self.add_if(consecutive_failures >= IN_A_ROW && failed_sales >= 2, Fact::ReaderFailsInARow);
-        self.add_if(reads >= ENOUGH_READS && failing * SELDOM <= reads.max(SELDOM), Fact::ReaderReadsWell);
+        self.add_if(reads_well, Fact::ReaderReadsWell);
         self.add_if(next_good_read_ms.is_some_and(|ms| (1..=SOON_MS).contains(&ms)), Fact::ReaderReadSince);
     }
 
@@ -258,6 +259,23 @@ impl Facts {
 }
 
 impl Fact {
+    /// Facts of which an outcome shows at most one.
+    pub(crate) const EXCLUSIVE: [&[Fact]; 5] = [
+        &[Fact::WeakSignal, Fact::GoodSignal],
+        &[Fact::QuickConnect, Fact::SlowConnect],
+        &[
+            Fact::PinBlocked,
+            Fact::PinWrong,
+            Fact::ChipBlocked,
+            Fact::ApplicationNotFound,
+            Fact::ConditionsNotMet,
+            Fact::ChipError,
+            Fact::CommandRefused,
+        ],
+        &[Fact::ReaderFailsOften, Fact::ReaderReadsWell],
+        &[Fact::ReaderFailsInARow, Fact::ReaderReadSince],
+    ];
+
     fn number(self) -> u32 {
         u32::from(self as u8)
     }
@@ -419,6 +437,8 @@ mod tests {
         assert_eq!(by(200, 4, 4, 1, Some(42_000)), "reader_reads_well, reader_read_since");
         assert_eq!(by(200, 5, 5, 1, Some(86_400_000)), "");
         assert_eq!(by(19, 0, 0, 0, None), "");
+        // Three bad cards, tried again and again.
+        assert_eq!(by(150, 15, 3, 1, None), "reader_reads_well");
         // Without sales, failures are told.
         assert_eq!(by(200, 4, 0, 0, None), "reader_reads_well");
         assert_eq!(by(200, 5, 0, 0, None), "");

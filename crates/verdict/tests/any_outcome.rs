@@ -109,6 +109,9 @@ proptest! {
         let verdict = RULES.verdict(&outcome);
         prop_assert_eq!(RULES.explain(&outcome, None).verdict, verdict);
         let words = RULES.in_words(&verdict, &outcome);
+        for (one, other) in [(Fact::ReaderFailsOften, Fact::ReaderReadsWell), (Fact::WeakSignal, Fact::GoodSignal), (Fact::PinWrong, Fact::ChipError)] {
+            prop_assert!(!(verdict.facts.has(one) && verdict.facts.has(other)), "{:?}", verdict.facts);
+        }
         prop_assert!((0.0..=1.0).contains(&words.confidence) && words.tag.contains('/'));
         for text in [&words.meaning, &words.merchant_text, &words.cashier, &words.service_desk, &words.prevention] {
             prop_assert!(is_whole(text.as_ref()), "{text:?}");

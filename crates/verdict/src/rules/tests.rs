@@ -67,10 +67,10 @@ fn verdicts_on_unionpays_outcomes_are_what_they_were() {
                     }
                     _ => outcome.stage = Stage::from_str_name(&format!("STAGE_{}", value.to_uppercase())).unwrap().into(),
                 }
-                let found = rules.verdict(&outcome).reason;
+                let verdict = rules.verdict(&outcome);
                 let expected = Cause::from_str_name(&format!("CAUSE_{}", cause.to_uppercase())).unwrap();
                 assert_eq!(
-                    (found.id.as_str(), found.cause, found.confidence),
+                    (verdict.reason.id.as_str(), verdict.reason.cause, verdict.confidence),
                     (reason, expected, confidence.parse().unwrap()),
                     "{line} {spec}"
                 );

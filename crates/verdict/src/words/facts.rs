@@ -136,8 +136,8 @@ fn reader(fact: Fact, outcome: &Outcome) -> (String, String) {
             )
         }
         Fact::ReaderReadsWell => (
-            format!("近 24 小时读卡 {reads} 次，只失败 {failures} 次：读卡器基本正常。"),
-            format!("In 24 hours the reader failed {failures} of {reads} reads: it works well."),
+            format!("近 24 小时读卡 {reads} 次，失败 {failures} 次：很少失败。"),
+            format!("In 24 hours the reader failed {failures} of {reads} reads: seldom."),
         ),
         _ => {
             let seconds = history.next_good_read_ms.unwrap_or_default().div_ceil(1000);
