@@ -276,6 +276,12 @@ impl Fact {
         &[Fact::ReaderFailsInARow, Fact::ReaderReadSince],
     ];
 
+    /// Whether it says that something is as it should be, and not that something is wrong.
+    #[must_use]
+    pub fn is_in_order(self) -> bool {
+        matches!(self, Fact::GoodSignal | Fact::QuickConnect | Fact::ChipAnswered | Fact::ReaderReadsWell | Fact::ReaderReadSince)
+    }
+
     fn number(self) -> u32 {
         u32::from(self as u8)
     }

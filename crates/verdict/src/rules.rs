@@ -219,7 +219,7 @@ impl Rules {
     }
 
     /// The set of this version, or of another version of it; without one, the home set.
-    fn of_version(&self, version: &str) -> &RuleSet {
+    pub(crate) fn of_version(&self, version: &str) -> &RuleSet {
         let name = name_of(version);
         self.sets().find(|set| set.name() == name).unwrap_or_else(|| self.home())
     }

@@ -32,7 +32,7 @@ impl Rules {
             reason: reason.id.clone(),
             meaning: Some(reason.meaning.clone()),
             confidence: f64::from(verdict.confidence) / 100.0,
-            evidence: evidence(verdict, outcome),
+            evidence: self.evidence(verdict, outcome),
             merchant_cause: reason.merchant_cause.id().into(),
             merchant_text: Some(reason.merchant_cause.text()),
             retry: retry.into(),
@@ -43,22 +43,30 @@ impl Rules {
             rule_set: verdict.rule_set.into(),
         }
     }
-}
 
-/// What an outcome shows, in the order in which it is weighed, and its facts.
-fn evidence(verdict: &Verdict<'_>, outcome: &Outcome) -> Vec<v1::Evidence> {
-    let mut shown: Vec<v1::Evidence> =
-        [answer(outcome), condition(outcome.terminal_condition()), result(outcome.result()), stage(outcome.stage())]
-            .into_iter()
-            .flatten()
-            .collect();
-    // An answer that cannot be believed is not the host's word.
-    if matches!(outcome.terminal_condition(), TerminalCondition::MacMismatch | TerminalCondition::ResponseInvalid) {
-        shown.sort_by_key(|evidence| evidence.fact != CONDITION);
+    /// What an outcome shows, in the order in which it is weighed, and its facts: those of something that is wrong, and of what is in order those that matter.
+    fn evidence(&self, verdict: &Verdict<'_>, outcome: &Outcome) -> Vec<v1::Evidence> {
+        let said = [answer(outcome), condition(outcome.terminal_condition()), result(outcome.result()), stage(outcome.stage())];
+        let mut shown: Vec<v1::Evidence> = said.into_iter().flatten().collect();
+        // An answer that cannot be believed is not the host's word.
+        if matches!(outcome.terminal_condition(), TerminalCondition::MacMismatch | TerminalCondition::ResponseInvalid) {
+            shown.sort_by_key(|evidence| evidence.fact != CONDITION);
+        }
+        let facts = verdict.facts.iter().filter(|fact| !fact.is_in_order() || self.weighs(verdict, *fact));
+        shown.extend(facts.map(|fact| v1::Evidence { fact: fact.id().into(), text: Some(facts::sentence(fact, outcome)) }));
+        shown
     }
-    let fact = |fact: Fact| v1::Evidence { fact: fact.id().into(), text: Some(facts::sentence(fact, outcome)) };
-    shown.extend(verdict.facts.iter().map(fact));
-    shown
+
+    /// Whether a set weighs a fact for the reason of a verdict, or for one that many failures make that reason of.
+    fn weighs(&self, verdict: &Verdict<'_>, fact: Fact) -> bool {
+        let set = self.of_version(verdict.rule_set);
+        let is_it = |place: usize| self.reason_at(place).id == verdict.reason.id;
+        let makes_it = |symptom: &str| set.attributions.iter().any(|((of, _), whole)| of == symptom && is_it(whole.reason));
+        set.refinements.iter().any(|(of, refined)| {
+            let is_named = refined.all_of.has(fact) || refined.none_of.has(fact);
+            is_named && (is_it(of) || is_it(refined.row.reason) || makes_it(&self.reason_at(of).symptom))
+        })
+    }
 }
 
 const CODE: &str = "response_code";
@@ -220,6 +228,28 @@ mod tests {
             assert_eq!(of(code, "unionpay-pos"), "The host answered, with a code that is no identifier and not shown here.");
         }
         assert_eq!(of("51", "6225880123456786"), "The host answered with code 51.");
+    }
+
+    #[test]
+    fn what_is_in_order_is_said_where_it_matters() {
+        let facts = |verdict: &Verdict<'_>, outcome: &Outcome| -> Vec<String> {
+            let words = Rules::built_in().unwrap().in_words(verdict, outcome);
+            words
+                .evidence
+                .into_iter()
+                .map(|evidence| evidence.fact)
+                .filter(|fact| ![CODE, CONDITION, RESULT, STAGE].contains(&fact.as_str()))
+                .collect()
+        };
+        let rules = Rules::built_in().unwrap();
+        let silent = Outcome { stage: Stage::Wait.into(), signal_dbm: Some(-61), attempt: 2, ..Outcome::default() };
+        let verdict = rules.verdict(&silent);
+        assert_eq!(facts(&verdict, &silent), ["good_signal", "sent_whole", "repeated_attempt"]);
+        // The bank is silent, and it was not the signal.
+        let reason = rules.reason(verdict.rule_set, "issuer_silent").unwrap();
+        assert_eq!(facts(&Verdict { reason, ..verdict }, &silent), ["good_signal", "sent_whole", "repeated_attempt"]);
+        let funds = Outcome { response_code: "51".into(), ..silent };
+        assert_eq!(facts(&rules.verdict(&funds), &funds), ["repeated_attempt"]);
     }
 
     #[test]

@@ -369,8 +369,8 @@ fn the_page_of_evidence_is_up_to_date() {
     let rules = Rules::built_in().unwrap();
     let mut page = format!(
         "{GENERATED}\n# Evidence\n\nA verdict is found by response code, terminal condition, result and stage. What else an outcome shows is read as facts, and rows of evidence \
-         say what facts make of a [reason](reasons.md): another reason, another confidence, or both. Of the rows of a reason the first that holds decides. A verdict says every fact in words, with its \
-         numbers, also those that changed nothing.\n\n\
+         say what facts make of a [reason](reasons.md): another reason, another confidence, or both. Of the rows of a reason the first that holds decides. A verdict says in words, with \
+         the numbers, every fact of something that is wrong, also where it changed nothing; that something is in order it says where that is weighed.\n\n\
          **Confidence** is in percent here and from 0 to 1 in the contract: of a hundred outcomes with such a verdict, over the mix of faults that a fleet has in a month, so many have this cause. \
          It is of one outcome alone; what many failures have in common says more later. The numbers are estimates.\n\n\
          **The tag stays.** Detection counts class and stage of the reason that was found without facts, so it counts the same of a terminal that measures its signal and of one that does not, and a fault \
