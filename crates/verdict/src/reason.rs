@@ -18,7 +18,7 @@ pub struct Reason {
     pub id: String,
     /// Whose fault it is.
     pub cause: Cause,
-    /// What detection counts it as: `funds`.
+    /// What detection counts it as, where it is found without facts: `funds`.
     pub class: String,
     /// What its failures have in common with others, as far as causes go: those of one symptom are weighed together. Empty: they are not ambiguous.
     pub symptom: String,
