@@ -5,6 +5,7 @@ pub mod error;
 pub mod monitoring;
 pub mod otlp;
 pub mod readiness;
+pub mod reload;
 pub mod shutdown;
 pub mod telemetry;
 pub mod trace;

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use faultline_runtime::error::with_causes;
 use faultline_runtime::readiness::Readiness;
+use faultline_runtime::reload::Version;
 use faultline_store::{ClickHouseConfig, Database, StoreError};
 use faultline_stream::{CLASSIFIERS, Cluster, DeadLetters, KafkaConfig, Source, StreamError};
 use faultline_verdict::{Issuers, IssuersError, Rules};
@@ -86,7 +87,7 @@ pub struct Classifier {
     shared: Arc<Shared>,
     rules: watch::Sender<Arc<Rules>>,
     /// What the files of rules were when they were read.
-    rules_version: Option<rule_files::Version>,
+    rules_version: Option<Version>,
     readiness: Readiness,
 }
 

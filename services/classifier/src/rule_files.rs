@@ -1,18 +1,11 @@
 //! The files that rules are in, beside those that come with the program; they are read again when they change.
 
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use faultline_runtime::error::with_causes;
+use faultline_runtime::reload::{self, Version};
 use faultline_verdict::{Rules, RulesError};
-use tokio::time::sleep;
 
 use crate::counts;
-
-/// How often the files are looked at.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Why files are no rules.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +50,7 @@ pub fn rule_texts(path: &Path) -> Result<Vec<(String, String)>, RuleFilesError> 
 }
 
 /// The file, or those of the directory that end with `.toml`, in the order of their names.
-pub(crate) fn files(path: &Path) -> Result<Vec<PathBuf>, RuleFilesError> {
+fn files(path: &Path) -> Result<Vec<PathBuf>, RuleFilesError> {
     let unreadable = |source| RuleFilesError::Read { path: path.into(), source };
     if !path.is_dir() {
         return Ok(vec![path.into()]);
@@ -76,57 +69,30 @@ pub(crate) fn files(path: &Path) -> Result<Vec<PathBuf>, RuleFilesError> {
     Ok(files)
 }
 
-/// Loads the rules again whenever a file has changed, come or gone, and then stayed as it is for a moment, for ever. Rules that cannot be used are said, and the last
-/// that could stay in force.
-pub(crate) async fn follow(path: &Path, mut seen: Option<Version>, take: impl Fn(Rules)) -> ! {
-    let mut before = seen.clone();
-    let mut said = None;
-    loop {
-        sleep(LOOK_AGAIN).await;
-        let now = version(path);
-        // One that changed since the last look may be half written.
-        if now == seen || std::mem::replace(&mut before, now.clone()) != now {
-            continue;
+/// Loads the rules again whenever a file has changed, come or gone, for ever. Rules that cannot be used are said, and the last that could stay in force.
+pub(crate) async fn follow(path: &Path, seen: Option<Version>, take: impl Fn(Rules)) -> ! {
+    let place = path.to_path_buf();
+    let load = move || rules(&place);
+    let told = |loaded: Result<Rules, String>| match loaded {
+        Ok(loaded) => {
+            tracing::info!(rules = loaded.version(), "the rules were loaded again");
+            counts::rules_load("ok");
+            take(loaded);
         }
-        let path = path.to_path_buf();
-        match tokio::task::spawn_blocking(move || rules(&path)).await {
-            Ok(Ok(loaded)) => {
-                tracing::info!(rules = loaded.version(), "the rules were loaded again");
-                counts::rules_load("ok");
-                take(loaded);
-                (seen, said) = (now, None);
-            }
-            Ok(Err(error)) => {
-                let reason = Some(with_causes(&error));
-                if said != reason {
-                    tracing::error!(reason, "the rules stay as they were");
-                    counts::rules_load("failed");
-                    said = reason;
-                }
-                // What cannot be read now may be readable soon; what is wrong stays wrong until it changes.
-                if !matches!(error, RuleFilesError::Read { .. }) {
-                    seen = now;
-                }
-            }
-            Err(error) => tracing::error!(%error, "the rules stay as they were"),
+        Err(reason) => {
+            tracing::error!(reason, "the rules stay as they were");
+            counts::rules_load("failed");
         }
-    }
+    };
+    reload::follow(|| version(path), seen, load, told).await
 }
 
-/// What changes when one of the files does: name, inode, size, and when it changed.
-pub(crate) type Version = Vec<(PathBuf, u64, u64, (i64, i64))>;
-
-/// None where there are no files.
+/// The version of the files; none where there are none.
 pub(crate) fn version(path: &Path) -> Option<Version> {
     if path.as_os_str().is_empty() {
         return None;
     }
-    let of = |file: Metadata| (file.ino(), file.size(), (file.ctime(), file.ctime_nsec()));
-    let known = |path: PathBuf| {
-        let (inode, size, changed) = std::fs::metadata(&path).ok().map(of)?;
-        Some((path, inode, size, changed))
-    };
-    files(path).ok()?.into_iter().map(known).collect()
+    reload::version(files(path).ok()?.iter().map(PathBuf::as_path))
 }
 
 #[cfg(test)]

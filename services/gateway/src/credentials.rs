@@ -5,22 +5,16 @@
 //! need a slow one).
 
 use std::collections::HashMap;
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io::{self, BufRead, BufReader};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use faultline_runtime::error::with_causes;
+use faultline_runtime::reload::{self, Version};
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
-use tokio::time::sleep;
 
 use crate::counts;
-
-/// How often the file is looked at.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 type Hash = [u8; 32];
 
@@ -155,50 +149,23 @@ pub fn line(token: &str, tenant: &str, terminal: Option<&str>) -> Result<String,
     Ok(format!("{} {tenant} {}\n", hex::encode(Sha256::digest(token)), terminal.unwrap_or("*")))
 }
 
-/// Loads the file again whenever it has changed and then stayed as it is for a moment, for ever. One that cannot be used is said, and the last that could stays in force.
-pub(crate) async fn follow(path: &Path, mut seen: Option<Version>, credentials: watch::Sender<Credentials>) -> ! {
-    let mut before = seen;
-    loop {
-        sleep(LOOK_AGAIN).await;
-        let now = version(path);
-        // One that changed since the last look may be half written.
-        if now == seen || std::mem::replace(&mut before, now) != now {
-            continue;
+/// Loads the file again whenever it has changed, for ever. One that cannot be used is said, and the last that could stays in force.
+pub(crate) async fn follow(path: &Path, seen: Option<Version>, credentials: watch::Sender<Credentials>) -> ! {
+    let file = path.to_path_buf();
+    let load = move || Credentials::load(&file);
+    let told = |loaded: Result<Credentials, String>| match loaded {
+        Ok(loaded) => {
+            tracing::info!(tokens = loaded.count(), "the tokens were loaded again");
+            counts::tokens(loaded.count());
+            counts::token_load("ok");
+            credentials.send_replace(loaded);
         }
-        let path = path.to_path_buf();
-        match tokio::task::spawn_blocking(move || Credentials::load(&path)).await {
-            Ok(Ok(loaded)) => {
-                tracing::info!(tokens = loaded.count(), "the tokens were loaded again");
-                counts::tokens(loaded.count());
-                counts::token_load("ok");
-                credentials.send_replace(loaded);
-                seen = now;
-            }
-            Ok(Err(error)) => {
-                tracing::error!(reason = with_causes(&error), "the tokens stay as they were");
-                counts::token_load("failed");
-                // What cannot be read now may be readable soon; what is wrong stays wrong until it changes.
-                if !matches!(error, CredentialsError::Read { .. }) {
-                    seen = now;
-                }
-            }
-            Err(error) => tracing::error!(%error, "the tokens stay as they were"),
+        Err(reason) => {
+            tracing::error!(reason, "the tokens stay as they were");
+            counts::token_load("failed");
         }
-    }
-}
-
-/// What changes when a file does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Version {
-    inode: u64,
-    size: u64,
-    changed: (i64, i64),
-}
-
-/// None where there is no file.
-pub(crate) fn version(path: &Path) -> Option<Version> {
-    let of = |file: Metadata| Version { inode: file.ino(), size: file.size(), changed: (file.ctime(), file.ctime_nsec()) };
-    std::fs::metadata(path).ok().map(of)
+    };
+    reload::follow(|| reload::version([path]), seen, load, told).await
 }
 
 #[cfg(test)]

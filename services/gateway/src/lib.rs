@@ -29,6 +29,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use faultline_runtime::error::with_causes;
 use faultline_runtime::readiness::Readiness;
+use faultline_runtime::reload::{self, Version};
 use faultline_stream::{Cluster, KafkaConfig, OutcomeProducer, StreamError};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -42,7 +43,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 pub use crate::config::{GatewayConfig, ShareConfig, TerminalsConfig};
-use crate::credentials::{Credentials, Version};
+use crate::credentials::Credentials;
 pub use crate::credentials::{CredentialsError, line as credential};
 use crate::in_flight::InFlight;
 use crate::service::MAX_MESSAGE_BYTES;
@@ -105,7 +106,7 @@ impl Gateway {
             return Err(GatewayError::Setting { key: "token_file", reason });
         }
         config.check().map_err(|(key, reason)| GatewayError::Setting { key, reason })?;
-        let credentials_version = credentials::version(&config.token_file);
+        let credentials_version = reload::version([config.token_file.as_path()]);
         let gateway = Gateway {
             config: config.clone(),
             credentials: Credentials::load(&config.token_file)?,
