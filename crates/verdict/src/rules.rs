@@ -29,8 +29,8 @@ const BUILT_IN: [(&str, &str); 4] = [
     ("crates/verdict/rules/mastercard.toml", include_str!("../rules/mastercard.toml")),
 ];
 
-static BUILT_IN_FILES: LazyLock<Result<Vec<File>, RulesError>> =
-    LazyLock::new(|| BUILT_IN.iter().map(|(name, text)| File::parse(name, text)).collect());
+/// Kept for those that read rules again and again; not in terminals, which have no memory to spare.
+static BUILT_IN_FILES: LazyLock<Result<Vec<File>, RulesError>> = LazyLock::new(|| parsed(&BUILT_IN));
 
 /// Sets that were read together. Which of them judges an outcome follows from its specification, network and acquirer: `rules/iso8583.toml` says how.
 #[derive(Clone, Debug)]
@@ -135,7 +135,7 @@ impl Rules {
     /// # Errors
     /// Never, in a program that passed its tests.
     pub fn built_in() -> Result<Rules, RulesError> {
-        Rules::with::<&str>(&[])
+        Rules::over(&BUILT_IN, &[])
     }
 
     /// The rules that come with the program, and those of files, each as what to call it and its text. A set of the same name as one that comes
@@ -144,8 +144,25 @@ impl Rules {
     /// # Errors
     /// When a text is not of the format, has a row twice, names what there is not, or judges what another does.
     pub fn with<T: AsRef<str>>(files: &[(T, T)]) -> Result<Rules, RulesError> {
-        let given = files.iter().map(|(name, text)| File::parse(name.as_ref(), text.as_ref())).collect::<Result<Vec<_>, _>>()?;
-        let mut files: Vec<(File, bool)> = BUILT_IN_FILES.clone()?.into_iter().map(|file| (file, true)).collect();
+        Rules::of(BUILT_IN_FILES.clone()?, files)
+    }
+
+    /// The same, with other files in place of those that come with the program: for a terminal that gets all of its rules from elsewhere.
+    ///
+    /// # Errors
+    /// As [`Rules::with`].
+    pub fn over<T: AsRef<str>>(base: &[(T, T)], files: &[(T, T)]) -> Result<Rules, RulesError> {
+        Rules::of(parsed(base)?, files)
+    }
+
+    /// The files that come with the program: what errors call each, and its text.
+    pub fn built_in_files() -> impl Iterator<Item = (&'static str, &'static str)> {
+        BUILT_IN.into_iter()
+    }
+
+    fn of<T: AsRef<str>>(base: Vec<File>, files: &[(T, T)]) -> Result<Rules, RulesError> {
+        let given = parsed(files)?;
+        let mut files: Vec<(File, bool)> = base.into_iter().map(|file| (file, true)).collect();
         let gives_home = given.iter().any(|file| file.home == Some(true) && file.acquirer.is_none());
         for (file, judges) in &mut files {
             *judges = given.iter().all(|other| other.id() != file.id());
@@ -297,6 +314,10 @@ impl RuleSet {
         let stages = self.stages.iter().map(|(number, rows)| (Key::Stage(*number), rows.as_slice()));
         codes.chain(conditions).chain(stages).collect()
     }
+}
+
+fn parsed<T: AsRef<str>>(files: &[(T, T)]) -> Result<Vec<File>, RulesError> {
+    files.iter().map(|(name, text)| File::parse(name.as_ref(), text.as_ref())).collect()
 }
 
 fn in_force(rows: Option<&Vec<Row>>, at: i64) -> Option<&Row> {

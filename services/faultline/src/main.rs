@@ -58,7 +58,7 @@ enum Command {
     Replay(replay::Options),
     /// Judge outcomes (JSON lines) without any server: verdicts as JSON lines; --settle judges them as a fleet.
     Classify(classify::Options),
-    /// Look at rules: whether they are in order, how a verdict comes about, what two versions say differently.
+    /// Look at rules: whether they are in order, how a verdict comes about, what two versions say differently. Sign them for terminals.
     #[command(subcommand)]
     Rules(rules::Command),
     /// What was corrected of stored outcomes, and how it is taken back.

@@ -1,5 +1,6 @@
-//! `faultline rules`: whether rules are in order, how a verdict comes about, what two versions say differently, which are in force.
+//! `faultline rules`: whether rules are in order, how a verdict comes about, what two versions say differently, which are in force, and how they get to terminals.
 
+mod bundle;
 mod explain;
 
 use std::collections::BTreeMap;
@@ -47,6 +48,12 @@ pub(crate) enum Command {
         #[arg(long, value_name = "PATH")]
         rules: Option<PathBuf>,
     },
+    /// Make a key with which rules for terminals are signed, and print its public half, which gateways and terminals' applications get.
+    Keygen(bundle::Keygen),
+    /// Pack the rules that come with the program, and those of files, into one signed file for terminals. Rules with errors are refused.
+    Pack(bundle::Pack),
+    /// Check the signature of such a file, and show what is in it.
+    Verify(bundle::Verify),
 }
 
 pub(crate) fn run(config: &Config, command: Command) -> anyhow::Result<()> {
@@ -63,6 +70,9 @@ pub(crate) fn run(config: &Config, command: Command) -> anyhow::Result<()> {
             }
         }
         Command::List { rules } => answer(&list(&in_force(config, rules.as_deref())?)),
+        Command::Keygen(options) => bundle::keygen(&options),
+        Command::Pack(options) => bundle::pack(&options),
+        Command::Verify(options) => bundle::verify(&options),
     }
 }
 
@@ -79,7 +89,12 @@ fn check_all(paths: &[PathBuf]) -> anyhow::Result<()> {
     for path in paths {
         texts.extend(rule_texts(path)?);
     }
-    let findings = check(&texts);
+    check_texts(&texts)
+}
+
+/// Says what is wrong with rules. Fails where there are errors.
+fn check_texts(texts: &[(String, String)]) -> anyhow::Result<()> {
+    let findings = check(texts);
     let mut said = String::new();
     for finding in &findings {
         let kind = if finding.is_error { "error" } else { "warning" };

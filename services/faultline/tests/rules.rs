@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test, its helpers included, may stop at the first surprise")]
 
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -127,4 +128,46 @@ fn diff_and_list_show_what_rules_say() {
         "{said}"
     );
     assert!(said.contains(" codes, 23 conditions, 10 stages, 69 of evidence, 91 reasons"), "{said}");
+}
+
+#[test]
+fn rules_for_terminals_are_signed_with_a_key_and_checked_with_its_public_half() {
+    let directory = written(OURS);
+    let (is_success, said, complained) = rules(directory.path(), &["keygen", "--out", "key"], "");
+    assert!(is_success, "{complained}");
+    let public = said.trim();
+    assert!(public.len() == 64 && public.bytes().all(|byte| byte.is_ascii_hexdigit()), "{said}");
+    let key = directory.path().join("key");
+    let private = std::fs::read_to_string(&key).unwrap();
+    assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+    let (is_success, _, complained) = rules(directory.path(), &["keygen", "--out", "key"], "");
+    assert!(!is_success && complained.contains("cannot write key (--out)"), "{complained}");
+    assert_eq!(std::fs::read_to_string(&key).unwrap(), private, "another key would make every terminal deaf");
+
+    let pack = ["pack", "--key", "key", "--out", "bundle", "ours.toml"];
+    let (is_success, packed, complained) = rules(directory.path(), &pack, "");
+    assert!(is_success && !complained.contains("PRIVATE"), "{complained}");
+    let (_, in_force, _) = rules(directory.path(), &["list", "--rules", "ours.toml"], "");
+    let version = in_force.lines().next().unwrap();
+    assert!(packed.starts_with(&format!("1 files, 0 errors, 0 warnings\n{version}, issued 20")), "{packed}");
+    let (is_success, verified, complained) = rules(directory.path(), &["verify", "--key", public, "bundle"], "");
+    assert!(is_success, "{complained}");
+    assert_eq!(packed.lines().last(), verified.lines().next());
+    assert!(verified.contains("\nours/1+") && verified.contains("acquirer 48020000"), "{verified}");
+
+    let other = "0".repeat(64);
+    let (is_success, _, complained) = rules(directory.path(), &["verify", "--key", &other, "bundle"], "");
+    assert!(!is_success && complained.contains("bundle: it is signed with key"), "{complained}");
+    let mut bytes = std::fs::read(directory.path().join("bundle")).unwrap();
+    bytes[1000] ^= 1;
+    std::fs::write(directory.path().join("bundle"), &bytes).unwrap();
+    let (is_success, _, complained) = rules(directory.path(), &["verify", "--key", public, "bundle"], "");
+    assert!(!is_success && complained.contains("its signature is wrong"), "{complained}");
+
+    // Rules with errors are not packed, and what was packed stays.
+    std::fs::write(directory.path().join("ours.toml"), OURS.replace("our acquirer", "")).unwrap();
+    let (is_success, said, complained) = rules(directory.path(), &pack, "");
+    assert!(!is_success && said.contains("response code `40` has no source"), "{said}");
+    assert!(complained.contains("these rules are not to be used"), "{complained}");
+    assert_eq!(std::fs::read(directory.path().join("bundle")).unwrap(), bytes);
 }
