@@ -66,7 +66,7 @@ fn padded(terminal: &str, sequence: u64, bytes: usize) -> Vec<u8> {
         state.to_be_bytes()[0]
     });
     let batch = batch_beside(terminal, sequence, noise);
-    let mut request = ReportOutcomesRequest { profile: Some(profile()), batch: None }.encode_to_vec();
+    let mut request = ReportOutcomesRequest { profile: Some(profile()), batch: None, rules: None }.encode_to_vec();
     encode_key(2, WireType::LengthDelimited, &mut request);
     encode_varint(u64::try_from(batch.len()).unwrap(), &mut request);
     request.extend(batch);

@@ -57,8 +57,11 @@ async fn what_is_acknowledged_is_in_kafka_with_what_the_gateway_knows() {
 
     // The same batch again, and in a call of its own: acknowledged each time, and for the classifier to tell.
     assert_eq!(stream.report(sent.clone()).await.unwrap().acknowledged_through, 2);
-    let response =
-        gateway.terminal().report_whole(ReportOutcomesRequest { profile: Some(profile()), batch: Some(sent.clone()) }).await.unwrap();
+    let response = gateway
+        .terminal()
+        .report_whole(ReportOutcomesRequest { profile: Some(profile()), batch: Some(sent.clone()), rules: None })
+        .await
+        .unwrap();
     assert_eq!(response.acknowledgement.unwrap().acknowledged_through, 2);
     assert_eq!(response.settings.unwrap().max_batch_events, 100);
     let records = gateway.records().await;

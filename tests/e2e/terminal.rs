@@ -49,7 +49,7 @@ impl Terminal {
 
     /// Reports one batch in one call.
     pub(crate) async fn report(&self, batch: OutcomeBatch) -> Result<BatchAcknowledgement, Status> {
-        self.report_whole(ReportOutcomesRequest { profile: Some(profile()), batch: Some(batch) })
+        self.report_whole(ReportOutcomesRequest { profile: Some(profile()), batch: Some(batch), rules: None })
             .await
             .map(|response| response.acknowledgement.unwrap())
     }
@@ -62,7 +62,8 @@ impl Terminal {
     /// The same, compressed.
     pub(crate) async fn report_compressed(&self, batch: OutcomeBatch) -> Result<BatchAcknowledgement, Status> {
         let mut client = IngestServiceClient::new(self.channel.clone()).send_compressed(CompressionEncoding::Gzip);
-        let response = client.report_outcomes(self.request(ReportOutcomesRequest { profile: None, batch: Some(batch) })).await?;
+        let response =
+            client.report_outcomes(self.request(ReportOutcomesRequest { profile: None, batch: Some(batch), rules: None })).await?;
         Ok(response.into_inner().acknowledgement.unwrap())
     }
 

@@ -79,7 +79,8 @@ impl GatewayConfig {
         number("terminals.max_batch_events", terminals.max_batch_events.into(), 1..=500)?;
         number("terminals.max_batch_bytes", terminals.max_batch_bytes.as_u64(), 1024..=1_048_576)?;
         seconds("terminals.max_batch_delay", terminals.max_batch_delay, 0..=10)?;
-        seconds("terminals.health_interval", terminals.health_interval, 10..=DAY_S)
+        seconds("terminals.health_interval", terminals.health_interval, 10..=DAY_S)?;
+        seconds("terminals.rules_within", terminals.rules_within, 0..=DAY_S)
     }
 }
 
@@ -113,8 +114,8 @@ impl Default for ShareConfig {
     }
 }
 
-/// What terminals are told about reporting. Limits are those of `faultline.terminal.v1.TerminalSettings`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What terminals are told about reporting, and given. Limits are those of `faultline.terminal.v1.TerminalSettings`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TerminalsConfig {
     /// Most events in one batch.
@@ -127,6 +128,13 @@ pub struct TerminalsConfig {
     /// Time between two health samples.
     #[serde(with = "humantime_serde")]
     pub health_interval: Duration,
+    /// The file with the signed rules that terminals are given (`faultline rules pack`); empty: they have those of their library.
+    pub rules_bundle: PathBuf,
+    /// The public key with which it is checked, as terminals do.
+    pub rules_key: String,
+    /// Over how long terminals whose stream is open are given rules that are new.
+    #[serde(with = "humantime_serde")]
+    pub rules_within: Duration,
 }
 
 impl Default for TerminalsConfig {
@@ -136,6 +144,9 @@ impl Default for TerminalsConfig {
             max_batch_bytes: ByteSize::kib(256),
             max_batch_delay: Duration::from_secs(2),
             health_interval: Duration::from_secs(300),
+            rules_bundle: PathBuf::new(),
+            rules_key: String::new(),
+            rules_within: Duration::from_secs(60),
         }
     }
 }
@@ -162,7 +173,7 @@ mod tests {
     fn what_is_outside_its_limits_is_named() {
         let right = GatewayConfig::default();
         assert_eq!(right.check(), Ok(()));
-        let terminals = TerminalsConfig::default();
+        let terminals = TerminalsConfig::default;
         for (wrong, key) in [
             (GatewayConfig { max_connections: 0, ..right.clone() }, "max_connections"),
             (GatewayConfig { in_flight: ByteSize::b(0), ..right.clone() }, "in_flight"),
@@ -171,11 +182,11 @@ mod tests {
             (GatewayConfig { share: ShareConfig { calls: 0, ..right.share }, ..right.clone() }, "share.calls"),
             (GatewayConfig { share: ShareConfig { burst_events: 1000, ..right.share }, ..right.clone() }, "share.burst_events"),
             (
-                GatewayConfig { terminals: TerminalsConfig { max_batch_events: 501, ..terminals }, ..right.clone() },
+                GatewayConfig { terminals: TerminalsConfig { max_batch_events: 501, ..terminals() }, ..right.clone() },
                 "terminals.max_batch_events",
             ),
             (
-                GatewayConfig { terminals: TerminalsConfig { max_batch_delay: Duration::from_secs(11), ..terminals }, ..right.clone() },
+                GatewayConfig { terminals: TerminalsConfig { max_batch_delay: Duration::from_secs(11), ..terminals() }, ..right.clone() },
                 "terminals.max_batch_delay",
             ),
         ] {

@@ -72,6 +72,11 @@ pub(crate) fn describe() {
     describe_gauge!("faultline_gateway_streams", "Open streams");
     describe_counter!("faultline_gateway_token_loads_total", "Times that the file of tokens was loaded again, or could not be: ok, failed");
     describe_gauge!("faultline_gateway_tokens", "Tokens in force");
+    describe_counter!(
+        "faultline_gateway_rules_loads_total",
+        "Times that the rules for terminals were loaded again, or could not be: ok, failed"
+    );
+    describe_counter!("faultline_gateway_rules_given_total", "Bundles of rules that were given to terminals");
     describe_gauge!("faultline_gateway_in_flight_bytes", Unit::Bytes, "Batches waiting for Kafka");
     describe_gauge!("faultline_gateway_in_flight_limit_bytes", Unit::Bytes, "Most that may wait for Kafka; beyond, load is shed");
     describe_histogram!(
@@ -89,7 +94,9 @@ pub(crate) fn describe() {
     }
     for result in ["ok", "failed"] {
         counter!("faultline_gateway_token_loads_total", "result" => result).increment(0);
+        counter!("faultline_gateway_rules_loads_total", "result" => result).increment(0);
     }
+    counter!("faultline_gateway_rules_given_total").increment(0);
     counter!("faultline_gateway_unknown_messages_total").increment(0);
     counter!("faultline_gateway_stored_bytes_total").increment(0);
     for name in ["faultline_gateway_connections", "faultline_gateway_streams", "faultline_gateway_in_flight_bytes"] {
@@ -147,6 +154,16 @@ pub(crate) fn unknown_message() {
 /// The file of tokens was loaded again, or could not be.
 pub(crate) fn token_load(result: &'static str) {
     counter!("faultline_gateway_token_loads_total", "result" => result).increment(1);
+}
+
+/// The rules for terminals were loaded again, or could not be.
+pub(crate) fn rules_load(result: &'static str) {
+    counter!("faultline_gateway_rules_loads_total", "result" => result).increment(1);
+}
+
+/// A terminal was given rules.
+pub(crate) fn rules_given() {
+    counter!("faultline_gateway_rules_given_total").increment(1);
 }
 
 /// Tokens in force.

@@ -18,6 +18,7 @@ mod grammar;
 mod in_flight;
 mod problem;
 mod profile;
+mod rules;
 mod service;
 mod share;
 mod wire;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use faultline_bundle::{Bundle, KeyError, PublicKey};
 use faultline_runtime::error::with_causes;
 use faultline_runtime::readiness::Readiness;
 use faultline_runtime::reload::{self, Version};
@@ -46,6 +48,7 @@ pub use crate::config::{GatewayConfig, ShareConfig, TerminalsConfig};
 use crate::credentials::Credentials;
 pub use crate::credentials::{CredentialsError, line as credential};
 use crate::in_flight::InFlight;
+use crate::rules::Offer;
 use crate::service::MAX_MESSAGE_BYTES;
 use crate::service::server::ingest_service_server::IngestServiceServer;
 use crate::share::Shares;
@@ -89,14 +92,22 @@ pub struct Gateway {
     config: GatewayConfig,
     credentials: Credentials,
     credentials_version: Option<Version>,
+    rules: Option<Rules>,
     cluster: Cluster,
     producer: OutcomeProducer,
     server: Server,
     readiness: Readiness,
 }
 
+/// The rules that terminals are given at first, and with which key they are checked.
+struct Rules {
+    bundle: Arc<Bundle>,
+    version: Option<Version>,
+    key: PublicKey,
+}
+
 impl Gateway {
-    /// Reads tokens, certificate and key. Kafka is not asked anything yet, and `readiness` says so.
+    /// Reads tokens, rules, certificate and key. Kafka is not asked anything yet, and `readiness` says so.
     ///
     /// # Errors
     /// When a setting or a file that it names is not what it is to be.
@@ -111,6 +122,7 @@ impl Gateway {
             config: config.clone(),
             credentials: Credentials::load(&config.token_file)?,
             credentials_version,
+            rules: rules_of(&config.terminals)?,
             cluster: Cluster::new(kafka)?,
             producer: OutcomeProducer::new(kafka)?,
             server: server(config)?,
@@ -132,6 +144,8 @@ impl Gateway {
             tracing::warn!("tokens and outcomes travel unencrypted: `gateway.tls_certificate_file` and `gateway.tls_key_file` are not set");
         }
         let (tokens, credentials) = watch::channel(self.credentials);
+        let of_file = self.rules.take();
+        let (bundles, rules) = watch::channel(of_file.as_ref().map(|rules| Arc::clone(&rules.bundle)));
         let settings_version = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_secs());
         let shared = Arc::new(service::Shared {
             credentials,
@@ -139,6 +153,7 @@ impl Gateway {
             shares: Shares::new(&self.config.share),
             in_flight: InFlight::new(u32::try_from(self.config.in_flight.as_u64()).unwrap_or(u32::MAX)),
             settings: self.config.terminals.message(settings_version),
+            rules: Offer::new(rules, self.config.terminals.rules_within),
             open: AtomicBool::new(false),
             stop: stop.clone(),
             sessions: TaskTracker::new(),
@@ -169,11 +184,18 @@ impl Gateway {
             // The last answers are on their way; the server ends before this where all of them have been read.
             sleep(LAST_WORDS).await;
         };
+        let following_rules = async {
+            match of_file {
+                Some(Rules { key, version, .. }) => rules::follow((&self.config.terminals.rules_bundle, key), version, bundles).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             served = serving => served,
             refused = watch_kafka(&self.cluster, &self.readiness, &shared.open) => Err(refused.into()),
             () = drained => Ok(()),
             never = credentials::follow(&self.config.token_file, self.credentials_version, tokens) => never,
+            never = following_rules => never,
             never = say_health(&health, &self.readiness) => never,
         }
     }
@@ -232,6 +254,22 @@ async fn say_health(health: &HealthReporter, readiness: &Readiness) -> ! {
         }
         readiness.until_not(ready).await;
     }
+}
+
+/// The rules that are configured, if any.
+fn rules_of(config: &TerminalsConfig) -> Result<Option<Rules>, GatewayError> {
+    let path = &config.rules_bundle;
+    if path.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    let setting = |key, reason| GatewayError::Setting { key, reason };
+    let wrong =
+        |error: KeyError| setting("terminals.rules_key", format!("{error}; it is needed since `gateway.terminals.rules_bundle` is set"));
+    let key = config.rules_key.parse::<PublicKey>().map_err(wrong)?;
+    let version = reload::version([path.as_path()]);
+    let (bundle, rules) = rules::load(path, key).map_err(|error| setting("terminals.rules_bundle", with_causes(&error)))?;
+    tracing::info!(rules, issued = %bundle.issue_time(), "terminals are given these rules");
+    Ok(Some(Rules { bundle: Arc::new(bundle), version, key }))
 }
 
 /// A server with the certificate and key that are configured, if any.

@@ -26,6 +26,7 @@ use crate::credentials::{Access, Credentials};
 use crate::in_flight::InFlight;
 use crate::problem::Problem;
 use crate::profile::Profile;
+use crate::rules::Offer;
 use crate::share::{Shares, Turn};
 use crate::wire::fields;
 
@@ -42,6 +43,7 @@ const WAITING_ANSWERS: usize = 4;
 /// `StreamOutcomesRequest` and `ReportOutcomesRequest` number their fields alike.
 const PROFILE: u32 = 1;
 const BATCH: u32 = 2;
+const RULES: u32 = 3;
 
 /// What all sessions share.
 pub(crate) struct Shared {
@@ -50,6 +52,8 @@ pub(crate) struct Shared {
     pub(crate) shares: Shares,
     pub(crate) in_flight: InFlight,
     pub(crate) settings: TerminalSettings,
+    /// What a call's terminal is given of rules, as long as it has not asked.
+    pub(crate) rules: Offer,
     /// Whether the topics are sound, as far as is known.
     pub(crate) open: AtomicBool,
     pub(crate) stop: CancellationToken,
@@ -62,6 +66,7 @@ struct Session {
     shared: Arc<Shared>,
     access: Access,
     profile: Profile,
+    rules: Offer,
     /// Its place among those of its terminal.
     _call: Option<Turn>,
 }
@@ -94,14 +99,14 @@ impl server::ingest_service_server::IngestService for Arc<Shared> {
         let reporting = self.sessions.spawn(async move {
             let reported = session.report(request.into_inner()).await;
             counts::call(REPORT, reported.as_ref().map(|_| ()));
-            reported
+            reported.map(|acknowledgement| (acknowledgement, session.rules.take()))
         });
-        let acknowledgement = reporting.await.unwrap_or_else(|error| {
+        let (acknowledgement, rules) = reporting.await.unwrap_or_else(|error| {
             tracing::error!(%error, "a session failed");
             Err(Problem::Unavailable)
         })?;
         let settings = Some(self.settings.clone());
-        Ok(Response::new(ReportOutcomesResponse { acknowledgement: Some(acknowledgement), settings, advisories: None }))
+        Ok(Response::new(ReportOutcomesResponse { acknowledgement: Some(acknowledgement), settings, advisories: None, rules }))
     }
 }
 
@@ -112,7 +117,7 @@ impl Session {
         let refused = |problem: &Problem| counts::call(method, Err(problem));
         let access = access.inspect_err(refused)?;
         let call = shared.shares.call(&access.identity).await.inspect_err(refused)?;
-        Ok(Session { shared: Arc::clone(shared), access, profile: Profile::default(), _call: call })
+        Ok(Session { shared: Arc::clone(shared), access, profile: Profile::default(), rules: shared.rules.clone(), _call: call })
     }
 
     /// Answers one message after the other until the terminal has no more, or something is in the way.
@@ -137,6 +142,10 @@ impl Session {
                     self.still_allowed()?;
                     continue;
                 }
+                rules = self.rules.next() => {
+                    answer = Some(Message::Rules(rules));
+                    continue;
+                }
                 message = next(&mut messages) => message?,
             };
             let Some(message) = message else {
@@ -158,7 +167,7 @@ impl Session {
         self.take(message).await?.ok_or_else(|| invalid("batch", "is required"))
     }
 
-    /// Takes what is in a message: a profile, a batch, or both.
+    /// Takes what is in a message: a profile, a batch, a request for rules, or all of them.
     async fn take(&mut self, message: Bytes) -> Result<Option<BatchAcknowledgement>, Problem> {
         let receipt_ms =
             SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
@@ -170,6 +179,7 @@ impl Session {
                 (PROFILE, Some(place)) => self.profile = Profile::admit(&message.slice(place)),
                 (BATCH, Some(_)) if batch.is_some() => return Err(invalid("batch", "is there more than once")),
                 (BATCH, Some(place)) => batch = Some(message.slice(place)),
+                (RULES, Some(place)) => self.rules.ask(&message.slice(place)),
                 _ => continue,
             }
             known = true;
