@@ -1,4 +1,4 @@
-//! Reports one sale that the bank's system failed, and says what became of it:
+//! Reports one sale that the bank's system failed, says what the cashier should do, and what became of the report:
 //!
 //! ```sh
 //! cargo run -p faultline-sdk --example report -- http://127.0.0.1:15051 ~/.local/share/faultline/gateway/token
@@ -48,9 +48,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
         ..Outcome::default()
     })?;
 
+    // It is there at once, whether there is a network or not.
+    let mut output = std::io::stdout().lock();
+    writeln!(output, "{}\n{}", reported.verdict.cashier.zh_cn, reported.verdict.cashier.en)?;
+
     // Once, before it ends.
     let status = terminal.close(Duration::from_secs(10)).await;
-    let mut output = std::io::stdout().lock();
     match status.last_refusal {
         Some(refusal) => writeln!(output, "event {} was refused: {} {}", reported.sequence, refusal.field, refusal.description)?,
         None if status.waiting == 0 => writeln!(output, "event {} was acknowledged", reported.sequence)?,

@@ -1,8 +1,8 @@
 //! From the spool to the gateway: one batch at a time, again until it is acknowledged.
 //!
 //! ```text
-//! connect ─▶ profile ─▶ batch (what was on its way before, first) ─▶ acknowledgement ─▶ settle ─▶ the next batch
-//!    ▲                                       │
+//! connect ─▶ profile, request for rules ─▶ batch (what was on its way before, first) ─▶ acknowledgement ─▶ settle ─▶ the next batch
+//!    ▲                                                            │
 //!    └── after a pause, with jitter ◀── lost, or sent away
 //! ```
 
@@ -19,17 +19,19 @@ use faultline_proto::ingest::v1::{
     BatchAcknowledgement, DropReason, DroppedRange, Event, OutcomeBatch, RefusalReason, StreamOutcomesRequest, StreamOutcomesResponse,
 };
 use faultline_proto::outcome::v1::Outcome;
-use faultline_proto::terminal::v1::{TerminalProfile, TerminalSettings};
+use faultline_proto::terminal::v1::{RuleBundle, TerminalProfile, TerminalSettings};
 use prost::Message;
 use prost_types::Timestamp;
-use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, watch};
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt;
 
 use crate::clock::BootTime;
 use crate::connection::Connection;
+use crate::rules::InForce;
 use crate::spool::{Entry, Limits};
 use crate::terminal::Shared;
 
@@ -42,8 +44,8 @@ const BY_CONFIGURATION: [&str; 3] = ["batch.terminal_id", "batch.spool_id", "bat
 /// Pauses between two attempts to connect: doubled each time, and up to twice as long by chance.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// Requests that wait for the connection: a profile and a batch, twice.
-const WAITING_REQUESTS: usize = 4;
+/// Requests that wait for the connection: a profile and a batch, twice, and a request for rules.
+const WAITING_REQUESTS: usize = 5;
 /// What is around the outcomes of a batch, in bytes: of each event, and of profile and ranges.
 const AROUND_EVENT: usize = 32;
 const AROUND_BATCH: usize = 4 * 1024;
@@ -131,6 +133,8 @@ struct Stream {
     responses: Streaming<StreamOutcomesResponse>,
     /// The profile that was sent last.
     profile: Arc<TerminalProfile>,
+    /// The rules in force.
+    rules: watch::Receiver<Arc<InForce>>,
     /// When it was opened.
     opened: Instant,
 }
@@ -228,7 +232,9 @@ impl Reporter {
                 self.send(stream, self.manner.limits)?;
             }
             tokio::select! {
-                response = stream.responses.message() => self.take(response?)?,
+                response = stream.responses.message() => self.take(response?).await?,
+                // They are in the profile.
+                Ok(()) = stream.rules.changed() => {}
                 () = self.shared.changed.notified() => {}
                 () = self.shared.closing.cancelled(), if !closing => {}
                 overdue = self.until_due() => if overdue {
@@ -241,8 +247,12 @@ impl Reporter {
     async fn open(&self) -> Result<Stream, Interruption> {
         let opening = timeout(ANSWER_TIMEOUT, self.connection.open(WAITING_REQUESTS)).await;
         let (requests, responses) = opening.map_err(|_| Interruption::lost("no stream could be opened in time"))??;
-        let stream = Stream { requests, responses, profile: self.shared.profile(), opened: Instant::now() };
+        let rules = self.shared.rules.subscribe();
+        let stream = Stream { requests, responses, profile: self.shared.profile(), rules, opened: Instant::now() };
         stream.send(Request::Profile((*stream.profile).clone()))?;
+        if let Some(request) = self.shared.rules.request() {
+            stream.send(Request::Rules(request))?;
+        }
         self.shared.status.send_modify(|status| {
             status.connected = true;
             status.problem.clear();
@@ -302,16 +312,32 @@ impl Reporter {
         stream.send(Request::Batch(batch))
     }
 
-    fn take(&mut self, response: Option<StreamOutcomesResponse>) -> Result<(), Interruption> {
+    async fn take(&mut self, response: Option<StreamOutcomesResponse>) -> Result<(), Interruption> {
         match response.map(|response| response.message) {
             Some(Some(Response::Acknowledgement(acknowledgement))) => self.acknowledged(&acknowledgement),
             Some(Some(Response::Settings(settings))) => {
                 self.manner = Manner::from(&settings);
                 Ok(())
             }
+            Some(Some(Response::Rules(bundle))) => {
+                self.take_rules(bundle).await;
+                Ok(())
+            }
             // Advisories, and what a newer gateway says.
             Some(_) => Ok(()),
             None => Err(Interruption::lost("the gateway ended the stream")),
+        }
+    }
+
+    /// Rules that are refused are said, and stop nothing.
+    async fn take_rules(&self, bundle: RuleBundle) {
+        let rules = self.shared.rules.clone();
+        // It is some ten milliseconds of work, on a terminal more.
+        match spawn_blocking(move || rules.take_message(bundle)).await {
+            Ok(Ok(true)) => tracing::info!(terminal = self.terminal_id, rules = self.shared.rules.version(), "verdicts are by newer rules"),
+            Ok(Ok(false)) => {}
+            Ok(Err(error)) => tracing::warn!(terminal = self.terminal_id, reason = error.to_string(), "rules were refused"),
+            Err(error) => tracing::error!(terminal = self.terminal_id, %error, "the rules stay as they were"),
         }
     }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use faultline_proto::ingest::v1::EventRefusal;
 use faultline_proto::outcome::v1::Outcome;
 use faultline_proto::terminal::v1::TerminalProfile;
+use faultline_verdict::RulesError;
 use prost::Message;
 use prost_types::Timestamp;
 use tokio::sync::{Notify, watch};
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::BootTime;
 use crate::connection::Connection;
+use crate::rules::{InForce, TerminalRules, Verdict};
 use crate::session::Reporter;
 use crate::spool::{MemorySpool, NewEntry, Spool, SpoolError};
 
@@ -25,11 +27,18 @@ const MAX_OUTCOME_BYTES: usize = 64 * 1024;
 /// Who reports in the profile of one whose application did not say.
 const SDK: &str = concat!("rust ", env!("CARGO_PKG_VERSION"));
 
-/// A terminal that cannot be started.
+/// Why a terminal is not started.
 #[derive(Debug, thiserror::Error)]
-#[error("`{}` (`terminal_id`) cannot be a terminal: it is empty, or 1 to 32 of A-Z a-z 0-9 . _ -", terminal_id.escape_debug())]
-pub struct TerminalIdError {
-    terminal_id: String,
+pub enum TerminalError {
+    /// Its name is not one.
+    #[error("`{}` (`terminal_id`) cannot be a terminal: it is empty, or 1 to 32 of A-Z a-z 0-9 . _ -", terminal_id.escape_debug())]
+    TerminalId {
+        /// What was given.
+        terminal_id: String,
+    },
+    /// The rules that came with the library cannot be used.
+    #[error("the rules that came with the library")]
+    Rules(#[from] RulesError),
 }
 
 /// Why an outcome is not reported.
@@ -46,13 +55,15 @@ pub enum ReportError {
     Spool(#[from] SpoolError),
 }
 
-/// An outcome that will get there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// An outcome that will get there, and what it says.
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Reported {
     /// Its sequence in the terminal's spool: what later attempts at the same sale refer to (`Outcome.first_attempt_sequence`), and, with
     /// [`Terminal::spool_id`], a reversal or a query (`Outcome.original`).
     pub sequence: u64,
+    /// Whose fault it is, and what cashier and service desk should do, as far as this outcome tells.
+    pub verdict: Verdict,
 }
 
 /// How reporting goes.
@@ -77,6 +88,10 @@ pub struct Status {
     pub redacted: u64,
     /// What is in the way; empty when nothing is.
     pub problem: String,
+    /// The rules that verdicts are by, all sets together: `rules+3f2a91c04b77`.
+    pub rules: String,
+    /// Why rules that were offered were not taken; empty where the last were.
+    pub rules_problem: String,
 }
 
 /// A terminal that reports. When it is dropped, it stops at once; what waits in a spool that survives is sent the next time.
@@ -92,6 +107,7 @@ pub struct TerminalBuilder {
     terminal_id: String,
     profile: TerminalProfile,
     spool: Option<Box<dyn Spool>>,
+    rules: Option<TerminalRules>,
     pub(crate) now: fn() -> BootTime,
 }
 
@@ -99,6 +115,7 @@ pub struct TerminalBuilder {
 pub(crate) struct Shared {
     spool: Mutex<Box<dyn Spool>>,
     profile: Mutex<Arc<TerminalProfile>>,
+    pub(crate) rules: TerminalRules,
     /// What time it is.
     pub(crate) now: fn() -> BootTime,
     /// Something changed that the reporter has to look at.
@@ -120,8 +137,17 @@ impl Shared {
         self.spool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The profile, with the version of the rules in force.
     pub(crate) fn profile(&self) -> Arc<TerminalProfile> {
-        Arc::clone(&self.profile.lock().unwrap_or_else(PoisonError::into_inner))
+        self.profile_under(&self.rules.in_force())
+    }
+
+    fn profile_under(&self, in_force: &InForce) -> Arc<TerminalProfile> {
+        let mut profile = self.profile.lock().unwrap_or_else(PoisonError::into_inner);
+        if profile.rule_set_version != in_force.rules.version() {
+            *profile = Arc::new(TerminalProfile { rule_set_version: in_force.rules.version().into(), ..(**profile).clone() });
+        }
+        Arc::clone(&profile)
     }
 }
 
@@ -133,26 +159,35 @@ impl Terminal {
             terminal_id: terminal_id.into(),
             profile: TerminalProfile::default(),
             spool: None,
+            rules: None,
             now: BootTime::now,
         }
     }
 
-    /// Reports an outcome that has just completed. It is kept, not sent: this does not wait for the network, only for the spool. The time of
-    /// completion is set where it is not.
+    /// Reports an outcome that has just completed, and says whose fault it is and what to do. It is kept, not sent: this does not wait for the network, only for the
+    /// spool. The time of completion is set where it is not.
     ///
     /// # Errors
-    /// When it is too large, or the spool cannot keep it. Then it is not reported.
+    /// When it is too large, or the spool cannot keep it. Then it is not reported; [`Terminal::verdict`] has a verdict on it all the same.
     pub fn report(&self, mut outcome: Outcome) -> Result<Reported, ReportError> {
         outcome.completion_time.get_or_insert_with(|| Timestamp::from(SystemTime::now()));
         let bytes = outcome.encoded_len();
         if bytes > MAX_OUTCOME_BYTES {
             return Err(ReportError::TooLarge { bytes });
         }
-        let entry =
-            NewEntry { completed: (self.shared.now)(), profile: self.shared.profile(), outcome: Bytes::from(outcome.encode_to_vec()) };
+        let in_force = self.shared.rules.in_force();
+        let verdict = in_force.rules.verdict(&outcome).into();
+        let profile = self.shared.profile_under(&in_force);
+        let entry = NewEntry { completed: (self.shared.now)(), profile, outcome: Bytes::from(outcome.encode_to_vec()) };
         let sequence = self.shared.spool().append(entry)?;
         self.shared.changed.notify_one();
-        Ok(Reported { sequence })
+        Ok(Reported { sequence, verdict })
+    }
+
+    /// The verdict on an outcome, which is not reported by that.
+    #[must_use]
+    pub fn verdict(&self, outcome: &Outcome) -> Verdict {
+        self.shared.rules.verdict(outcome)
     }
 
     /// Another profile from now on: what was reported before keeps the one under which it completed.
@@ -171,7 +206,8 @@ impl Terminal {
     #[must_use]
     pub fn status(&self) -> Status {
         let waiting = self.shared.spool().depth().events;
-        Status { waiting, ..self.shared.status.borrow().clone() }
+        let (rules, rules_problem) = (self.shared.rules.version(), self.shared.rules.problem());
+        Status { waiting, rules, rules_problem, ..self.shared.status.borrow().clone() }
     }
 
     /// Waits until the event of this sequence is settled: Faultline has it, refused it, or it was dropped and declared.
@@ -196,7 +232,7 @@ impl Drop for Terminal {
 }
 
 impl TerminalBuilder {
-    /// What the terminal is and how it is connected.
+    /// What the terminal is and how it is connected. The version of the rules is filled in.
     #[must_use]
     pub fn profile(self, profile: TerminalProfile) -> TerminalBuilder {
         TerminalBuilder { profile, ..self }
@@ -208,6 +244,12 @@ impl TerminalBuilder {
         TerminalBuilder { spool: Some(Box::new(spool)), ..self }
     }
 
+    /// By which rules verdicts are given; without this, by those that came with the library.
+    #[must_use]
+    pub fn rules(self, rules: &TerminalRules) -> TerminalBuilder {
+        TerminalBuilder { rules: Some(rules.clone()), ..self }
+    }
+
     /// Begins to report, on the tokio runtime that this is called in.
     ///
     /// # Errors
@@ -215,14 +257,15 @@ impl TerminalBuilder {
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub fn start(self) -> Result<Terminal, TerminalIdError> {
+    pub fn start(self) -> Result<Terminal, TerminalError> {
         let in_name = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
         if self.terminal_id.len() > 32 || !self.terminal_id.bytes().all(in_name) {
-            return Err(TerminalIdError { terminal_id: self.terminal_id });
+            return Err(TerminalError::TerminalId { terminal_id: self.terminal_id });
         }
         let shared = Arc::new(Shared {
             spool: Mutex::new(self.spool.unwrap_or_else(|| Box::new(MemorySpool::default()))),
             profile: Mutex::new(Arc::new(named(self.profile))),
+            rules: self.rules.map_or_else(TerminalRules::built_in, Ok)?,
             now: self.now,
             changed: Notify::new(),
             closing: CancellationToken::new(),

@@ -26,6 +26,7 @@ mod fleet;
 mod gateway;
 mod import;
 mod ledger;
+mod offline;
 mod prometheus;
 mod rules;
 mod shards;

@@ -2,8 +2,12 @@
 
 use std::sync::OnceLock;
 
+use bytes::Bytes;
+use faultline_bundle::{Bundle, SigningKey};
 use faultline_proto::ingest::v1::ingest_service_server::{IngestService, IngestServiceServer};
 use faultline_proto::ingest::v1::{DroppedRange, EventRefusal, RefusalReason, ReportOutcomesRequest, ReportOutcomesResponse};
+use faultline_proto::outcome::v1::Stage;
+use faultline_proto::terminal::v1::RuleRequest;
 use tokio::io::DuplexStream;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
@@ -12,6 +16,7 @@ use tonic::transport::{Endpoint, Server};
 use tonic_types::ErrorDetails;
 
 use super::*;
+use crate::rules::TerminalRules;
 use crate::spool::{Limits, MemorySpool};
 use crate::terminal::{Terminal, TerminalBuilder};
 
@@ -371,7 +376,13 @@ async fn a_batch_is_as_the_gateway_wants_it() {
 #[tokio::test(start_paused = true)]
 async fn what_was_reported_before_a_change_keeps_its_profile() {
     let mut world = world();
-    let under = |firmware: &str| TerminalProfile { firmware: firmware.into(), sdk: "test".into(), ..TerminalProfile::default() };
+    let version = TerminalRules::built_in().unwrap().version();
+    let under = |firmware: &str| TerminalProfile {
+        firmware: firmware.into(),
+        sdk: "test".into(),
+        rule_set_version: version.clone(),
+        ..TerminalProfile::default()
+    };
     let terminal = world.terminal().profile(under("1")).start().unwrap();
     let (mut call, _) = world.call().await;
     terminal.report(outcome(1)).unwrap();
@@ -486,6 +497,89 @@ async fn what_is_wrong_by_configuration_loses_nothing() {
     call.acknowledge(&batch).await;
     terminal.until_settled(2).await;
     assert_eq!((terminal.status().acknowledged, terminal.status().refused, terminal.status().dropped), (2, 0, 0));
+}
+
+/// Rules that have another reason for code 40.
+fn bundle(key: &SigningKey, issue_s: i64, reason: &str) -> RuleBundle {
+    let text = format!(
+        "version = 'unionpay-pos/own'\ninherits = 'unionpay-pos'\n[[response_code]]\ncode = '40'\nreason = '{reason}'\nsource = 'ours'\n"
+    );
+    Bundle::pack(&[("ours.toml", text.as_str())], issue_s, key).unwrap().message().clone()
+}
+
+fn key() -> SigningKey {
+    SigningKey::from_pem(&SigningKey::generate().unwrap()).unwrap()
+}
+
+fn refused_by_the_bank() -> Outcome {
+    Outcome { stage: Stage::HostDecision.into(), response_code: "40".into(), ..Outcome::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rules_are_asked_for_and_newer_ones_judge_what_is_reported_next() {
+    let mut world = world();
+    let key = key();
+    let rules = TerminalRules::signed_by([key.public()]).unwrap();
+    let terminal = world.terminal().rules(&rules).start().unwrap();
+    let (mut call, profile) = world.call().await;
+    assert_eq!(profile.rule_set_version, rules.version());
+    assert_eq!(call.next().await, Some(Request::Rules(RuleRequest { key_ids: vec![key.public().id()], issued_after: None })));
+    assert_eq!(terminal.report(refused_by_the_bank()).unwrap().verdict.reason, "function_not_enabled");
+
+    call.say(Response::Rules(bundle(&key, 100, "issuer_refused"))).await;
+    let Some(Request::Profile(newer)) = call.next().await else { panic!("the profile has the new version first") };
+    assert_eq!(newer.rule_set_version, rules.version());
+    assert_ne!(newer.rule_set_version, profile.rule_set_version);
+    let reported = terminal.report(refused_by_the_bank()).unwrap();
+    assert_eq!((reported.sequence, reported.verdict.reason.as_str()), (2, "issuer_refused"));
+    assert_eq!((terminal.status().rules, terminal.status().rules_problem), (rules.version(), String::new()));
+    // What was judged by the rules of before says so.
+    let batch = call.batch().await;
+    assert_eq!((sequences(&batch), &batch.profile), (vec![1], &Some(profile)));
+    call.acknowledge(&batch).await;
+    let batch = call.batch().await;
+    assert_eq!((sequences(&batch), &batch.profile), (vec![2], &None));
+    call.end(Status::unavailable("going down")).await;
+
+    let (mut call, profile) = world.call().await;
+    assert_eq!(profile.rule_set_version, rules.version());
+    let Some(Request::Rules(request)) = call.next().await else { panic!("rules are asked for on every stream") };
+    assert_eq!(request.issued_after.unwrap().seconds, 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rules_that_a_gateway_made_up_change_nothing_and_stop_nothing() {
+    let mut world = world();
+    let (ours, other) = (key(), key());
+    let rules = TerminalRules::signed_by([ours.public()]).unwrap();
+    rules.take(&bundle(&ours, 100, "issuer_refused").encode_to_vec()).unwrap();
+    let terminal = world.terminal().rules(&rules).start().unwrap();
+    let (mut call, _) = world.call().await;
+    call.next().await;
+    let newer = bundle(&ours, 200, "issuer_error");
+    let mut tampered = newer.contents.to_vec();
+    tampered[40] ^= 1;
+    for (offered, why) in [
+        (RuleBundle { contents: tampered.into(), ..newer.clone() }, "its signature is wrong"),
+        (RuleBundle { signature: Bytes::new(), ..newer.clone() }, "its signature is wrong"),
+        (bundle(&other, 200, "issuer_error"), "which is not known here"),
+        (bundle(&ours, 99, "issuer_error"), "it has to be newer"),
+        (RuleBundle::default(), "it is no bundle of rules"),
+    ] {
+        call.say(Response::Rules(offered)).await;
+        while !terminal.status().rules_problem.contains(why) {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(terminal.report(refused_by_the_bank()).unwrap().verdict.reason, "issuer_refused");
+    }
+    let batch = call.batch().await;
+    call.acknowledge(&batch).await;
+    terminal.until_settled(batch.events.last().unwrap().sequence).await;
+    // One that has no key asks for nothing.
+    let terminal = world.terminal().start().unwrap();
+    terminal.report(outcome(1)).unwrap();
+    let (mut call, _) = world.call().await;
+    call.batch().await;
 }
 
 #[tokio::test(start_paused = true)]

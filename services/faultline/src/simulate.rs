@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
+use faultline_proto::verdict::v1::Cause;
 use faultline_runtime::error::with_causes;
 use faultline_runtime::shutdown::StopSignals;
 use faultline_simulator::{Gateway, Progress, Simulation};
@@ -152,6 +153,7 @@ impl Show<'_> {
             never = self.tell(begin, progress.subscribe()) => never,
             never = following => never,
         };
+        say(&format!("{} Verdicts in the terminals: {}.", clock(begin.elapsed()), verdicts(&last)));
         say(&format!("{} The fleet is switched off: {}.", clock(begin.elapsed()), reported(&last)));
         if let Length::Checked(_) = self.length
             && !stop.is_cancelled()
@@ -218,11 +220,20 @@ impl Show<'_> {
         }
         #[expect(clippy::cast_precision_loss, reason = "of counts of a minute")]
         let shares = causes.iter().map(|(cause, attempts)| (cause, 100.0 * *attempts as f64 / all as f64));
-        let shares: Vec<String> = shares
-            .map(|(cause, share)| format!("{} {share:.1} %", cause.as_str_name().trim_start_matches("CAUSE_").to_lowercase()))
-            .collect();
+        let shares: Vec<String> = shares.map(|(cause, share)| format!("{} {share:.1} %", name(*cause))).collect();
         format!(" Counted in the last minute: {}", shares.join(", "))
     }
+}
+
+/// What the terminals said of everything that was reported, without the network.
+fn verdicts(last: &Progress) -> String {
+    let verdicts: Vec<String> = last.verdicts.iter().map(|(cause, count)| format!("{} {count}", name(*cause))).collect();
+    if verdicts.is_empty() { "none".into() } else { verdicts.join(", ") }
+}
+
+/// A cause, as it is written everywhere.
+fn name(cause: Cause) -> String {
+    cause.as_str_name().trim_start_matches("CAUSE_").to_lowercase()
 }
 
 /// What became of everything that was reported.

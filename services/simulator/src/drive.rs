@@ -5,14 +5,14 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use faultline_proto::outcome::v1::OriginalTransaction;
-use faultline_sdk::{Connection, ConnectionError, Limits, MemorySpool, ReportError, Terminal, TerminalIdError};
+use faultline_sdk::{Cause, Connection, ConnectionError, Limits, MemorySpool, ReportError, Terminal, TerminalError, TerminalRules};
 use faultline_store::Database;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::fleet::{self, Fleet};
+use crate::fleet::Fleet;
 use crate::history::{self, HistoryError};
 use crate::scenario::{Scenario, ScenarioError};
 use crate::traffic::{Completion, Follows, Traffic};
@@ -50,7 +50,7 @@ pub enum SimulationError {
     Connection(#[from] ConnectionError),
     /// A terminal could not be switched on.
     #[error("cannot switch on a terminal")]
-    Terminal(#[from] TerminalIdError),
+    Terminal(#[from] TerminalError),
     /// An outcome could not be kept.
     #[error("cannot report an outcome")]
     Report(#[from] ReportError),
@@ -71,6 +71,8 @@ pub struct Progress {
     pub lost: u64,
     /// How far the simulator is behind what should have happened.
     pub behind: Duration,
+    /// Verdicts that the terminals gave, by cause.
+    pub verdicts: BTreeMap<Cause, u64>,
     /// What keeps a terminal from reporting; empty where nothing does.
     pub problem: String,
 }
@@ -189,7 +191,10 @@ struct Terminals<'a> {
     fleet: &'a Fleet,
     connections: Vec<Connection>,
     switched_on: Vec<Option<Terminal>>,
+    /// One for all: each would have its own.
+    rules: TerminalRules,
     reported: u64,
+    verdicts: BTreeMap<Cause, u64>,
     /// By attempt, its sequence in its terminal's spool.
     sequences: BTreeMap<u64, u64>,
 }
@@ -205,7 +210,9 @@ impl<'a> Terminals<'a> {
             fleet,
             connections: (0..count.div_ceil(PER_CONNECTION)).map(|_| connect()).collect::<Result<_, _>>()?,
             switched_on: std::iter::repeat_with(|| None).take(count).collect(),
+            rules: TerminalRules::built_in().map_err(TerminalError::from)?,
             reported: 0,
+            verdicts: BTreeMap::new(),
             sequences: BTreeMap::new(),
         })
     }
@@ -221,7 +228,9 @@ impl<'a> Terminals<'a> {
             Some(terminal) => terminal,
             None => {
                 let bytes = SPOOL.bytes.min(ALL_SPOOLS / self.fleet.terminals.len().max(1));
-                slot.insert(switch_on(known, connection, Limits { bytes, ..SPOOL })?)
+                let spool = MemorySpool::new(Limits { bytes, ..SPOOL });
+                let builder = Terminal::builder(connection, known.id.as_str()).profile(known.profile.clone());
+                slot.insert(builder.spool(spool).rules(&self.rules).start()?)
             }
         };
         match follows {
@@ -234,6 +243,7 @@ impl<'a> Terminals<'a> {
         }
         let reported = terminal.report(outcome)?;
         self.reported += 1;
+        *self.verdicts.entry(reported.verdict.cause).or_default() += 1;
         if is_followed {
             self.sequences.insert(id, reported.sequence);
             if self.sequences.len() > REMEMBERED {
@@ -245,7 +255,8 @@ impl<'a> Terminals<'a> {
 
     fn progress(&self, elapsed: Duration, behind: Duration) -> Progress {
         let statuses = self.switched_on.iter().flatten().map(Terminal::status);
-        sum(statuses, Progress { elapsed, behind, reported: self.reported, ..Progress::default() })
+        let verdicts = self.verdicts.clone();
+        sum(statuses, Progress { elapsed, behind, reported: self.reported, verdicts, ..Progress::default() })
     }
 
     /// Lets every terminal send what it has.
@@ -255,12 +266,8 @@ impl<'a> Terminals<'a> {
         while let Some(closed) = closing.join_next().await {
             statuses.extend(closed.inspect_err(|error| tracing::error!(%error, "a terminal did not close")).ok());
         }
-        sum(statuses.into_iter(), Progress { elapsed, reported: self.reported, ..Progress::default() })
+        sum(statuses.into_iter(), Progress { elapsed, reported: self.reported, verdicts: self.verdicts, ..Progress::default() })
     }
-}
-
-fn switch_on(terminal: &fleet::Terminal, connection: &Connection, limits: Limits) -> Result<Terminal, TerminalIdError> {
-    Terminal::builder(connection, terminal.id.as_str()).profile(terminal.profile.clone()).spool(MemorySpool::new(limits)).start()
 }
 
 fn sum(statuses: impl Iterator<Item = faultline_sdk::Status>, mut progress: Progress) -> Progress {
