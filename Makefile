@@ -51,7 +51,7 @@ chaos: build ## Kill, stop and cut off every part, fill the disks, and count: a 
 	FAULTLINE_CHAOS_SEED=$(SEED) cargo test -p faultline-tests --test e2e --locked --offline -- --ignored --nocapture chaos::
 
 bench: setup $(PAGE)/dist/index.html ## Measure what Faultline costs and how fast it is: a table, and target/bench/*.json. BENCH=name measures one.
-	cargo build --release --locked --offline -p faultline -p faultline-bench
+	cargo build --release --locked --offline -p faultline -p faultline-bench -p faultline-sdk --bins --examples
 	@target/release/faultline parts
 	@target/release/faultline-bench $(BENCH)
 

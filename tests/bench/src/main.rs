@@ -19,6 +19,7 @@ mod replay;
 mod report;
 mod settling;
 mod store;
+mod terminal;
 mod verdicts;
 
 use std::path::PathBuf;
@@ -61,6 +62,8 @@ enum Bench {
     Verdicts,
     /// Whether verdicts are right: labelled scenarios, judged outcome by outcome and together, beside the code table, a rule by stage, and an oracle.
     Settling,
+    /// What verdicts cost in a terminal: bytes of a bundle of rules, memory of rules in force, size of the programs.
+    Terminal,
     /// What a million events cost from the terminal's stream to Kafka: gateway and broker.
     Gateway,
     /// What a million events cost from Kafka into ClickHouse: classifier and server, beside the same blocks ready-made and ClickHouse's own Kafka engine;
@@ -99,6 +102,7 @@ async fn run(options: &Options) -> anyhow::Result<()> {
                 data: &options.data,
                 output: &options.output,
             })?,
+            Bench::Terminal => terminal::measure(&program)?,
             Bench::Gateway => gateway::measure(&program).await?,
             Bench::Ingest => ingest::measure(&program).await?,
             Bench::Alerts => alerts::measure(&program).await?,
