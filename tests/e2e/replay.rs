@@ -26,7 +26,7 @@ fn declined(sequence: u64, code: &str) -> Event {
 }
 
 /// Runs a tool to its end. Returns whether it succeeded, and what it said.
-async fn run(gateway: &Gateway, clickhouse: &ClickHouseConfig, arguments: &[&str]) -> (bool, String) {
+pub(crate) async fn run(gateway: &Gateway, clickhouse: &ClickHouseConfig, arguments: &[&str]) -> (bool, String) {
     let settings = settings_with(&gateway.kafka, clickhouse).into_iter().map(|(key, value)| (format!("FAULTLINE__{key}"), value));
     let output = Command::new(program()).args(arguments).envs(settings).stdin(Stdio::null()).output().await.unwrap();
     let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();

@@ -22,6 +22,7 @@ mod reported;
 mod series;
 mod server;
 mod settlements;
+mod unknown_codes;
 
 pub use address::{AddressError, HttpUrl, HttpUrls};
 pub use attributions::{History, Open, OpenFailure, Tried};
@@ -40,3 +41,4 @@ pub use rates::{Count, FailingLeaf, Usual, UsualApprovals, UsualCount};
 pub use reported::{Reported, Wanted};
 pub use series::{Counted, Rate, StepCount, UsualRates};
 pub use settlements::Unsettled;
+pub use unknown_codes::{Example, UnknownCode};

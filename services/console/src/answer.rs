@@ -26,7 +26,7 @@ impl Time {
     }
 
     /// Of a millisecond since 1970-01-01 UTC.
-    fn of_ms(unix_ms: i64) -> Time {
+    pub(crate) fn of_ms(unix_ms: i64) -> Time {
         let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_ms) * 1_000_000).unwrap_or(OffsetDateTime::UNIX_EPOCH);
         Time(time.format(&Rfc3339).unwrap_or_default())
     }
@@ -536,7 +536,7 @@ impl Outcome {
 
 /// What the API calls the number of an enumeration of the contract: its name there, without what all of its names begin with. Empty where nothing was
 /// said, `newer` where a newer contract said it.
-fn named<T, E>(number: u16, read: impl Fn(i32) -> Result<T, E>, name: impl Fn(&T) -> &'static str, prefix: &str) -> String {
+pub(crate) fn named<T, E>(number: u16, read: impl Fn(i32) -> Result<T, E>, name: impl Fn(&T) -> &'static str, prefix: &str) -> String {
     match read(number.into()) {
         Ok(_) if number == 0 => String::new(),
         Ok(value) => name(&value).trim_start_matches(prefix).to_ascii_lowercase(),

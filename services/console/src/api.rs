@@ -25,7 +25,10 @@ use crate::answer::{
     Window,
 };
 use crate::problem::{Problem, Problems};
-use crate::question::{CauseName, CountsQuery, InPath, InQuery, IncidentsQuery, Name, OfIncident, OfTenant, OutcomesQuery, Within};
+use crate::question::{
+    CauseName, CountsQuery, InPath, InQuery, IncidentsQuery, Name, OfIncident, OfTenant, OutcomesQuery, UnknownCodesQuery, Within,
+};
+use crate::unknown_codes::UnknownCodes;
 
 const BUCKET_S: u32 = 10;
 const MINUTE_S: u32 = 60;
@@ -107,6 +110,7 @@ pub(crate) fn router(shared: Shared) -> Router {
         .routes(routes!(incidents))
         .routes(routes!(incident))
         .routes(routes!(outcomes))
+        .routes(routes!(unknown_codes))
         .split_for_parts();
     routes
         .route("/api/v1/openapi.json", axum::routing::get(async move || Json(document)))
@@ -265,6 +269,25 @@ async fn outcomes(
     };
     let rows = database.reported(&wanted).await?;
     Ok(Json(Outcomes { outcomes: rows.into_iter().map(|row| Outcome::new(row, &shared.0.rules)).collect() }))
+}
+
+/// Response codes that no rule set knew: what rules are still to say. `faultline rules unknown` shows the same, with rows of rules to fill in.
+#[utoipa::path(get, path = "/api/v1/tenants/{tenant}/unknown-codes", params(OfTenant, UnknownCodesQuery), responses((status = 200, body = UnknownCodes), Problems))]
+async fn unknown_codes(
+    State(shared): State<Shared>,
+    InPath(OfTenant { tenant }): InPath<OfTenant>,
+    InQuery(query): InQuery<UnknownCodesQuery>,
+) -> Result<Json<UnknownCodes>, Problem> {
+    let (_permit, database) = shared.store_of(&tenant).await?;
+    let time = last_minutes(query.minutes.map_or(1440, Within::get));
+    let rows = database.unknown_codes(Some(&tenant), &time, query.limit.map_or(50, Within::get)).await?;
+    Ok(Json(UnknownCodes { codes: rows.iter().map(Into::into).collect() }))
+}
+
+/// The last so many minutes, in seconds since 1970-01-01 UTC; what happened in this second counts too.
+fn last_minutes(minutes: u32) -> Range<u32> {
+    let end = now().saturating_add(1);
+    end.saturating_sub(minutes * MINUTE_S)..end
 }
 
 /// Now, in seconds since 1970-01-01 UTC.

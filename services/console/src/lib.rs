@@ -9,6 +9,7 @@ mod hosts;
 mod page;
 mod problem;
 mod question;
+mod unknown_codes;
 
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use tower_http::compression::CompressionLayer;
 use crate::api::Shared;
 pub use crate::config::ConsoleConfig;
 use crate::hosts::Hosts;
+pub use crate::unknown_codes::UnknownCode;
 
 /// The part that has to work.
 const ANSWERS: &str = "the console's ClickHouse";

@@ -99,6 +99,19 @@ pub(crate) struct OutcomesQuery {
     pub(crate) limit: Option<Within<1, 200>>,
 }
 
+/// Which unknown response codes are wanted.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UnknownCodesQuery {
+    /// How long a time until now.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 10080, default = 1440)]
+    pub(crate) minutes: Option<Within<1, 10080>>,
+    /// How many at most: those that were met most often.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 200, default = 50)]
+    pub(crate) limit: Option<Within<1, 200>>,
+}
+
 /// How an incident stands.
 #[derive(Clone, Copy, Debug, Deserialize, serde::Serialize, PartialEq, Eq, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -439,6 +452,12 @@ mod fuzz {
         }
     }
 
+    impl Asked for UnknownCodesQuery {
+        fn pairs(&self) -> Vec<(&'static str, Option<String>)> {
+            vec![("minutes", number(self.minutes)), ("limit", number(self.limit))]
+        }
+    }
+
     /// Reads a query. What is accepted is what is asked, and nothing else; of what is not, the parameter is named, and said back in few words.
     fn read<T: Asked>(query: &str) -> &'static str {
         let mut asked: Vec<(String, String)> = serde_html_form::from_str(query).unwrap();
@@ -478,7 +497,12 @@ mod fuzz {
     fn what_is_accepted_is_what_is_asked_and_what_is_not_is_named() {
         let fates = target!(Text, "query").run(|bytes| {
             let query = std::str::from_utf8(bytes).unwrap();
-            let all = [read::<CountsQuery>(query), read::<IncidentsQuery>(query), read::<OutcomesQuery>(query)];
+            let all = [
+                read::<CountsQuery>(query),
+                read::<IncidentsQuery>(query),
+                read::<OutcomesQuery>(query),
+                read::<UnknownCodesQuery>(query),
+            ];
             if all.contains(&"read") { "read" } else { "refused" }
         });
         fates.include(["read", "refused"]);

@@ -1,6 +1,7 @@
 //! `faultline`: every service and tool of Faultline in one program.
 
 mod classify;
+mod columns;
 mod config;
 mod consent;
 mod corrections;
@@ -58,7 +59,7 @@ enum Command {
     Replay(replay::Options),
     /// Judge outcomes (JSON lines) without any server: verdicts as JSON lines; --settle judges them as a fleet.
     Classify(classify::Options),
-    /// Look at rules: whether they are in order, how a verdict comes about, what two versions say differently. Sign them for terminals.
+    /// Look at rules: whether they are in order, how a verdict comes about, what two versions say differently, which codes they do not know. Sign them for terminals.
     #[command(subcommand)]
     Rules(rules::Command),
     /// What was corrected of stored outcomes, and how it is taken back.
@@ -156,7 +157,7 @@ async fn execute(command: Command, mut config: Config, telemetry: &Telemetry) ->
         Command::Simulate(options) => Box::pin(simulate::run(&config, *options)).await,
         Command::Replay(options) => Box::pin(replay::run(&config, options)).await,
         Command::Classify(options) => classify::run(&config, &options),
-        Command::Rules(command) => rules::run(&config, command),
+        Command::Rules(command) => Box::pin(rules::run(&config, command)).await,
         Command::Corrections(command) => Box::pin(corrections::run(&config, command)).await,
         Command::Dlq(options) => dlq::run(&config.kafka, options).await,
         Command::Import(options) => Box::pin(import::run(&config, *options)).await,

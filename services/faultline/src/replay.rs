@@ -98,7 +98,8 @@ pub(crate) fn moment(text: &str) -> Result<SystemTime, String> {
     humantime::parse_rfc3339_weak(text).map_err(|_| "is neither a moment (2026-11-29T08:00:00Z) nor how long ago it is (24h)".into())
 }
 
-fn second(time: SystemTime) -> u32 {
+/// In seconds since 1970-01-01 UTC.
+pub(crate) fn second(time: SystemTime) -> u32 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     u32::try_from(since.as_secs()).unwrap_or(u32::MAX)
 }

@@ -1,7 +1,8 @@
-//! `faultline rules`: whether rules are in order, how a verdict comes about, what two versions say differently, which are in force, and how they get to terminals.
+//! `faultline rules`: whether rules are in order, how a verdict comes about, what two versions say differently, which are in force, which codes they do not know, and how they get to terminals.
 
 mod bundle;
 mod explain;
+mod unknown;
 
 use std::collections::BTreeMap;
 use std::io::BufReader;
@@ -54,9 +55,11 @@ pub(crate) enum Command {
     Pack(bundle::Pack),
     /// Check the signature of such a file, and show what is in it.
     Verify(bundle::Verify),
+    /// Show response codes that no rule set knew, and rows of rules to fill in for them.
+    Unknown(unknown::Options),
 }
 
-pub(crate) fn run(config: &Config, command: Command) -> anyhow::Result<()> {
+pub(crate) async fn run(config: &Config, command: Command) -> anyhow::Result<()> {
     match command {
         Command::Check { paths } => check_all(&paths),
         Command::Explain(options) => explain::run(config, &options),
@@ -69,6 +72,7 @@ pub(crate) fn run(config: &Config, command: Command) -> anyhow::Result<()> {
                 None => answer(&differences(&before, &after)),
             }
         }
+        Command::Unknown(options) => unknown::run(config, &options).await,
         Command::List { rules } => answer(&list(&in_force(config, rules.as_deref())?)),
         Command::Keygen(options) => bundle::keygen(&options),
         Command::Pack(options) => bundle::pack(&options),

@@ -5,11 +5,12 @@ use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use console::{Alignment, Term, measure_text_width, pad_str, truncate_str};
 use faultline_stream::{DeadLetter, Record, Settled, card_numbers};
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 use serde::Serialize;
 use serde_json::Value;
+
+use crate::columns::{self, Column, line};
 
 /// What a value is to be, and the header that has a message too.
 const BATCH: &str = "faultline.ingest.v1.OutcomeBatch";
@@ -17,10 +18,6 @@ const PROFILE: (&str, &str) = ("profile", "faultline.terminal.v1.TerminalProfile
 /// How much is shown of bytes that are no message.
 const BYTES_SHOWN: usize = 256;
 const BYTES_A_LINE: usize = 16;
-/// Between two columns; the greatest width of one; and the least of the last, which takes what is left of a line.
-const GAP: usize = 2;
-const WIDEST: usize = 40;
-const LEAST_REASON: usize = 30;
 
 /// A dead letter with its record.
 #[derive(Debug, Serialize)]
@@ -153,19 +150,16 @@ impl Content {
     }
 }
 
-/// A column of the table: its title, and what is in it.
-type Column = (&'static str, fn(&DeadLetter) -> String);
-
-/// The columns. One in which nothing is, is left out; the last takes what is left of a line.
-const COLUMNS: [Column; 8] = [
+/// The columns of the table.
+const COLUMNS: [Column<DeadLetter>; 8] = [
     ("NAME", |letter| letter.id.to_string()),
     ("KEPT", |letter| time(letter.kept_ms)),
-    ("STAGE", |letter| line(&letter.stage)),
-    ("TENANT", |letter| line(letter.tenant.as_deref().unwrap_or_default())),
-    ("TERMINAL", |letter| line(letter.terminal.as_deref().unwrap_or_default())),
+    ("STAGE", |letter| letter.stage.clone()),
+    ("TENANT", |letter| letter.tenant.clone().unwrap_or_default()),
+    ("TERMINAL", |letter| letter.terminal.clone().unwrap_or_default()),
     ("NOTE", notes),
     ("SETTLED", |letter| letter.settled.as_ref().map(|settled| settled.how.name().to_owned()).unwrap_or_default()),
-    ("REASON", |letter| line(&letter.reason)),
+    ("REASON", |letter| letter.reason.clone()),
 ];
 
 fn notes(letter: &DeadLetter) -> String {
@@ -175,28 +169,7 @@ fn notes(letter: &DeadLetter) -> String {
 
 /// Dead letters in columns, as wide as the terminal.
 pub(crate) fn table(letters: &[&DeadLetter]) -> String {
-    table_within(letters, usize::from(Term::stdout().size().1))
-}
-
-fn table_within(letters: &[&DeadLetter], width: usize) -> String {
-    let mut lines = vec![String::new(); letters.len() + 1];
-    for (title, cell) in COLUMNS {
-        let cells: Vec<String> = letters.iter().map(|letter| cell(letter)).collect();
-        if cells.iter().all(String::is_empty) {
-            continue;
-        }
-        let cells = std::iter::once(title.to_owned()).chain(cells);
-        let is_last = title == "REASON";
-        let so_far = lines.iter().map(|line| measure_text_width(line)).max().unwrap_or_default();
-        let room = if is_last { width.saturating_sub(so_far + GAP).max(LEAST_REASON) } else { WIDEST };
-        for (line, cell) in lines.iter_mut().zip(cells) {
-            if so_far > 0 {
-                *line = pad_str(line, so_far + GAP, Alignment::Left, None).into_owned();
-            }
-            line.push_str(&truncate_str(&cell, room, "…"));
-        }
-    }
-    lines.iter().filter(|line| !line.is_empty()).map(|line| format!("{}\n", line.trim_end())).collect()
+    columns::table(&COLUMNS, letters)
 }
 
 /// How many there are, by what became of them and by stage.
@@ -249,22 +222,6 @@ fn state(letter: &DeadLetter) -> String {
     let Some(Settled { how, at_ms, replayed_as }) = &letter.settled else { return "open".to_owned() };
     let place = replayed_as.as_ref().map(|place| format!(" as {}", line(place))).unwrap_or_default();
     format!("{}{place}, {}", how.name(), time(*at_ms))
-}
-
-/// A text of somebody else, in one line, without what a terminal would take for a command or that changes the order of what stands around it.
-fn line(text: &str) -> String {
-    let is_harmless = |character: char| {
-        !character.is_control() && !matches!(character, '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
-    };
-    let mut line = String::with_capacity(text.len());
-    for character in text.chars() {
-        if is_harmless(character) {
-            line.push(character);
-        } else {
-            line.extend(character.escape_default());
-        }
-    }
-    line
 }
 
 #[cfg(test)]
@@ -347,16 +304,10 @@ mod tests {
     }
 
     #[test]
-    fn a_table_has_the_columns_that_say_something_and_fits() {
+    fn a_table_has_the_columns_that_say_something() {
         let replayed = Some(Settled { how: Settlement::Replayed, at_ms: None, replayed_as: None });
-        let long = DeadLetter {
-            reason: "\u{1b}[31m ".to_owned() + &"long ".repeat(100),
-            terminal: None,
-            is_redacted: true,
-            settled: replayed,
-            ..letter()
-        };
-        let (short, table) = (letter(), |letters: &[&DeadLetter]| table_within(letters, 140));
+        let long = DeadLetter { reason: "\u{1b}[31m long".into(), terminal: None, is_redacted: true, settled: replayed, ..letter() };
+        let (short, table) = (letter(), |letters: &[&DeadLetter]| columns::table_within(&COLUMNS, letters, 140));
         assert_eq!(
             table(&[&short]),
             "NAME             KEPT                  STAGE  TENANT  TERMINAL  REASON\n\
@@ -364,7 +315,6 @@ mod tests {
         );
         let both = table(&[&short, &long]);
         assert!(both.contains("NOTE") && both.contains("redacted  replayed  \\u{1b}[31m long"), "{both}");
-        assert!(both.lines().all(|line| measure_text_width(line) <= 140), "{both}");
         assert_eq!(table(&[]), "");
         assert_eq!(summary(&[&short, &short, &long]), "2 dead letters are open (by stage: 2 batch); settled: 1 replayed.");
         assert_eq!(summary(&[]), "No dead letter is open.");
