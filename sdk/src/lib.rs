@@ -52,6 +52,9 @@
 //! # }
 //! ```
 //!
+//! **Health.** An application that measures battery, signal, reader and the like says so with [`Terminal::report_health`], as often as
+//! [`Status::health_interval`] asks for. Samples ride with the next batch; of many that wait, the newest are kept.
+//!
 //! **What is up to the application.** Card numbers, tracks, PINs and verification values have no place in an outcome; there is no field for them.
 //! What an outcome's fields may hold is in the contract (`proto/faultline/outcome/v1/outcome.proto`). An event that is against it is refused by itself:
 //! [`Status::last_refusal`] says which field was wrong.
@@ -61,6 +64,7 @@
 mod clock;
 mod connection;
 mod rules;
+mod samples;
 mod session;
 mod spool;
 mod terminal;
@@ -72,7 +76,7 @@ pub mod outcome {
 
 pub use faultline_bundle::{BundleError, KeyError, PublicKey};
 pub use faultline_proto::ingest::v1::{DropReason, DroppedRange, EventRefusal, RefusalReason};
-pub use faultline_proto::terminal::v1::{AccessNetwork, TerminalProfile};
+pub use faultline_proto::terminal::v1::{AccessNetwork, HealthSample, PinPadState, PrinterState, TerminalProfile};
 pub use faultline_verdict::{Cause, LocalizedText, MerchantCause, Retry, RulesError};
 
 pub use crate::clock::BootTime;

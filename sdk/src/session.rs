@@ -46,9 +46,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Requests that wait for the connection: a profile and a batch, twice, and a request for rules.
 const WAITING_REQUESTS: usize = 5;
-/// What is around the outcomes of a batch, in bytes: of each event, and of profile and ranges.
+/// What is around the outcomes of a batch, in bytes: of each event, and of profile, ranges and health samples.
 const AROUND_EVENT: usize = 32;
-const AROUND_BATCH: usize = 4 * 1024;
+const AROUND_BATCH: usize = 6 * 1024;
 /// Limits of the contract: ranges of one batch, events of one batch, bytes of their outcomes with room for what is around them.
 const MAX_RANGES: usize = 16;
 const MAX_EVENTS: u32 = 500;
@@ -92,6 +92,8 @@ struct InFlight {
     last: u64,
     /// What it declares as dropped.
     ranges: Vec<DroppedRange>,
+    /// Sequence of the last health sample in it; 0 without.
+    last_sample: u64,
     /// Until when it has to be answered.
     deadline: Instant,
 }
@@ -197,7 +199,8 @@ impl Reporter {
 
     fn is_done(&self) -> bool {
         let spool = self.shared.spool();
-        self.shared.closing.is_cancelled() && spool.depth().events == 0 && spool.dropped(1).is_empty()
+        let is_empty = spool.depth().events == 0 && spool.dropped(1).is_empty();
+        self.shared.closing.is_cancelled() && is_empty && self.sample_left().is_none()
     }
 
     /// One stream, for as long as it lasts.
@@ -264,7 +267,7 @@ impl Reporter {
     fn is_due(&self, closing: bool) -> bool {
         let spool = self.shared.spool();
         let depth = spool.depth();
-        if !spool.dropped(1).is_empty() {
+        if !spool.dropped(1).is_empty() || self.sample_left().is_some_and(|left| closing || left.is_zero()) {
             return true;
         }
         let full = depth.events >= self.manner.limits.events || depth.bytes >= self.manner.limits.bytes;
@@ -276,6 +279,11 @@ impl Reporter {
         oldest.map_or(Duration::ZERO, |completed| self.manner.delay.saturating_sub((self.shared.now)().since(completed)))
     }
 
+    /// How long the oldest health sample may still wait for events; nothing where none waits.
+    fn sample_left(&self) -> Option<Duration> {
+        self.shared.samples().left((self.shared.now)())
+    }
+
     /// Waits until the batch that is on its way is overdue (true), or until there is one to be sent (false).
     async fn until_due(&self) -> bool {
         if let Some(batch) = &self.in_flight {
@@ -283,10 +291,11 @@ impl Reporter {
             return true;
         }
         let depth = self.shared.spool().depth();
-        if depth.events == 0 {
-            std::future::pending::<()>().await;
+        let of_events = (depth.events > 0).then(|| self.left(depth.oldest));
+        match of_events.into_iter().chain(self.sample_left()).min() {
+            Some(left) => sleep(left).await,
+            None => std::future::pending().await,
         }
-        sleep(self.left(depth.oldest)).await;
         false
     }
 
@@ -296,18 +305,20 @@ impl Reporter {
         let entries = if limits.events == 0 || spool.depth().events == 0 { Vec::new() } else { spool.lend(limits) };
         let ranges = spool.dropped(MAX_RANGES);
         let last = entries.last().map_or(0, |entry| entry.sequence);
+        let health_samples = self.shared.samples().sent((self.shared.now)());
+        let last_sample = health_samples.last().map_or(0, |sample| sample.sequence);
         let batch = OutcomeBatch {
             terminal_id: self.terminal_id.clone(),
             spool_id: spool.id(),
             profile: entries.first().filter(|entry| entry.profile != stream.profile).map(|entry| (*entry.profile).clone()),
             events: entries.iter().map(|entry| event(entry, (self.shared.now)())).collect(),
             dropped_ranges: ranges.clone(),
-            health_samples: Vec::new(),
+            health_samples,
             send_time: Some(Timestamp::from(SystemTime::now())),
         };
         drop(spool);
         let deadline = Instant::now() + ANSWER_TIMEOUT;
-        self.in_flight = Some(InFlight { events: entries.len(), last, ranges, deadline });
+        self.in_flight = Some(InFlight { events: entries.len(), last, ranges, last_sample, deadline });
         self.is_sent = true;
         stream.send(Request::Batch(batch))
     }
@@ -317,6 +328,8 @@ impl Reporter {
             Some(Some(Response::Acknowledgement(acknowledgement))) => self.acknowledged(&acknowledgement),
             Some(Some(Response::Settings(settings))) => {
                 self.manner = Manner::from(&settings);
+                let health_interval = settings.health_interval.and_then(|interval| Duration::try_from(interval).ok());
+                self.shared.status.send_modify(|status| status.health_interval = health_interval.filter(|interval| !interval.is_zero()));
                 Ok(())
             }
             Some(Some(Response::Rules(bundle))) => {
@@ -363,6 +376,7 @@ impl Reporter {
         spool.declared(&batch.ranges);
         let settled_through = spool.depth().next - 1;
         drop(spool);
+        self.shared.samples().settle(batch.last_sample);
         self.in_flight = None;
         self.pauses = pauses();
         for refusal in &acknowledgement.refusals {
@@ -399,6 +413,7 @@ impl Reporter {
             return;
         }
         tracing::error!(terminal = self.terminal_id, sequence = batch.last, problem, "the gateway cannot take what was sent; it is lost");
+        self.shared.samples().settle(batch.last_sample);
         let mut spool = self.shared.spool();
         if batch.events == 0 {
             spool.declared(&batch.ranges);

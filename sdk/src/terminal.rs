@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use faultline_proto::ingest::v1::EventRefusal;
 use faultline_proto::outcome::v1::Outcome;
-use faultline_proto::terminal::v1::TerminalProfile;
+use faultline_proto::terminal::v1::{HealthSample, TerminalProfile};
 use faultline_verdict::RulesError;
 use prost::Message;
 use prost_types::Timestamp;
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::BootTime;
 use crate::connection::Connection;
 use crate::rules::{InForce, TerminalRules, Verdict};
+use crate::samples::Samples;
 use crate::session::Reporter;
 use crate::spool::{MemorySpool, NewEntry, Spool, SpoolError};
 
@@ -86,6 +87,8 @@ pub struct Status {
     pub dropped: u64,
     /// Events in whose free text the gateway had to overwrite what looks like a card number: the application must be mended.
     pub redacted: u64,
+    /// How often the gateway wants a health sample; nothing until it has said so.
+    pub health_interval: Option<Duration>,
     /// What is in the way; empty when nothing is.
     pub problem: String,
     /// The rules that verdicts are by, all sets together: `rules+3f2a91c04b77`.
@@ -116,6 +119,7 @@ pub(crate) struct Shared {
     spool: Mutex<Box<dyn Spool>>,
     profile: Mutex<Arc<TerminalProfile>>,
     pub(crate) rules: TerminalRules,
+    samples: Mutex<Samples>,
     /// What time it is.
     pub(crate) now: fn() -> BootTime,
     /// Something changed that the reporter has to look at.
@@ -148,6 +152,10 @@ impl Shared {
             *profile = Arc::new(TerminalProfile { rule_set_version: in_force.rules.version().into(), ..(**profile).clone() });
         }
         Arc::clone(&profile)
+    }
+
+    pub(crate) fn samples(&self) -> MutexGuard<'_, Samples> {
+        self.samples.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -188,6 +196,16 @@ impl Terminal {
     #[must_use]
     pub fn verdict(&self, outcome: &Outcome) -> Verdict {
         self.shared.rules.verdict(outcome)
+    }
+
+    /// Reports what the terminal measured of itself just now. It rides with the next batch, or goes by itself after a minute; of those that wait, the newest 16
+    /// are kept. Its sequence, age and time are set here, and how full the spool is, where the application does not say so.
+    pub fn report_health(&self, mut sample: HealthSample) {
+        let depth = self.shared.spool().depth();
+        sample.spool_depth.get_or_insert_with(|| u32::try_from(depth.events).unwrap_or(u32::MAX));
+        sample.spool_bytes.get_or_insert_with(|| u64::try_from(depth.bytes).unwrap_or(u64::MAX));
+        self.shared.samples().add(sample, (self.shared.now)());
+        self.shared.changed.notify_one();
     }
 
     /// Another profile from now on: what was reported before keeps the one under which it completed.
@@ -262,8 +280,13 @@ impl TerminalBuilder {
         if self.terminal_id.len() > 32 || !self.terminal_id.bytes().all(in_name) {
             return Err(TerminalError::TerminalId { terminal_id: self.terminal_id });
         }
+        let spool = self.spool.unwrap_or_else(|| Box::new(MemorySpool::default()));
+        // A spool that survived a restart has seen samples of lower numbers.
+        let depth = spool.depth();
+        let first_sample = if (depth.events, depth.next) == (0, 1) { 1 } else { unix_ms() };
         let shared = Arc::new(Shared {
-            spool: Mutex::new(self.spool.unwrap_or_else(|| Box::new(MemorySpool::default()))),
+            spool: Mutex::new(spool),
+            samples: Mutex::new(Samples::from(first_sample)),
             profile: Mutex::new(Arc::new(named(self.profile))),
             rules: self.rules.map_or_else(TerminalRules::built_in, Ok)?,
             now: self.now,
@@ -282,4 +305,10 @@ fn named(mut profile: TerminalProfile) -> TerminalProfile {
         profile.sdk = SDK.into();
     }
     profile
+}
+
+/// Now by the terminal's clock, in milliseconds since 1970-01-01 UTC, at least 1.
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX).max(1)
 }

@@ -174,6 +174,9 @@ async fn a_fleet_is_counted_as_it_reports_and_its_past_is_apart() {
     assert_eq!(query(&clickhouse, failing).await, "0\t1\t0\n1\t1\t1");
     let terminals = "SELECT uniq(terminal, spool) >= 60, uniq(terminal) <= 60, uniq(carrier) > 3, uniq(region) > 5 FROM outcomes";
     assert_eq!(query(&clickhouse, terminals).await, "1\t1\t1\t1");
+    // Terminals measure themselves.
+    let samples = "SELECT uniq(terminal) > 50, countIf(ifNull(reader_reads, 0) > 0) > 0, min(uptime_ms) < 8000 FROM health_samples FINAL";
+    assert_eq!(query(&clickhouse, samples).await, "1\t1\t1");
     classifier.stop().await;
     gateway.stop().await;
 }

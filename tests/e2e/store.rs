@@ -11,22 +11,21 @@ async fn a_schema_is_made_once_even_by_several_at_the_same_time() {
     let database = Database::new(&config).unwrap();
     let (first, second, third) = tokio::try_join!(database.migrate(), database.migrate(), database.migrate()).unwrap();
     assert!(
-        [&first, &second, &third]
-            .iter()
-            .any(|migrated| migrated.applied == ["outcomes", "rollup", "high_water", "simulated", "incidents", "progress", "watermarks"])
+        [&first, &second, &third].iter().any(|migrated| migrated.applied
+            == ["outcomes", "rollup", "high_water", "simulated", "incidents", "progress", "watermarks", "health"])
     );
     assert_eq!(database.migrate().await.unwrap().applied, Vec::<&str>::new());
     // Taken and not recorded, as by one that was killed between the two.
     query(&config, "TRUNCATE TABLE schema_migrations").await;
     assert_eq!(
         database.migrate().await.unwrap().applied,
-        ["outcomes", "rollup", "high_water", "simulated", "incidents", "progress", "watermarks"]
+        ["outcomes", "rollup", "high_water", "simulated", "incidents", "progress", "watermarks", "health"]
     );
 
     let tables = "SELECT name FROM system.tables WHERE database = 'made_once' ORDER BY name FORMAT TSV";
     assert_eq!(
         query(&config, tables).await,
-        "deliveries\nhigh_water\nincidents\noutcomes\nprogress\nrollup\nschema_migrations\nwatermarks"
+        "deliveries\nhealth_samples\nhigh_water\nincidents\noutcomes\nprogress\nrollup\nschema_migrations\nwatermarks"
     );
 }
 

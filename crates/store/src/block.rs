@@ -5,6 +5,7 @@
 //! of each column       name, type, values; texts are a length and bytes, numbers little-endian
 //! LowCardinality       the version of the format; the width of a place, and that the words follow; words; places
 //! Array                for each row, where its values end; values
+//! Nullable             for each row, whether it has no value; values, of which some stand for none
 //! ```
 //!
 //! The server turns a number into the enumeration that the column is.
@@ -49,6 +50,7 @@ enum Values<'r> {
     Plain(Vec<u8>),
     Words(Words<'r>),
     Lists { ends: Vec<u8>, end: u64, numbers: Vec<u8> },
+    Measured { absent: Vec<u8>, numbers: Vec<u8> },
 }
 
 /// Words that are written once, and which of them each row has.
@@ -69,9 +71,10 @@ pub(crate) struct Stretch<'b, 'r, R> {
 }
 
 /// What is written as it is in memory.
-pub(crate) trait Number {
-    /// What ClickHouse calls it.
+pub(crate) trait Number: Default {
+    /// What ClickHouse calls it, and one that may be absent.
     const TYPE: &'static str;
+    const NULLABLE: &'static str;
     fn write(self, bytes: &mut Vec<u8>);
 }
 
@@ -79,6 +82,7 @@ macro_rules! number {
     ($($number:ty: $name:literal),*) => {
         $(impl Number for $number {
             const TYPE: &'static str = $name;
+            const NULLABLE: &'static str = concat!("Nullable(", $name, ")");
             fn write(self, bytes: &mut Vec<u8>) {
                 bytes.extend_from_slice(&self.to_le_bytes());
             }
@@ -90,6 +94,7 @@ number!(u8: "UInt8", u16: "UInt16", u32: "UInt32", u64: "UInt64", i8: "Int8", i1
 
 impl Number for bool {
     const TYPE: &'static str = "Bool";
+    const NULLABLE: &'static str = "Nullable(Bool)";
     fn write(self, bytes: &mut Vec<u8>) {
         bytes.push(self.into());
     }
@@ -203,6 +208,17 @@ impl<'r, R> Stretch<'_, 'r, R> {
         }
     }
 
+    /// Numbers of which some were not measured.
+    pub(crate) fn measured<N: Number>(&mut self, name: &'static str, value: impl Fn(&'r R) -> Option<N>) {
+        let rows = self.rows;
+        let empty = || Values::Measured { absent: Vec::new(), numbers: Vec::new() };
+        let Some(Values::Measured { absent, numbers }) = self.values(name, N::NULLABLE, empty) else { return };
+        for number in rows.iter().map(value) {
+            absent.push(number.is_none().into());
+            number.unwrap_or_default().write(numbers);
+        }
+    }
+
     fn fixed<N: Number>(&mut self, (name, kind): (&'static str, &'static str), value: impl Fn(&'r R) -> N) {
         let rows = self.rows;
         let Some(Values::Plain(values)) = self.values(name, kind, || Values::Plain(Vec::new())) else { return };
@@ -269,6 +285,7 @@ impl Column<'_> {
             Values::Plain(values) => [values, Vec::new()],
             Values::Words(words) => words.into_bytes(),
             Values::Lists { ends, numbers, .. } => [ends, numbers],
+            Values::Measured { absent, numbers } => [absent, numbers],
         };
         iter::once(head).chain(values)
     }
@@ -336,6 +353,8 @@ mod tests {
         let texts = encoded(&["ab", ""], |block| block.texts("t", |row| row));
         assert_eq!(texts, b"\x01\x02\x01t\x06String\x02ab\x00");
         let lists = encoded(&[vec![7_u16, 8], vec![], vec![9]], |block| block.lists("l", |row| row));
+        let measured = encoded(&[Some(7_u16), None], |block| block.measured("m", |row| *row));
+        assert_eq!(measured, b"\x01\x02\x01m\x10Nullable(UInt16)\x00\x01\x07\x00\x00\x00");
         let ends = [2_u64, 2, 3].map(u64::to_le_bytes).concat();
         assert_eq!(lists, [b"\x01\x03\x01l\x0DArray(UInt16)".as_slice(), &ends, b"\x07\x00\x08\x00\x09\x00"].concat());
     }

@@ -7,7 +7,7 @@ use faultline_bundle::{Bundle, SigningKey};
 use faultline_proto::ingest::v1::ingest_service_server::{IngestService, IngestServiceServer};
 use faultline_proto::ingest::v1::{DroppedRange, EventRefusal, RefusalReason, ReportOutcomesRequest, ReportOutcomesResponse};
 use faultline_proto::outcome::v1::Stage;
-use faultline_proto::terminal::v1::RuleRequest;
+use faultline_proto::terminal::v1::{HealthSample, RuleRequest};
 use tokio::io::DuplexStream;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
@@ -596,4 +596,45 @@ async fn a_stream_that_lasted_is_opened_again_soon() {
         sleep(LASTING).await;
         call.end(Status::unavailable("the gateway is going down")).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn health_samples_ride_with_events_or_go_by_themselves() {
+    let mut world = world();
+    let terminal = world.terminal().start().unwrap();
+    let (mut call, _) = world.call().await;
+    assert_eq!(terminal.status().health_interval, None);
+    let told = TerminalSettings { health_interval: Some(prost_types::Duration { seconds: 300, nanos: 0 }), ..TerminalSettings::default() };
+    call.say(Response::Settings(told)).await;
+    terminal.report_health(HealthSample { battery_percent: Some(70), ..HealthSample::default() });
+    terminal.report(outcome(1)).unwrap();
+    let batch = call.batch().await;
+    assert_eq!(terminal.status().health_interval, Some(Duration::from_secs(300)));
+    let sample = batch.health_samples[0];
+    assert_eq!((batch.events.len(), sample.sequence, sample.battery_percent, sample.spool_depth), (1, 1, Some(70), Some(0)));
+    assert!(sample.age_ms.unwrap() <= batch.events[0].age_ms.unwrap() && sample.sample_time.is_some());
+
+    // One that is not acknowledged is sent again.
+    terminal.report_health(HealthSample::default());
+    call.end(Status::unavailable("going down")).await;
+    let (mut call, _) = world.call().await;
+    let again = call.batch().await;
+    assert_eq!(again.health_samples.iter().map(|sample| sample.sequence).collect::<Vec<_>>(), [1, 2]);
+    call.acknowledge(&again).await;
+
+    // Without company, after a minute.
+    terminal.report_health(HealthSample::default());
+    let alone = call.batch().await;
+    assert_eq!((alone.events.len(), alone.health_samples.len(), alone.health_samples[0].sequence), (0, 1, 3));
+    assert_eq!(alone.health_samples[0].age_ms, Some(60_000));
+    call.acknowledge(&alone).await;
+
+    // And before it ends.
+    terminal.report_health(HealthSample::default());
+    let closing = tokio::spawn(terminal.close(Duration::from_secs(10)));
+    let last = call.batch().await;
+    assert_eq!(last.health_samples[0].sequence, 4);
+    call.acknowledge(&last).await;
+    assert_eq!(call.next().await, None);
+    closing.await.unwrap();
 }

@@ -40,7 +40,10 @@ pub(crate) fn describe() {
     );
     describe_counter!("faultline_classifier_missing_records_total", "Records that were gone from Kafka before they were read");
     describe_counter!("faultline_classifier_dropped_events_total", "Events that terminals gave up, by reason; repeats included");
-    describe_counter!("faultline_classifier_health_samples_total", "Health samples that were read; they are not stored yet");
+    describe_counter!(
+        "faultline_classifier_health_samples_total",
+        "Health samples of records that are done, by fate: stored (repeats included), out_of_range (dropped)"
+    );
     describe_counter!(
         "faultline_classifier_rules_loads_total",
         "Times that the files of rules were loaded again, or could not be: ok, failed"
@@ -65,9 +68,10 @@ pub(crate) fn describe() {
     for stored in [Stored::AtOnce, Stored::Settled(Settled::default()), Stored::Empty] {
         counter!("faultline_classifier_batches_total", "stored" => stored.name()).increment(0);
     }
-    for name in ["mended_rows", "mended_sums", "redated_records", "replayed_records", "missing_records", "health_samples"] {
+    for name in ["mended_rows", "mended_sums", "redated_records", "replayed_records", "missing_records"] {
         counter!(format!("faultline_classifier_{name}_total")).increment(0);
     }
+    samples(0, 0);
     for reason in [DropReason::Unspecified, DropReason::SpoolFull, DropReason::Corrupted, DropReason::Expired, DropReason::Refused] {
         dropped(word(reason), 0);
     }
@@ -109,8 +113,6 @@ pub(crate) fn done(reports: &[Report], judged: &[Judged<'_>], stored: Stored) {
     counter!("faultline_classifier_events_total", "fate" => REPEATED).increment(count(events - judged.len()));
     counter!("faultline_classifier_redated_records_total").increment(count(reports.iter().filter(|report| report.is_redated).count()));
     counter!("faultline_classifier_replayed_records_total").increment(count(reports.iter().filter(|report| report.is_replay).count()));
-    counter!("faultline_classifier_health_samples_total")
-        .increment(count(reports.iter().map(|report| report.batch.health_samples.len()).sum()));
     let mut causes: BTreeMap<Cause, u64> = BTreeMap::new();
     for event in judged {
         *causes.entry(event.verdict.reason.cause).or_default() += 1;
@@ -123,6 +125,12 @@ pub(crate) fn done(reports: &[Report], judged: &[Judged<'_>], stored: Stored) {
         let beyond_the_first = range.last_sequence.saturating_sub(range.first_sequence);
         dropped(DropReason::try_from(range.reason).map_or("newer", word), beyond_the_first.min(u64::from(u32::MAX)) + 1);
     }
+}
+
+/// Health samples of a batch that is done.
+pub(crate) fn samples(stored: usize, out_of_range: usize) {
+    counter!("faultline_classifier_health_samples_total", "fate" => "stored").increment(count(stored));
+    counter!("faultline_classifier_health_samples_total", "fate" => "out_of_range").increment(count(out_of_range));
 }
 
 /// Why a terminal gave events up, in a word.

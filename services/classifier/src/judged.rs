@@ -148,7 +148,7 @@ impl<'a> Judged<'a> {
 }
 
 /// An enumeration's number; one of a newer contract that the column cannot hold is its greatest.
-fn number(value: i32) -> u16 {
+pub(crate) fn number(value: i32) -> u16 {
     u16::try_from(value).unwrap_or(u16::MAX)
 }
 
@@ -158,7 +158,7 @@ fn digits(text: &str) -> u32 {
 }
 
 /// A moment that the column can hold: from 1970 to 2299.
-fn storable(unix_ms: i64) -> i64 {
+pub(crate) fn storable(unix_ms: i64) -> i64 {
     const YEAR_2299_MS: i64 = 10_382_000_000_000;
     unix_ms.clamp(0, YEAR_2299_MS)
 }

@@ -8,6 +8,7 @@ mod pipeline;
 mod replays;
 mod report;
 mod rule_files;
+mod samples;
 mod seen;
 mod standing;
 mod tables;

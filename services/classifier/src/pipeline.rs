@@ -18,6 +18,7 @@ use crate::gather::{Gathered, Gatherer};
 use crate::judged::Judged;
 use crate::replays::{Asked, Counted};
 use crate::report::Report;
+use crate::samples;
 use crate::seen::Seen;
 use crate::standing::{Standing, Standings};
 use crate::tables::Tables;
@@ -64,11 +65,11 @@ impl<D> Shared<D> {
 /// Works on one partition until no more records are wanted, or it is taken away:
 ///
 /// ```text
-/// what was seen ─▶ gather ─▶ read ─▶ drop what was seen ─▶ verdict ─▶ intent ─▶ rows, then their sums ─▶ dead letters ─▶ commit
-///      (load)        │        │                                        │             │
-///                    │   unreadable: a dead letter             skipped where      unknown whether they are
-///              a batch that was begun                          nothing is new     there: ask, write what is missing
-///              before is repeated exactly
+/// what was seen ─▶ gather ─▶ read ─▶ drop what was seen ─▶ verdict ─▶ intent ─▶ rows, then their sums ─▶ samples ─▶ dead letters ─▶ commit
+///      (load)        │        │                                        │             │                     │
+///                    │   unreadable: a dead letter             skipped where      unknown whether they are  │
+///              a batch that was begun                          nothing is new     there: ask, write what    repeats are
+///              before is repeated exactly                                         is missing                the same rows
 /// ```
 ///
 /// Of records that were dead letters and are replayed, each event is asked for, instead of what was seen of its spool.
@@ -117,12 +118,15 @@ pub(crate) async fn work(partition: impl PartitionLog, shared: &Shared<impl Tabl
             }
         };
         drop(inserting);
+        let (samples, out_of_range) = samples::rows(&reports);
+        insist(&standing, || shared.database.keep_samples(column(number), &samples)).await;
         drop(room);
         keep_dead_letters(shared, &standing, &rejected).await;
         position = Position { next: batch.last + 1, intent: None, ..position };
         gatherer.partition().commit(&position).await;
 
         counts::done(&reports, &judged, stored);
+        counts::samples(samples.len(), out_of_range);
         standing.is_done();
         appended_ms = batch.records.last().and_then(|record| record.timestamp_ms).or(appended_ms);
         if kept.elapsed() >= shared.config.high_water_interval && keep_seen(shared, number, &mut seen, appended_ms).await {

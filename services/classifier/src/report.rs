@@ -12,7 +12,7 @@ use prost::Message;
 use tracing::{Span, info_span};
 
 /// Greatest sequence: that of the contract.
-const MAX_SEQUENCE: u64 = i64::MAX.cast_unsigned();
+pub(crate) const MAX_SEQUENCE: u64 = i64::MAX.cast_unsigned();
 /// Most events of one record: far more than the gateway takes.
 const MOST_EVENTS: usize = 10_000;
 /// Amounts: as the contract says. What is far beyond would not add up.

@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 
-use faultline_store::{BatchId, Database, Identity, OutcomeRow, SeenSpool, Settled, SpoolEvents, SpoolMark, StoreError, Uncounted};
+use faultline_store::{
+    BatchId, Database, Identity, OutcomeRow, SampleRow, SeenSpool, Settled, SpoolEvents, SpoolMark, StoreError, Uncounted,
+};
 use tokio::time::Instant;
 
 /// The tables that batches end up in. [`Database`] says what each question means.
@@ -13,6 +15,7 @@ pub(crate) trait Tables {
     async fn stored_events(&self, wanted: &[SpoolEvents<'_>], since_s: u32, as_of: (&str, u64)) -> Result<HashSet<Identity>, StoreError>;
     async fn deliver(&self, id: &BatchId<'_>, rows: &[OutcomeRow<'_>], since: Instant) -> Result<(), StoreError>;
     async fn settle(&self, id: &BatchId<'_>, rows: &[OutcomeRow<'_>]) -> Result<Settled, StoreError>;
+    async fn keep_samples(&self, partition: u16, rows: &[SampleRow<'_>]) -> Result<(), StoreError>;
 }
 
 impl Tables for Database {
@@ -38,5 +41,9 @@ impl Tables for Database {
 
     async fn settle(&self, id: &BatchId<'_>, rows: &[OutcomeRow<'_>]) -> Result<Settled, StoreError> {
         Database::settle(self, id, rows).await
+    }
+
+    async fn keep_samples(&self, partition: u16, rows: &[SampleRow<'_>]) -> Result<(), StoreError> {
+        Database::keep_samples(self, partition, rows).await
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use faultline_proto::outcome::v1::OriginalTransaction;
+use faultline_proto::terminal::v1::AccessNetwork;
 use faultline_sdk::{Cause, Connection, ConnectionError, Limits, MemorySpool, ReportError, Terminal, TerminalError, TerminalRules};
 use faultline_store::Database;
 use tokio::sync::watch;
@@ -16,6 +17,7 @@ use crate::fleet::Fleet;
 use crate::history::{self, HistoryError};
 use crate::scenario::{Scenario, ScenarioError};
 use crate::traffic::{Completion, Follows, Traffic};
+use crate::wear::Health;
 
 /// How often it is looked what has completed.
 const LOOK: Duration = Duration::from_millis(50);
@@ -142,7 +144,7 @@ impl Simulation {
     ) -> Result<Progress, SimulationError> {
         let begin = Instant::now();
         let unix_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
-        let mut terminals = Terminals::new(&self.fleet, gateway)?;
+        let mut terminals = Terminals::new((&self.fleet, self.scenario.seed), gateway)?;
         let Some(mut traffic) = Traffic::begin(&self.fleet, &self.scenario, unix_s) else { return Ok(Progress::default()) };
         let mut announced = Duration::ZERO;
         let mut told = Duration::ZERO;
@@ -161,6 +163,7 @@ impl Simulation {
             }
             if now >= told + TELL {
                 told = now;
+                terminals.report_health(now);
                 progress.send_replace(terminals.progress(now, behind));
             }
             tokio::select! {
@@ -186,13 +189,22 @@ impl Simulation {
     }
 }
 
+/// A terminal that reports.
+struct SwitchedOn {
+    terminal: Terminal,
+    health: Health,
+    /// When its next health sample is due, from when the fleet was switched on.
+    next_sample: Duration,
+}
+
 /// The terminals that have been switched on: each is with its first outcome.
 struct Terminals<'a> {
     fleet: &'a Fleet,
     connections: Vec<Connection>,
-    switched_on: Vec<Option<Terminal>>,
+    switched_on: Vec<Option<SwitchedOn>>,
     /// One for all: each would have its own.
     rules: TerminalRules,
+    seed: u64,
     reported: u64,
     verdicts: BTreeMap<Cause, u64>,
     /// By attempt, its sequence in its terminal's spool.
@@ -200,7 +212,7 @@ struct Terminals<'a> {
 }
 
 impl<'a> Terminals<'a> {
-    fn new(fleet: &'a Fleet, gateway: &Gateway) -> Result<Terminals<'a>, SimulationError> {
+    fn new((fleet, seed): (&'a Fleet, u64), gateway: &Gateway) -> Result<Terminals<'a>, SimulationError> {
         let count = fleet.terminals.len();
         let connect = || {
             let builder = Connection::builder(gateway.address.as_str(), gateway.token.as_str());
@@ -211,6 +223,7 @@ impl<'a> Terminals<'a> {
             connections: (0..count.div_ceil(PER_CONNECTION)).map(|_| connect()).collect::<Result<_, _>>()?,
             switched_on: std::iter::repeat_with(|| None).take(count).collect(),
             rules: TerminalRules::built_in().map_err(TerminalError::from)?,
+            seed,
             reported: 0,
             verdicts: BTreeMap::new(),
             sequences: BTreeMap::new(),
@@ -218,21 +231,24 @@ impl<'a> Terminals<'a> {
     }
 
     fn report(&mut self, completion: Completion) -> Result<(), SimulationError> {
-        let Completion { terminal: place, mut outcome, id, follows, is_followed, .. } = completion;
+        let Completion { at, terminal: place, mut outcome, id, follows, is_followed } = completion;
         let (Some(known), Some(slot), Some(connection)) =
             (self.fleet.terminals.get(place), self.switched_on.get_mut(place), self.connections.get(place / PER_CONNECTION))
         else {
             return Ok(());
         };
-        let terminal = match slot {
+        let SwitchedOn { terminal, health, .. } = match slot {
             Some(terminal) => terminal,
             None => {
                 let bytes = SPOOL.bytes.min(ALL_SPOOLS / self.fleet.terminals.len().max(1));
                 let spool = MemorySpool::new(Limits { bytes, ..SPOOL });
                 let builder = Terminal::builder(connection, known.id.as_str()).profile(known.profile.clone());
-                slot.insert(builder.spool(spool).rules(&self.rules).start()?)
+                let terminal = builder.spool(spool).rules(&self.rules).start()?;
+                let has_radio = known.profile.access_network == i32::from(AccessNetwork::Cellular4g);
+                slot.insert(SwitchedOn { terminal, health: Health::draw(self.seed, place, has_radio, at), next_sample: at })
             }
         };
+        health.saw(&outcome);
         match follows {
             Some(Follows::Sale(first)) => outcome.first_attempt_sequence = self.sequences.get(&first).copied().unwrap_or_default(),
             Some(Follows::Reversed(original)) => {
@@ -253,15 +269,25 @@ impl<'a> Terminals<'a> {
         Ok(())
     }
 
+    /// Lets those measure themselves whose time it is: as often as the gateway asks for.
+    fn report_health(&mut self, now: Duration) {
+        for SwitchedOn { terminal, health, next_sample } in self.switched_on.iter_mut().flatten().filter(|on| on.next_sample <= now) {
+            if let Some(interval) = terminal.status().health_interval {
+                terminal.report_health(health.sample(now));
+                *next_sample = now + interval;
+            }
+        }
+    }
+
     fn progress(&self, elapsed: Duration, behind: Duration) -> Progress {
-        let statuses = self.switched_on.iter().flatten().map(Terminal::status);
+        let statuses = self.switched_on.iter().flatten().map(|on| on.terminal.status());
         let verdicts = self.verdicts.clone();
         sum(statuses, Progress { elapsed, behind, reported: self.reported, verdicts, ..Progress::default() })
     }
 
     /// Lets every terminal send what it has.
     async fn close(self, elapsed: Duration) -> Progress {
-        let mut closing: JoinSet<_> = self.switched_on.into_iter().flatten().map(|terminal| terminal.close(CLOSE_WITHIN)).collect();
+        let mut closing: JoinSet<_> = self.switched_on.into_iter().flatten().map(|on| on.terminal.close(CLOSE_WITHIN)).collect();
         let mut statuses = Vec::new();
         while let Some(closed) = closing.join_next().await {
             statuses.extend(closed.inspect_err(|error| tracing::error!(%error, "a terminal did not close")).ok());

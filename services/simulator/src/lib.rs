@@ -8,6 +8,7 @@ mod history;
 mod rhythm;
 pub mod scenario;
 mod traffic;
+mod wear;
 
 pub use drive::{Gateway, Progress, Simulation, SimulationError};
 pub use history::HistoryError;

@@ -25,7 +25,7 @@
 //! - A process that dies and one whose partition is taken away differ in nothing that others could see: the worker ends, what it sent is under way.
 //! - Time is one bit: whether the group can have given up the worker since it last looked (`CERTAIN_FOR`).
 //! - Sums still know which rows they are of. A server that is killed keeps what it has published; power that fails is another matter.
-//! - Records that cannot be read, and dead letters, which may be written twice.
+//! - Records that cannot be read, and dead letters, which may be written twice; health samples, which are the same rows however often they are.
 //!
 //! [`Variant`] leaves out one thing at a time, for each of which a counterexample must be found. Two of them are what the protocol was before this
 //! model was made: [`Variant::Unclaimed`] and [`Variant::UnclaimedLog`]; and so, nearly, is [`Variant::EndsLate`].

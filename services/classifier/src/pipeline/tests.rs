@@ -2,7 +2,7 @@
 //!
 //! What the protocol does in every state is checked in `tests/model`; here it is the code that is checked, at random.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
@@ -10,7 +10,8 @@ use std::task::{Context, Waker};
 use bytes::Bytes;
 use faultline_proto::ingest::v1::{Event, OutcomeBatch};
 use faultline_proto::outcome::v1::Outcome;
-use faultline_store::{SeenSpool, Settled, SpoolEvents, SpoolMark, StoreError, Uncounted};
+use faultline_proto::terminal::v1::HealthSample;
+use faultline_store::{SampleRow, SeenSpool, Settled, SpoolEvents, SpoolMark, StoreError, Uncounted};
 use faultline_stream::{KafkaConfig, Twin};
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -66,6 +67,8 @@ struct Server {
     sums: Vec<(String, Vec<Identity>)>,
     tokens: HashSet<String>,
     kept: BTreeMap<(String, String, u64), SpoolMark>,
+    /// By what they are known by.
+    samples: BTreeSet<Identity>,
     under_way: Vec<Part>,
     requests: u64,
     /// Inserts that it died over.
@@ -262,6 +265,13 @@ impl Tables for TwinTables {
         self.insert_sums(id).await?;
         Ok(Settled::default())
     }
+
+    /// It takes them or dies: whatever is repeated is the same.
+    async fn keep_samples(&self, _partition: u16, rows: &[SampleRow<'_>]) -> Result<(), StoreError> {
+        let samples = rows.iter().map(|row| (row.terminal.to_owned(), row.spool, row.sequence));
+        self.ask(|server| server.samples.extend(samples)).await;
+        Ok(())
+    }
 }
 
 thread_local! {
@@ -418,7 +428,9 @@ fn worker(twin: &Twin, shared: &'static Shared<TwinTables>) -> Worker {
 
 fn record(terminal: &str, sequences: std::ops::Range<u64>, number: i64) -> Record {
     let event = |sequence| Event { sequence, age_ms: Some(100), outcome: Some(Outcome::default()) };
-    let batch = OutcomeBatch { spool_id: 7, events: sequences.map(event).collect(), ..OutcomeBatch::default() };
+    // A sample rides with each event.
+    let health_samples = sequences.clone().map(|sequence| HealthSample { sequence, ..HealthSample::default() }).collect();
+    let batch = OutcomeBatch { spool_id: 7, events: sequences.map(event).collect(), health_samples, ..OutcomeBatch::default() };
     let header = |name: &str, value: String| (name.to_owned(), Bytes::from(value));
     let receipt_ms = NOON_MS + number % 2 * MINUTE_MS;
     Record {
@@ -475,5 +487,6 @@ proptest! {
         }
         prop_assert_eq!(&stored, &expected);
         prop_assert_eq!(&counted, &expected);
+        prop_assert_eq!(server.samples.iter().cloned().collect::<Vec<_>>(), expected);
     }
 }
