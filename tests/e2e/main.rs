@@ -24,6 +24,7 @@ mod delivery;
 mod documents;
 mod fleet;
 mod gateway;
+mod health;
 mod import;
 mod ledger;
 mod offline;

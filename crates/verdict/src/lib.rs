@@ -14,6 +14,7 @@ mod check;
 mod explain;
 mod fact;
 mod family;
+pub mod health;
 mod issuers;
 mod reason;
 mod rules;

@@ -34,11 +34,11 @@ impl Time {
 
 /// One text in both languages.
 #[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub(crate) struct Text {
+pub struct Text {
     /// Simplified Chinese.
-    zh_cn: String,
+    pub zh_cn: String,
     /// English.
-    en: String,
+    pub en: String,
 }
 
 impl From<&LocalizedText> for Text {

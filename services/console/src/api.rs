@@ -24,14 +24,17 @@ use crate::answer::{
     ByCause, Incident, IncidentHistory, Incidents, Outcome, Outcomes, Revision, Series, Summary, Tenants, Time, UsualSeries, UsualWindow,
     Window,
 };
+use crate::health::{self, MerchantsHealth, ShopsHealth, TerminalsHealth};
 use crate::problem::{Problem, Problems};
 use crate::question::{
-    CauseName, CountsQuery, InPath, InQuery, IncidentsQuery, Name, OfIncident, OfTenant, OutcomesQuery, UnknownCodesQuery, Within,
+    CauseName, CountsQuery, HealthQuery, InPath, InQuery, IncidentsQuery, Name, OfIncident, OfTenant, OutcomesQuery, TerminalsQuery,
+    UnknownCodesQuery, Within,
 };
 use crate::unknown_codes::UnknownCodes;
 
 const BUCKET_S: u32 = 10;
 const MINUTE_S: u32 = 60;
+const WEEK_MINUTES: u32 = 10_080;
 /// Where nobody says how far counts reach: how long after their end ten seconds are taken for counted.
 const SETTLED_AFTER_S: u32 = 10;
 /// How long steps may be, and how many there may be of the shorter ones in one answer.
@@ -111,6 +114,9 @@ pub(crate) fn router(shared: Shared) -> Router {
         .routes(routes!(incident))
         .routes(routes!(outcomes))
         .routes(routes!(unknown_codes))
+        .routes(routes!(terminals_health))
+        .routes(routes!(shops_health))
+        .routes(routes!(merchants_health))
         .split_for_parts();
     routes
         .route("/api/v1/openapi.json", axum::routing::get(async move || Json(document)))
@@ -284,10 +290,52 @@ async fn unknown_codes(
     Ok(Json(UnknownCodes { codes: rows.iter().map(Into::into).collect() }))
 }
 
+/// How terminals stand: each with a score, what shows that it is worn, and what maintenance is to be done.
+#[utoipa::path(get, path = "/api/v1/tenants/{tenant}/health/terminals", params(OfTenant, TerminalsQuery), responses((status = 200, body = TerminalsHealth), Problems))]
+async fn terminals_health(
+    State(shared): State<Shared>,
+    InPath(OfTenant { tenant }): InPath<OfTenant>,
+    InQuery(query): InQuery<TerminalsQuery>,
+) -> Result<Json<TerminalsHealth>, Problem> {
+    let (_permit, database) = shared.store_of(&tenant).await?;
+    let time = last_minutes(query.minutes.map_or(WEEK_MINUTES, Within::get));
+    let of = (tenant.as_str(), query.terminal.as_ref().map(|terminal| terminal.0.as_str()));
+    Ok(Json(health::terminals(database, of, &time, most(query.limit)).await?))
+}
+
+/// How shops' networks are: whether one that fails, or is slow, is worse than its carrier is nearby.
+#[utoipa::path(get, path = "/api/v1/tenants/{tenant}/health/shops", params(OfTenant, HealthQuery), responses((status = 200, body = ShopsHealth), Problems))]
+async fn shops_health(
+    State(shared): State<Shared>,
+    InPath(OfTenant { tenant }): InPath<OfTenant>,
+    InQuery(query): InQuery<HealthQuery>,
+) -> Result<Json<ShopsHealth>, Problem> {
+    let (_permit, database) = shared.store_of(&tenant).await?;
+    let time = last_minutes(query.minutes.map_or(WEEK_MINUTES, Within::get));
+    Ok(Json(health::shops(database, &tenant, &time, most(query.limit)).await?))
+}
+
+/// How merchants' terminals are operated: whether staff make more errors than elsewhere.
+#[utoipa::path(get, path = "/api/v1/tenants/{tenant}/health/merchants", params(OfTenant, HealthQuery), responses((status = 200, body = MerchantsHealth), Problems))]
+async fn merchants_health(
+    State(shared): State<Shared>,
+    InPath(OfTenant { tenant }): InPath<OfTenant>,
+    InQuery(query): InQuery<HealthQuery>,
+) -> Result<Json<MerchantsHealth>, Problem> {
+    let (_permit, database) = shared.store_of(&tenant).await?;
+    let time = last_minutes(query.minutes.map_or(WEEK_MINUTES, Within::get));
+    Ok(Json(health::merchants(database, (&tenant, &shared.0.rules), &time, most(query.limit)).await?))
+}
+
 /// The last so many minutes, in seconds since 1970-01-01 UTC; what happened in this second counts too.
 fn last_minutes(minutes: u32) -> Range<u32> {
     let end = now().saturating_add(1);
     end.saturating_sub(minutes * MINUTE_S)..end
+}
+
+/// How many of something are shown.
+fn most(limit: Option<Within<1, 200>>) -> usize {
+    limit.map_or(50, |limit| usize::try_from(limit.get()).unwrap_or(usize::MAX))
 }
 
 /// Now, in seconds since 1970-01-01 UTC.

@@ -5,6 +5,7 @@ mod api;
 mod config;
 mod connections;
 mod counts;
+pub mod health;
 mod hosts;
 mod page;
 mod problem;
@@ -23,6 +24,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tower_http::compression::CompressionLayer;
 
+pub use crate::answer::Text;
 use crate::api::Shared;
 pub use crate::config::ConsoleConfig;
 use crate::hosts::Hosts;

@@ -112,6 +112,35 @@ pub(crate) struct UnknownCodesQuery {
     pub(crate) limit: Option<Within<1, 200>>,
 }
 
+/// Whose health is wanted, and over which time.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HealthQuery {
+    /// By what was reported in the last so many minutes.
+    #[param(value_type = Option<u32>, minimum = 60, maximum = 10080, default = 10080)]
+    pub(crate) minutes: Option<Within<60, 10080>>,
+    /// How many at most: the worst.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 200, default = 50)]
+    pub(crate) limit: Option<Within<1, 200>>,
+}
+
+/// Which terminals' health is wanted, and over which time.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TerminalsQuery {
+    /// Of this terminal alone.
+    #[param(value_type = Option<String>, min_length = 1, max_length = 32, pattern = "^[A-Za-z0-9._-]+$")]
+    pub(crate) terminal: Option<Name>,
+    /// By what was reported in the last so many minutes.
+    #[param(value_type = Option<u32>, minimum = 60, maximum = 10080, default = 10080)]
+    pub(crate) minutes: Option<Within<60, 10080>>,
+    /// How many at most: the worst.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 200, default = 50)]
+    pub(crate) limit: Option<Within<1, 200>>,
+}
+
 /// How an incident stands.
 #[derive(Clone, Copy, Debug, Deserialize, serde::Serialize, PartialEq, Eq, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -452,6 +481,19 @@ mod fuzz {
         }
     }
 
+    impl Asked for HealthQuery {
+        fn pairs(&self) -> Vec<(&'static str, Option<String>)> {
+            vec![("minutes", number(self.minutes)), ("limit", number(self.limit))]
+        }
+    }
+
+    impl Asked for TerminalsQuery {
+        fn pairs(&self) -> Vec<(&'static str, Option<String>)> {
+            let terminal = self.terminal.as_ref().map(|name| name.0.clone());
+            vec![("terminal", terminal), ("minutes", number(self.minutes)), ("limit", number(self.limit))]
+        }
+    }
+
     impl Asked for UnknownCodesQuery {
         fn pairs(&self) -> Vec<(&'static str, Option<String>)> {
             vec![("minutes", number(self.minutes)), ("limit", number(self.limit))]
@@ -502,6 +544,8 @@ mod fuzz {
                 read::<IncidentsQuery>(query),
                 read::<OutcomesQuery>(query),
                 read::<UnknownCodesQuery>(query),
+                read::<HealthQuery>(query),
+                read::<TerminalsQuery>(query),
             ];
             if all.contains(&"read") { "read" } else { "refused" }
         });

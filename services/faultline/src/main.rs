@@ -6,6 +6,7 @@ mod config;
 mod consent;
 mod corrections;
 mod dlq;
+mod health;
 mod import;
 mod incidents;
 mod outcome_json;
@@ -62,6 +63,9 @@ enum Command {
     /// Look at rules: whether they are in order, how a verdict comes about, what two versions say differently, which codes they do not know. Sign them for terminals.
     #[command(subcommand)]
     Rules(rules::Command),
+    /// Which terminals want maintenance, which shops' networks are weak, which merchants want training.
+    #[command(subcommand)]
+    Health(health::Command),
     /// What was corrected of stored outcomes, and how it is taken back.
     #[command(subcommand)]
     Corrections(corrections::Command),
@@ -101,6 +105,7 @@ impl Command {
             | Command::Replay(_)
             | Command::Classify(_)
             | Command::Rules(_)
+            | Command::Health(_)
             | Command::Corrections(_)
             | Command::Dlq(_)
             | Command::Import(_)
@@ -158,6 +163,7 @@ async fn execute(command: Command, mut config: Config, telemetry: &Telemetry) ->
         Command::Replay(options) => Box::pin(replay::run(&config, options)).await,
         Command::Classify(options) => classify::run(&config, &options),
         Command::Rules(command) => Box::pin(rules::run(&config, command)).await,
+        Command::Health(command) => Box::pin(health::run(&config, command)).await,
         Command::Corrections(command) => Box::pin(corrections::run(&config, command)).await,
         Command::Dlq(options) => dlq::run(&config.kafka, options).await,
         Command::Import(options) => Box::pin(import::run(&config, *options)).await,
