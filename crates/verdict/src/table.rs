@@ -347,6 +347,24 @@ mod tests {
     }
 
     #[test]
+    fn evidence_and_prevention_differ_by_what_they_are_about() {
+        let own = "version = 'unionpay-pos/own'\ninherits = 'unionpay-pos'\n\
+                   [[evidence]]\nof = ['no_answer']\nall_of = ['weak_signal']\nconfidence = 90\nsource = 'us'\neffective_until = 2026-10-01\n\
+                   [[prevention]]\nmerchant_cause = 'network'\nzh_cn = '字'\nen = 'text'\nsource = 'us'\n";
+        let built_in = Rules::built_in().unwrap();
+        let differences = built_in.differences(&Rules::with(&[("own.toml", own)]).unwrap());
+        let said: Vec<(&str, Option<&str>)> =
+            differences.iter().map(|difference| (difference.what.as_str(), difference.after.as_deref())).collect();
+        assert_eq!(
+            said,
+            [
+                ("evidence of `no_answer` with weak_signal", Some("no_answer, 90 % until 2026-10-01T00:00:00Z; no_answer, 85 %")),
+                ("prevention of `network`", Some("字 text"))
+            ]
+        );
+    }
+
+    #[test]
     fn a_set_tells_its_rows_and_its_head() {
         let rules = Rules::built_in().unwrap();
         let set = rules.sets().find(|set| set.name() == "visa").unwrap();
