@@ -64,7 +64,7 @@ fn explain_shows_the_way_to_a_verdict() {
         "confidence      60 %\nretry           other_card\ntold as         frozen\n",
         "发卡行未批准",
         "\nprevention      培训收银员",
-        "\nWhat the outcome shows\nresponse_code   主机已应答，应答码 40（规范 unionpay-pos）。\n                The host answered with code 40 (specification unionpay-pos).\n",
+        "\nWhat the outcome shows\nresponse_code                 主机已应答，应答码 40（规范 unionpay-pos）。\n                              The host answered with code 40 (specification unionpay-pos).\n",
     ] {
         assert!(said.contains(part), "{part} is missing from:\n{said}");
     }
@@ -89,7 +89,7 @@ fn explain_shows_the_way_to_a_verdict() {
         "> terminal condition               `response_timeout` is in the table\n",
         "> facts                            weak_signal of weak_signal, sent_whole\n    by crates/verdict/rules/iso8583.toml:",
         "confidence      85 %\n",
-        "weak_signal     信号 -113 dBm，偏弱（-108 dBm 及以下）。\n                The signal was -113 dBm, which is weak (-108 dBm or less).\n",
+        "weak_signal                   信号 -113 dBm，偏弱（-108 dBm 及以下）。\n                              The signal was -113 dBm, which is weak (-108 dBm or less).\n",
     ] {
         assert!(explained.contains(part), "{part} is missing from:\n{explained}");
     }

@@ -116,9 +116,9 @@ fn as_text(explanation: &Explanation<'_>, words: &Verdict) -> String {
             said.push_str(&format!("    by {place}{inherited}\n    source: {source}\n"));
         }
     }
-    let both = |name: &str, text: &Option<LocalizedText>| {
+    let both = |(name, width): (&str, usize), text: &Option<LocalizedText>| {
         let LocalizedText { zh_cn, en } = text.clone().unwrap_or_default();
-        format!("{name:<16}{zh_cn}\n{:16}{en}\n", "")
+        format!("{name:<width$}{zh_cn}\n{:width$}{en}\n", "")
     };
     said.push_str(&format!("\nVerdict\n{:<16}{}\n", "tag", verdict.tag));
     said.push_str(&format!("{:<16}{}\n", "cause", cause(reason.cause)));
@@ -129,11 +129,11 @@ fn as_text(explanation: &Explanation<'_>, words: &Verdict) -> String {
     for (name, text) in
         [("meaning", &words.meaning), ("cashier", &words.cashier), ("service desk", &words.service_desk), ("prevention", &words.prevention)]
     {
-        said.push_str(&both(name, text));
+        said.push_str(&both((name, 16), text));
     }
     said.push_str("\nWhat the outcome shows\n");
     for evidence in &words.evidence {
-        said.push_str(&both(&evidence.fact, &evidence.text));
+        said.push_str(&both((&evidence.fact, 30), &evidence.text));
     }
     said
 }
