@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests build run demo test fuzz model sweep chaos bench pages lint fmt
+.PHONY: help setup setup-tests build run demo test fuzz model sweep chaos bench bench-verdicts pages lint fmt
 
 TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/faultline/tools
 export PATH := $(TOOLS)/bin:$(PATH)
@@ -54,6 +54,10 @@ bench: setup $(PAGE)/dist/index.html ## Measure what Faultline costs and how fas
 	cargo build --release --locked --offline -p faultline -p faultline-bench -p faultline-sdk --bins --examples
 	@target/release/faultline parts
 	@target/release/faultline-bench $(BENCH)
+
+bench-verdicts: setup $(PAGE)/dist/index.html ## Measure whether verdicts are right, on labelled scenarios, and how fast they are. ARGUMENTS='--seeds 7,8' or '--scenarios DIR' or '--data DIR' takes others.
+	cargo build --release --locked --offline -p faultline -p faultline-bench
+	@target/release/faultline-bench verdicts attribution settling $(ARGUMENTS)
 
 pages: setup ## Write docs/codes.md, docs/reasons.md, docs/evidence.md and the rules' test vectors anew, from crates/verdict/rules.
 	FAULTLINE_WRITE_PAGES=1 cargo test --package faultline-verdict --test tables --locked --offline -- --test-threads=1

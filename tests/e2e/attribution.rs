@@ -21,7 +21,7 @@ const BINS: [(&str, &str); 2] = [("622202", "icbc"), ("621700", "ccb")];
 fn sale(terminal: u64, number: u64) -> Outcome {
     let place = terminal * SALES + number;
     let which = usize::from(place % 2 == 1);
-    let is_refused = (which == 0 && number >= FIRST && place % 10 != 0) || place % 97 == 1;
+    let is_refused = (which == 0 && number >= FIRST && !place.is_multiple_of(10)) || place % 97 == 1;
     Outcome {
         bin: BINS[which].0.into(),
         card_token: Some(CardToken { key_id: 1, value: u32::try_from(place).unwrap() }),
@@ -81,7 +81,7 @@ async fn a_bank_that_answers_05_in_an_outage_is_at_fault_until_that_is_taken_bac
     let of_bank = "SELECT sum(sign) FROM outcomes WHERE cause = 'bank'";
     let expected = (0..TERMINALS).flat_map(|terminal| (FIRST..SALES).map(move |number| (terminal, number)));
     let expected = expected
-        .filter(|(terminal, number)| sale(*terminal, *number).response_code == "05" && (terminal * SALES + number) % 2 == 0)
+        .filter(|(terminal, number)| sale(*terminal, *number).response_code == "05" && (terminal * SALES + number).is_multiple_of(2))
         .count();
     eventually("what the bank refused is the bank's", async || (query(&clickhouse, of_bank).await == expected.to_string()).then_some(()))
         .await;

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
-use faultline_verdict::{Cause, Family, Reason};
+use faultline_verdict::{Family, Reason};
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 
 use crate::fault::{Fault, Settled, Settlement};
@@ -292,7 +292,7 @@ impl<'a, 'r> Problem<'a, 'r> {
             let mut share = 0.0;
             let left = self.shares(*number, None, |fault, of_fault| {
                 if fault == own {
-                    share = of_fault
+                    share = of_fault;
                 }
             });
             unexplained.push((*number, left));
@@ -472,7 +472,7 @@ impl<'a, 'r> Problem<'a, 'r> {
                 doubtful.push((key, ln_odds, (found.interval, found.score.min(0.0))));
             }
         }
-        doubtful.sort_by(|(one, ..), (other, ..)| one.cmp(other));
+        doubtful.sort_by_key(|(key, ..)| *key);
         for (key, ln_odds, found) in doubtful {
             self.add(key, ln_odds, found);
         }
@@ -482,18 +482,15 @@ impl<'a, 'r> Problem<'a, 'r> {
         let rules = self.fleet.rules;
         let failure = witness.failure;
         let (set, symptom) = (self.fleet.set_name(failure.set), self.fleet.symptoms().get(self.symptom)?);
-        // By cause: how likely, and the reason with the most of it.
-        let mut causes: Vec<(Cause, f64, (f64, &Reason, Option<usize>))> = Vec::new();
-        let mut say =
-            |reason: &'r Reason, share: f64, fault: Option<usize>| match causes.iter_mut().find(|(cause, ..)| *cause == reason.cause) {
-                Some((_, all, most)) => {
-                    *all += share;
-                    if share > most.0 {
-                        *most = (share, reason, fault);
-                    }
-                }
-                None => causes.push((reason.cause, share, (share, reason, fault))),
-            };
+        let mut causes: Vec<Likely<'r>> = Vec::new();
+        let mut say = |reason: &'r Reason, share: f64, fault: Option<usize>| {
+            let own = Likely { share, most: share, reason, fault };
+            match causes.iter_mut().find(|likely| likely.reason.cause == reason.cause) {
+                Some(likely) if share > likely.most => *likely = Likely { share: likely.share + share, ..own },
+                Some(likely) => likely.share += share,
+                None => causes.push(own),
+            }
+        };
         let mut unnamed = 0.0;
         let usual = self.shares(number, None, |place, share| {
             let Some(of) = self.faults.get(place as usize) else { return };
@@ -512,9 +509,18 @@ impl<'a, 'r> Problem<'a, 'r> {
         let alone = rules.attributed(set, symptom, Family::Sale).filter(|alone| alone.class == failure.reason.class);
         let (reason, doubt) = alone.map_or((failure.reason, failure.doubt), |alone| (alone, 1.0 - f64::from(alone.confidence) / 100.0));
         say(reason, (usual + unnamed) * (1.0 - doubt * DOUBT_LEFT), None);
-        let (_, confidence, (_, reason, fault)) = causes.into_iter().max_by(|(_, one, _), (_, other, _)| one.total_cmp(other))?;
-        Some(Settled { reason, confidence: confidence.min(MOST_CONFIDENCE), fault })
+        let Likely { share, reason, fault, .. } = causes.into_iter().max_by(|one, other| one.share.total_cmp(&other.share))?;
+        Some(Settled { reason, confidence: share.min(MOST_CONFIDENCE), fault })
     }
+}
+
+/// A cause, and how likely it is.
+struct Likely<'r> {
+    share: f64,
+    /// The share of what says most for it: its reason, and its fault.
+    most: f64,
+    reason: &'r Reason,
+    fault: Option<usize>,
 }
 
 /// The failures of a symptom in order of time, and in which families each is the first of its kind: a sale counts once; in a shop and a terminal, a card that is known; of a card, a terminal.

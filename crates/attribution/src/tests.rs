@@ -40,7 +40,7 @@ fn settled(rules: &Rules, sales: usize, mut fails: impl FnMut(&Sale, &mut Pcg64)
     for number in 0..sales {
         let terminal = rng.random_range(0..400);
         let sale = Sale {
-            ms: BEGIN_MS + (number * 3_600_000 / sales) as i64,
+            ms: BEGIN_MS + i64::try_from(number * 3_600_000 / sales).unwrap(),
             number: number as u64 + 1,
             terminal,
             issuer: rng.random_range(0..ISSUERS.len()),
@@ -59,7 +59,7 @@ fn settled(rules: &Rules, sales: usize, mut fails: impl FnMut(&Sale, &mut Pcg64)
             carrier: sale.carrier(),
             region: sale.region(),
             acquirer: "a",
-            host: ["h1", "h2"][sale.number as usize % 2],
+            host: if sale.number.is_multiple_of(2) { "h1" } else { "h2" },
             response_code: code,
             rule_set: SET,
             reason,

@@ -7,6 +7,7 @@
 //! What works is measured in CPU seconds, which other work on the machine disturbs least, or beside a limit or a peer in the same run.
 
 mod alerts;
+mod attribution;
 mod fleet;
 mod gateway;
 mod ingest;
@@ -60,6 +61,8 @@ struct Options {
 enum Bench {
     /// How many outcomes are judged in a second of one core.
     Verdicts,
+    /// How long it takes to say what a million failures belong to.
+    Attribution,
     /// Whether verdicts are right: labelled scenarios, judged outcome by outcome and together, beside the code table, a rule by stage, and an oracle.
     Settling,
     /// What verdicts cost in a terminal: bytes of a bundle of rules, memory of rules in force, size of the programs.
@@ -95,6 +98,7 @@ async fn run(options: &Options) -> anyhow::Result<()> {
     for bench in wanted {
         let report = match bench {
             Bench::Verdicts => verdicts::measure()?,
+            Bench::Attribution => attribution::measure()?,
             Bench::Settling => settling::measure(&Cases {
                 program: &program,
                 scenarios: &options.scenarios,

@@ -32,6 +32,6 @@ pub(crate) fn measure() -> anyhow::Result<Report> {
 }
 
 /// CPU time of this thread.
-fn cpu_time() -> anyhow::Result<Duration> {
+pub(crate) fn cpu_time() -> anyhow::Result<Duration> {
     Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).context("cannot ask for this thread's CPU time")?.into())
 }

@@ -1,5 +1,7 @@
 //! How right somebody was.
 
+#![expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "shares are between 0 and 1")]
+
 use faultline_proto::verdict::v1::Cause;
 
 /// The causes that are told apart.

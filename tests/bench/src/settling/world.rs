@@ -1,5 +1,11 @@
 //! A fleet that does not exist, and what fails in it: every outcome as its terminal reports it, with whose fault it was, which no terminal knows.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "what is drawn is within bounds, and so is what is made of it"
+)]
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use anyhow::Context;
@@ -60,7 +66,7 @@ pub(crate) fn play(scenario: &Scenario, seed: u64) -> anyhow::Result<Vec<Labelle
     let mut tills: HashMap<usize, Till> = HashMap::new();
     let mut labelled = Vec::new();
     for (at_ms, terminal, card) in sales {
-        world.sell((at_ms, terminal, card), tills.entry(terminal).or_default(), &mut rng, &mut labelled);
+        labelled.extend(world.sell((at_ms, terminal, card), tills.entry(terminal).or_default(), &mut rng));
     }
     labelled.sort_by_key(|labelled| {
         labelled.reported.outcome.as_ref().and_then(|outcome| outcome.completion_time.as_ref().map(|time| (time.seconds, time.nanos)))
@@ -265,8 +271,9 @@ impl World {
     }
 
     /// A sale, with all attempts at it.
-    fn sell(&self, (at_ms, place, number): (i64, usize, usize), till: &mut Till, rng: &mut Pcg64, labelled: &mut Vec<Labelled>) {
-        let (Some(terminal), Some(card)) = (self.terminals.get(place), self.cards.get(number)) else { return };
+    fn sell(&self, (at_ms, place, number): (i64, usize, usize), till: &mut Till, rng: &mut Pcg64) -> Vec<Labelled> {
+        let mut labelled = Vec::new();
+        let (Some(terminal), Some(card)) = (self.terminals.get(place), self.cards.get(number)) else { return labelled };
         let mut mode = if rng.random_bool(0.55) { EntryMode::Contactless } else { EntryMode::Chip };
         let amount = LogNormal::new(8.8, 1.1).map_or(10_000.0, |amounts| amounts.sample(rng));
         let first = till.sequence + 1;
@@ -351,6 +358,7 @@ impl World {
                 labelled.oracle = if any_read { known } else { unknown };
             }
         }
+        labelled
     }
 
     /// What can end an attempt, in the order in which it comes to it.
