@@ -62,3 +62,33 @@ impl<M: Message + Default> Json<M> {
         Ok(String::from_utf8_lossy(&text.into_inner()).into_owned())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingest::v1::ReportedOutcome;
+    use crate::outcome::v1::{Outcome, Stage};
+
+    #[test]
+    fn a_message_is_the_same_after_a_line_of_json() {
+        let json = Json::named("faultline.ingest.v1.ReportedOutcome").unwrap();
+        let outcome = Outcome { stage: Stage::Wait.into(), signal_dbm: Some(-101), diagnostic: "无应答\n".into(), ..Outcome::default() };
+        let reported =
+            ReportedOutcome { terminal_id: "T-1".into(), spool_id: u64::MAX, outcome: Some(outcome), ..ReportedOutcome::default() };
+        let line = json.line(&reported).unwrap();
+        assert!(!line.contains('\n') && line.contains("\"terminalId\":\"T-1\""), "{line}");
+        assert_eq!(json.read(&line).unwrap(), reported);
+    }
+
+    #[test]
+    fn what_is_no_such_message_is_refused() {
+        assert_eq!(
+            Json::<Outcome>::named("faultline.outcome.v1.Outcom").unwrap_err().to_string(),
+            "the contract of this program has no message `faultline.outcome.v1.Outcom`"
+        );
+        let json = Json::<Outcome>::named("faultline.outcome.v1.Outcome").unwrap();
+        for wrong in ["", "[]", "{\"stag\": 1}", "{} {}", "{\"stage\": \"STAGE_LUNCH\"}"] {
+            assert!(json.read(wrong).is_err(), "{wrong}");
+        }
+    }
+}
