@@ -545,6 +545,11 @@ async fn rules_are_asked_for_and_newer_ones_judge_what_is_reported_next() {
     assert_eq!(profile.rule_set_version, rules.version());
     let Some(Request::Rules(request)) = call.next().await else { panic!("rules are asked for on every stream") };
     assert_eq!(request.issued_after.unwrap().seconds, 100);
+    // Also when they came by another way: from the application, or by another terminal that shares them.
+    assert_eq!(sequences(&call.batch().await), [2]);
+    rules.take(&bundle(&key, 200, "issuer_error").encode_to_vec()).unwrap();
+    let Some(Request::Profile(newest)) = call.next().await else { panic!("the profile has the newest version") };
+    assert_eq!(newest.rule_set_version, rules.version());
 }
 
 #[tokio::test(start_paused = true)]
@@ -567,7 +572,9 @@ async fn rules_that_a_gateway_made_up_change_nothing_and_stop_nothing() {
         (RuleBundle::default(), "it is no bundle of rules"),
     ] {
         call.say(Response::Rules(offered)).await;
+        let begin = std::time::Instant::now();
         while !terminal.status().rules_problem.contains(why) {
+            assert!(begin.elapsed() < Duration::from_secs(60), "`{}` does not say `{why}`", terminal.status().rules_problem);
             tokio::task::yield_now().await;
         }
         assert_eq!(terminal.report(refused_by_the_bank()).unwrap().verdict.reason, "issuer_refused");
