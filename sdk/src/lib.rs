@@ -77,6 +77,7 @@ pub mod outcome {
 pub use faultline_bundle::{BundleError, KeyError, PublicKey};
 pub use faultline_proto::ingest::v1::{DropReason, DroppedRange, EventRefusal, RefusalReason};
 pub use faultline_proto::terminal::v1::{AccessNetwork, HealthSample, PinPadState, PrinterState, TerminalProfile};
+pub use faultline_proto::verdict::v1::Evidence;
 pub use faultline_verdict::{Cause, LocalizedText, MerchantCause, Retry, RulesError};
 
 pub use crate::clock::BootTime;

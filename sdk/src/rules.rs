@@ -7,6 +7,7 @@ use bytes::Bytes;
 use faultline_bundle::{Bundle, BundleError, PublicKey};
 use faultline_proto::outcome::v1::Outcome;
 use faultline_proto::terminal::v1::{RuleBundle, RuleRequest};
+use faultline_proto::verdict::v1::Evidence;
 use faultline_verdict::{Cause, LocalizedText, MerchantCause, Retry, Rules, RulesError};
 use prost::Message;
 use tokio::sync::watch;
@@ -26,6 +27,8 @@ pub struct Verdict {
     pub merchant_cause: MerchantCause,
     /// How likely the cause is, in percent.
     pub confidence: u8,
+    /// What the outcome shows, what decides first.
+    pub evidence: Vec<Evidence>,
     /// Whether trying again can help.
     pub retry: Retry,
     /// What it means.
@@ -34,23 +37,29 @@ pub struct Verdict {
     pub cashier: LocalizedText,
     /// What the service desk should do.
     pub service_desk: LocalizedText,
+    /// What keeps it from happening again. Both texts are empty where the rules have none.
+    pub prevention: LocalizedText,
     /// Version and checksum of the rule set that judged: `unionpay-pos/2026-11-29+3f2a91c04b77`.
     pub rule_set: String,
 }
 
-impl From<faultline_verdict::Verdict<'_>> for Verdict {
-    fn from(verdict: faultline_verdict::Verdict<'_>) -> Verdict {
-        let reason = verdict.reason.clone();
+impl Verdict {
+    fn of(outcome: &Outcome, rules: &Rules) -> Verdict {
+        let verdict = rules.verdict(outcome);
+        let words = rules.in_words(&verdict, outcome);
+        let reason = verdict.reason;
         Verdict {
             cause: reason.cause,
-            reason: reason.id,
+            reason: words.reason,
             merchant_cause: reason.merchant_cause,
-            confidence: reason.confidence,
+            confidence: verdict.confidence,
+            evidence: words.evidence,
             retry: reason.retry,
-            meaning: reason.meaning,
-            cashier: reason.cashier,
-            service_desk: reason.service_desk,
-            rule_set: verdict.rule_set.into(),
+            meaning: words.meaning.unwrap_or_default(),
+            cashier: words.cashier.unwrap_or_default(),
+            service_desk: words.service_desk.unwrap_or_default(),
+            prevention: words.prevention.unwrap_or_default(),
+            rule_set: words.rule_set,
         }
     }
 }
@@ -72,6 +81,12 @@ pub(crate) struct InForce {
     pub(crate) rules: Rules,
     /// Where they came from; nothing: with the library.
     bundle: Option<Bundle>,
+}
+
+impl InForce {
+    pub(crate) fn verdict(&self, outcome: &Outcome) -> Verdict {
+        Verdict::of(outcome, &self.rules)
+    }
 }
 
 /// What was refused last.
@@ -165,7 +180,7 @@ impl TerminalRules {
     /// The verdict on an outcome.
     #[must_use]
     pub fn verdict(&self, outcome: &Outcome) -> Verdict {
-        self.in_force().rules.verdict(outcome).into()
+        self.in_force().verdict(outcome)
     }
 
     pub(crate) fn in_force(&self) -> Arc<InForce> {
@@ -218,6 +233,18 @@ mod tests {
     fn reason(rules: &TerminalRules) -> String {
         let outcome = Outcome { response_code: "40".into(), stage: Stage::HostDecision.into(), ..Outcome::default() };
         rules.verdict(&outcome).reason
+    }
+
+    #[test]
+    fn a_verdict_is_weighed_and_told_as_the_classifier_does() {
+        let rules = Rules::built_in().unwrap();
+        let waited = Outcome { stage: Stage::Wait.into(), signal_dbm: Some(-113), ..Outcome::default() };
+        let (verdict, told) = (rules.verdict(&waited), TerminalRules::built_in().unwrap().verdict(&waited));
+        let words = rules.in_words(&verdict, &waited);
+        assert_eq!((told.cause, told.confidence, &told.evidence), (verdict.reason.cause, verdict.confidence, &words.evidence));
+        assert_eq!((Some(told.prevention), Some(told.cashier), told.rule_set), (words.prevention, words.cashier, words.rule_set));
+        assert!(told.evidence.iter().any(|evidence| evidence.fact == "weak_signal"));
+        assert_ne!(verdict.confidence, verdict.reason.confidence, "the signal makes it more likely");
     }
 
     #[test]

@@ -184,7 +184,7 @@ impl Terminal {
             return Err(ReportError::TooLarge { bytes });
         }
         let in_force = self.shared.rules.in_force();
-        let verdict = in_force.rules.verdict(&outcome).into();
+        let verdict = in_force.verdict(&outcome);
         let profile = self.shared.profile_under(&in_force);
         let entry = NewEntry { completed: (self.shared.now)(), profile, outcome: Bytes::from(outcome.encode_to_vec()) };
         let sequence = self.shared.spool().append(entry)?;
