@@ -74,7 +74,6 @@ async fn samples_are_stored_once_and_counters_that_fall_are_increases() {
         // Started again, with ten reads until the sample.
         HealthSample { printer: PrinterState::Fault.into(), ..read(sample(3, (50, 1, 8)), 10, 1) },
         HealthSample { signal_dbm: Some(-118), reconnects: Some(6), ..read(sample(4, (10, 41, 8)), 30, 5) },
-        // Half an hour without a charger, in two samples of one hour at most.
         sample(5, (0, 0, 9)),
     ];
     let all = sampled("T-1", samples);
@@ -93,10 +92,17 @@ async fn samples_are_stored_once_and_counters_that_fall_are_increases() {
     until_sampled(&clickhouse, 6).await;
     let again = of_week(&clickhouse, "T-1").await;
     assert_eq!((again.reads, again.failed_sales, again.starts, again.hours), (once.reads, once.failed_sales, once.starts, once.hours));
+    // Six percent went in twenty minutes without a charger.
+    let later = HealthSample { age_ms: Some(half_past_ms() - 20 * 60_000), battery_percent: Some(74), ..sample(7, (0, 0, 9)) };
+    gateway.terminal().report(sampled("T-1", vec![later])).await.unwrap();
+    until_sampled(&clickhouse, 7).await;
+    let drained = of_week(&clickhouse, "T-1").await;
+    assert!(drained.drained_percent == 6.0 && (drained.drained_hours - 1.0 / 3.0).abs() < 0.02, "{drained:?}");
+    assert!(drained.drain_sums.0 == 1.0 && (drained.drain_sums.2 - 18.0).abs() < 1.0, "{drained:?}");
     let row = "SELECT sequence, battery_percent, charging, signal_dbm, printer, boots, intDiv(dateDiff('minute', sampled_at, received_at) - 30, 60) AS hours, clock, carrier \
                FROM health_samples FINAL WHERE sequence IN (4, 6) ORDER BY sequence";
     assert_eq!(query(&clickhouse, row).await, "4\t80\tfalse\t-118\t1\t8\t10\tage\t46000\n6\t\\N\tfalse\t-80\t1\t9\t0\tage\t46000");
-    let counted = async || (classifier.counted("faultline_classifier_health_samples_total", &["stored"]).await == 16).then_some(());
+    let counted = async || (classifier.counted("faultline_classifier_health_samples_total", &["stored"]).await == 17).then_some(());
     eventually("they are counted", counted).await;
     assert_eq!(classifier.counted("faultline_classifier_health_samples_total", &["out_of_range"]).await, 0);
     classifier.stop().await;

@@ -25,7 +25,7 @@ async fn a_schema_is_made_once_even_by_several_at_the_same_time() {
     let tables = "SELECT name FROM system.tables WHERE database = 'made_once' ORDER BY name FORMAT TSV";
     assert_eq!(
         query(&config, tables).await,
-        "deliveries\nhealth_samples\nhigh_water\nincidents\noutcomes\nprogress\nrollup\nschema_migrations\nwatermarks"
+        "deliveries\nhealth_hours\nhealth_hours_of_samples\nhealth_samples\nhigh_water\nincidents\noutcomes\nprogress\nrollup\nschema_migrations\nwatermarks"
     );
 }
 

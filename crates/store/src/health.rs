@@ -144,41 +144,35 @@ pub struct CountedMerchant {
 }
 
 impl Database {
-    /// What a tenant's terminals measured of themselves within these seconds since 1970-01-01 UTC; 200,000 terminals at most. A sample that was sent or stored more than once
-    /// counts once: everything here is made of least and greatest values, and of means.
+    /// What a tenant's terminals measured of themselves within these seconds since 1970-01-01 UTC, and in the rest of the first hour; 200,000 terminals at most. A
+    /// sample that was sent or stored more than once counts once: everything here is made of least and greatest values.
     ///
     /// # Errors
     /// When the server does not answer.
     pub async fn sampled_terminals(&self, tenant: &str, time: &Range<u32>) -> Result<Vec<SampledTerminal>, StoreError> {
-        // A terminal's life is from one start to the next. Where it does not count its starts, what is known of a life is its spool: too little is counted then,
-        // never too much.
-        let by_hour = "SELECT terminal, ifNull(toUInt64(boots), spool) AS life, toStartOfHour(sampled_at) AS hour, \
-             argMax(model, sampled_at) AS model, argMax(firmware, sampled_at) AS firmware, argMax(access_network, sampled_at) AS access, \
-             max(boots) AS boot, min(toUnixTimestamp64Milli(sampled_at) - toInt64(uptime_ms)) AS started, \
-             (min(reader_reads), max(reader_reads)) AS of_reads, (min(reader_failed_sales), max(reader_failed_sales)) AS of_failed, \
-             (min(fallbacks), max(fallbacks)) AS of_fallbacks, (min(reconnects), max(reconnects)) AS of_reconnects, \
-             (min(uptime_ms), max(uptime_ms)) AS of_uptime, \
-             max(pin_pad != 0) AS has_pin_pad, max(pin_pad IN (2, 4)) AS bad_pin_pad, max(pin_pad = 3) AS tampered, \
-             max(printer != 0) AS has_printer, max(printer IN (3, 4)) AS bad_printer, avg(signal_dbm) AS strength, \
-             maxIf(ifNull(charging, true), isNotNull(battery_percent)) AS charged, \
-             dateDiff('millisecond', minIf(sampled_at, isNotNull(battery_percent)), maxIf(sampled_at, isNotNull(battery_percent))) / 3600000 AS span, \
-             toFloat64(argMin(battery_percent, sampled_at)) - toFloat64(argMax(battery_percent, sampled_at)) AS drained \
-             FROM health_samples WHERE tenant = ? AND sampled_at >= fromUnixTimestamp(?) AND sampled_at < fromUnixTimestamp(?) \
-             GROUP BY terminal, life, hour";
-        // Wi-Fi (2) and other ways through a radio are weak at different strengths.
+        let by_hour = "SELECT terminal, life, hour, model, firmware, access_network AS access, boots AS boot, started_ms AS started, \
+             (least_reads, most_reads) AS of_reads, (least_failed_sales, most_failed_sales) AS of_failed, \
+             (least_fallbacks, most_fallbacks) AS of_fallbacks, (least_reconnects, most_reconnects) AS of_reconnects, \
+             (least_uptime_ms, most_uptime_ms) AS of_uptime, has_pin_pad AS pin_pad, bad_pin_pad AS pin_pad_bad, \
+             tampered AS pin_pad_tampered, has_printer AS printer, bad_printer AS printer_bad, \
+             (least_signal_dbm + most_signal_dbm) / 2 AS strength, charged AS was_charged, \
+             (last_battery_ms - first_battery_ms) / 3600000 AS span, \
+             toFloat64(most_battery_percent) - toFloat64(least_battery_percent) AS drained FROM health_hours FINAL \
+             WHERE tenant = ? AND hour >= toStartOfHour(fromUnixTimestamp(?)) AND hour < fromUnixTimestamp(?)";
+        // Wi-Fi (2) is weak at another strength than what comes from afar. While no charger is there, the charge only falls.
         let hours = format!(
             "SELECT *, if(access = 2, -75, -105) AS weak, (dateDiff('second', fromUnixTimestamp(?), hour) / 86400) AS day, \
-             ifNull(charged = 0 AND span >= 0.25 AND drained >= 0, false) AS is_drain, if(is_drain, ifNull(drained, 0), 0) AS loss, \
-             if(is_drain, loss / span, 0) AS speed FROM ({by_hour})"
+             ifNull(was_charged = 0 AND span >= 0.25, false) AS is_drain, if(is_drain, ifNull(drained, 0), 0) AS loss, \
+             if(is_drain, ifNull(loss / span, 0), 0) AS speed FROM ({by_hour})"
         );
         let increase = |counter: &str| format!("max({counter}.2) - if(began, 0, min({counter}.1))");
         let by_life = format!(
             "SELECT terminal, life, argMax(model, hour) AS model, argMax(firmware, hour) AS firmware, min(hour) AS first, max(hour) AS last, \
              max(boot) AS boot, ifNull(min(started) >= ?, false) AS began, {} AS reads, {} AS failed, {} AS fell, {} AS again, {} AS up, \
              count() AS hours, \
-             sum(has_pin_pad) AS has_pin_pad, sum(bad_pin_pad) AS bad_pin_pad, sum(tampered) AS tampered, sum(has_printer) AS has_printer, \
-             sum(bad_printer) AS bad_printer, count(strength) AS has_signal, countIf(strength < weak) AS weak_signal, sum(strength) AS signal, \
-             sum(loss) AS drained_percent, sumIf(span, is_drain) AS drained_hours, \
+             sum(pin_pad) AS has_pin_pad, sum(pin_pad_bad) AS bad_pin_pad, sum(pin_pad_tampered) AS tampered, sum(printer) AS has_printer, \
+             sum(printer_bad) AS bad_printer, count(strength) AS has_signal, countIf(strength < weak) AS weak_signal, sum(strength) AS signal, \
+             sum(loss) AS drained_percent, sum(if(is_drain, ifNull(span, 0), 0)) AS drained_hours, \
              (toFloat64(countIf(is_drain)), sumIf(day, is_drain), sum(speed), sumIf(day * day, is_drain), sum(day * speed), sum(speed * speed)) AS drain \
              FROM ({hours}) GROUP BY terminal, life",
             increase("of_reads"),
@@ -249,38 +243,33 @@ impl Database {
     /// When the server does not answer.
     pub async fn counted_shops(&self, tenant: &str, time: &Range<u32>) -> Result<Vec<CountedShop>, StoreError> {
         // What ended before the network was needed says nothing of it: reading the card (1), entering the PIN (2).
-        let by_hour = "SELECT merchant, store, carrier, region, toStartOfHour(completed_at) AS hour, sum(sign) AS some, \
-             sumIf(sign, cause = 'network') AS bad, sumIf(sign, connect_ms > 0) AS measured, sumIf(sign * log(connect_ms), connect_ms > 0) AS logs, \
-             sumIf(sign, signal_dbm != 0) AS signals, sum(sign * signal_dbm) AS signal FROM outcomes \
-             WHERE tenant = ? AND completed_at >= fromUnixTimestamp(?) AND completed_at < fromUnixTimestamp(?) AND stage NOT IN (1, 2) \
-             GROUP BY merchant, store, carrier, region, hour HAVING some > 0";
-        let others = |column: &str, partition: &str| format!("sum({column}) OVER (PARTITION BY {partition})");
-        let nearby = |column: &str| format!("{} - {column}", others(column, "hour, carrier, region"));
-        // Everybody but those of its carrier in its region, who may share its fault.
-        let elsewhere = |column: &str| format!("{} - {}", others(column, "hour"), others(column, "hour, carrier, region"));
-        let beside = format!(
-            "SELECT *, {} AS near_some, {} AS near_bad, {} AS near_measured, {} AS near_logs, {} AS far_some, {} AS far_bad, {} AS far_measured, {} AS far_logs \
-             FROM ({by_hour})",
-            nearby("some"),
-            nearby("bad"),
-            nearby("measured"),
-            nearby("logs"),
-            elsewhere("some"),
-            elsewhere("bad"),
-            elsewhere("measured"),
-            elsewhere("logs")
+        let counts = "sum(sign) AS some, sumIf(sign, cause = 'network') AS bad, sumIf(sign, connect_ms > 0) AS measured, \
+             sumIf(sign * log(connect_ms), connect_ms > 0) AS logs";
+        let of_time = "FROM outcomes WHERE tenant = ? AND completed_at >= fromUnixTimestamp(?) AND completed_at < fromUnixTimestamp(?) AND stage NOT IN (1, 2)";
+        let here = format!(
+            "SELECT merchant, store, carrier, region, toStartOfHour(completed_at) AS hour, {counts}, sumIf(sign, signal_dbm != 0) AS signals, \
+             sum(sign * signal_dbm) AS signal {of_time} GROUP BY merchant, store, carrier, region, hour HAVING some > 0"
+        );
+        // Of a carrier in a region, and, for each of those, of everybody but them, who may share their fault.
+        let around = format!(
+            "SELECT carrier, region, hour, some AS all_some, bad AS all_bad, measured AS all_measured, logs AS all_logs, \
+             sum(some) OVER (PARTITION BY hour) - some AS far_some, sum(bad) OVER (PARTITION BY hour) - bad AS far_bad, \
+             sum(measured) OVER (PARTITION BY hour) - measured AS far_measured, sum(logs) OVER (PARTITION BY hour) - logs AS far_logs FROM \
+             (SELECT carrier, region, toStartOfHour(completed_at) AS hour, {counts} {of_time} GROUP BY carrier, region, hour)"
         );
         let sql = format!(
             "SELECT merchant, store, carrier, region, toUInt64(sum(some)) AS attempts, toUInt64(greatest(sum(bad), 0)) AS failed, \
-             toUInt64(sum(near_some)) AS nearby_attempts, toUInt64(greatest(sum(near_bad), 0)) AS nearby_failed, \
-             toFloat64(sum(if(near_some > 0, some * near_bad / near_some, 0))) AS expected_nearby, \
+             toUInt64(greatest(sum(all_some - some), 0)) AS nearby_attempts, toUInt64(greatest(sum(all_bad - bad), 0)) AS nearby_failed, \
+             toFloat64(sum(if(all_some > some, some * (all_bad - bad) / (all_some - some), 0))) AS expected_nearby, \
              toFloat64(sum(if(far_some > 0, some * far_bad / far_some, 0))) AS expected_elsewhere, \
-             (toFloat64(sum(measured)), toFloat64(sum(logs))) AS connects, (toFloat64(sum(near_measured)), toFloat64(sum(near_logs))) AS nearby_connects, \
+             (toFloat64(sum(measured)), toFloat64(sum(logs))) AS connects, \
+             (toFloat64(sum(all_measured - measured)), toFloat64(sum(all_logs - logs))) AS nearby_connects, \
              (toFloat64(sum(far_measured)), toFloat64(sum(far_logs))) AS elsewhere_connects, \
-             if(sum(signals) > 0, toFloat64(sum(signal)) / sum(signals), 0) AS signal_dbm FROM ({beside}) \
+             if(sum(signals) > 0, toFloat64(sum(signal)) / sum(signals), 0) AS signal_dbm \
+             FROM ({here}) AS here INNER JOIN ({around}) AS around USING (carrier, region, hour) \
              GROUP BY merchant, store, carrier, region ORDER BY merchant, store, carrier, region LIMIT ?"
         );
-        let query = self.looking().query(&sql).bind(tenant).bind(time.start).bind(time.end);
+        let query = [(); 2].iter().fold(self.looking().query(&sql), |query, ()| query.bind(tenant).bind(time.start).bind(time.end));
         self.look("say what was counted of shops", query.bind(MOST_ROWS).fetch_all::<CountedShop>()).await
     }
 
