@@ -219,8 +219,10 @@ impl<'a, 'r> Problem<'a, 'r> {
             (weight > 0.0).then_some((witness.failure.step, weight))
         });
         let failed: Vec<(u32, f64)> = weighed.collect();
-        // One alone is never more than usual.
-        if failed.len() < 2 || failed.iter().map(|(_, weight)| weight).sum::<f64>() < 1.5 {
+        // One alone is never more than usual; and a few may be too few, were there nothing but them.
+        let all: f64 = failed.iter().map(|(_, weight)| weight).sum();
+        let most = evidence(Counts { failed: all, tried: all }, Counts::default(), self.usual()) + ln_odds;
+        if failed.len() < 2 || all < 1.5 || most < LEAST_SCORE {
             return None;
         }
         scan(self.tried(key).map_or(&[], Series::steps), &failed, (self.usual(), ln_odds))
