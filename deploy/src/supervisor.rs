@@ -369,7 +369,7 @@ mod tests {
     #[tokio::test]
     async fn who_is_killed_is_not_asked_and_not_started_again() {
         let directory = tempfile::tempdir().unwrap();
-        let script = "trap 'touch asked' TERM; echo $$ > pid; echo started >> starts; while :; do sleep 0.05; done";
+        let script = "trap 'touch asked' TERM; echo started >> starts; echo $$ > pid; while :; do sleep 0.05; done";
         let (supervisor, pid) = running(directory.path(), script).await;
         supervisor.kill().await;
         assert_eq!(kill(pid, None), Err(nix::errno::Errno::ESRCH));

@@ -79,7 +79,7 @@ pub struct Settled<'r> {
 /// What a fleet's failures come from.
 #[derive(Clone, Debug, Default)]
 pub struct Settlement<'r> {
-    /// The faults, in order of symptom and time.
+    /// The faults, symptom by symptom, what explains most first.
     pub faults: Vec<Fault>,
     /// What each ambiguous failure is settled as, in the order in which they were observed.
     pub failures: Vec<Settled<'r>>,

@@ -307,11 +307,24 @@ fn is_of(known: &Correction, fault: &Fault) -> bool {
         })
 }
 
+/// Whether a correction is of outcomes of the same day that are of no fault: there is one for each.
+fn stands_alone(known: &Correction, ms: i64) -> bool {
+    let day = |seconds: i64| seconds.div_euclid(86_400);
+    let is_of_day = known.from_time.as_ref().is_some_and(|from| day(from.seconds) == day(ms / 1000));
+    known.kind() == CorrectionKind::Attribution && known.fault.is_none() && is_of_day
+}
+
 /// Writes down what a fault's failures are, or that some are of none.
 async fn write(shared: &Shared, (tenant, stretch): (&str, &Range<i64>), fault: Option<&Fault>, changes: Vec<Change>) -> Result<(), String> {
     let _one_at_a_time = shared.correcting.lock().await;
     let corrections = Corrections::open(&shared.kafka, &shared.database).await.map_err(said)?;
-    let known = fault.and_then(|fault| corrections.known().iter().find(|known| known.tenant == tenant && is_of(known, fault))).cloned();
+    let is_it = |known: &&Correction| match fault {
+        Some(fault) => is_of(known, fault),
+        None => {
+            stands_alone(known, stretch.start) && corrections.known().iter().all(|other| other.undone_correction_id != known.correction_id)
+        }
+    };
+    let known = corrections.known().iter().filter(|known| known.tenant == tenant).find(is_it).cloned();
     let description = match fault {
         Some(fault) => fault.in_words().en,
         None => "belongs to no fault of a part of the fleet: nothing else fails with it".into(),
@@ -330,4 +343,69 @@ async fn write(shared: &Shared, (tenant, stretch): (&str, &Range<i64>), fault: O
     let mut corrector = corrections.make(correction).await.map_err(said)?;
     corrector.add(changes).await.map_err(said)?;
     corrector.end(CorrectionState::Finished).await.map(|_| ()).map_err(said)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_known_is_in_no_part() {
+        assert_eq!(named("fleet", ""), Some((Family::Fleet, "fleet")));
+        assert_eq!(named("issuer", "icbc"), Some((Family::Issuer, "icbc")));
+        assert_eq!(named("carrier_region", "46000|440300"), Some((Family::CarrierRegion, "46000|440300")));
+        assert_eq!(named("host", "|h1"), Some((Family::Host, "|h1")));
+        for nothing in
+            [("issuer", ""), ("carrier_region", "|440300"), ("carrier_region", "46000|"), ("host", "acq|"), ("merchant_group", "a")]
+        {
+            assert_eq!(named(nothing.0, nothing.1), None, "{nothing:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_sure_and_was_not_taken_back_is_corrected() {
+        let rules = Rules::built_in().unwrap();
+        let reason = |id: &str| rules.reason("unionpay-pos", id);
+        let failure = |first| LookedAtOne { terminal: 0, spool: 1, sequence: 1, completed_ms: 0, first: reason(first) };
+        let stands = |first: &'static str, (settled, confidence, fault): (&str, f64, Option<usize>), now_ms| {
+            let settled = Settled { reason: reason(settled).unwrap(), confidence, fault };
+            let wanted = failure(first).wanted(&settled, |fault| fault == 7, now_ms);
+            (wanted.reason.map(|reason| reason.id.clone()), wanted.fault, wanted.percent)
+        };
+        let bank = Some("issuer_silent".to_owned());
+        assert_eq!(stands("no_answer", ("issuer_silent", 0.987, Some(3)), 0), (bank, Some(3), 98));
+        assert_eq!(stands("no_answer", ("issuer_silent", 0.55, Some(3)), 0).0, None);
+        assert_eq!(stands("no_answer", ("issuer_silent", 0.99, Some(7)), 0), (None, None, 99));
+        // What stands alone does so when nothing has followed it for a while, and only where that says something else.
+        let card = ("card_worn", 0.9, None);
+        assert_eq!(stands("chip_unreadable", card, ALONE_AFTER_MS).0, None);
+        assert_eq!(stands("chip_unreadable", card, ALONE_AFTER_MS + 1).0, Some("card_worn".to_owned()));
+        assert_eq!(stands("card_worn", card, ALONE_AFTER_MS + 1).0, None);
+    }
+
+    #[test]
+    fn a_fault_goes_on_in_the_same_correction() {
+        let fault = Fault {
+            symptom: "unanswered".into(),
+            family: Family::Issuer,
+            part: "icbc".into(),
+            from_ms: 10_000_000,
+            until_ms: 10_600_000,
+            failed: 50.0,
+            tried: 100.0,
+            usual: 0.01,
+            probability: 1.0,
+        };
+        let known = Correction { fault: Some(fault.message()), ..correction("acme", CorrectionKind::Attribution, String::new()) };
+        assert!(is_of(&known, &fault));
+        let begun = |from_ms| Fault { from_ms, until_ms: from_ms + 60_000, ..fault.clone() };
+        assert!(is_of(&known, &begun(fault.until_ms + SAME_FAULT_MS)) && !is_of(&known, &begun(fault.until_ms + SAME_FAULT_MS + 1000)));
+        assert!(!is_of(&known, &Fault { part: "ccb".into(), ..fault.clone() }));
+        assert!(!is_of(&correction("acme", CorrectionKind::Replay, String::new()), &fault));
+        let alone = Correction {
+            from_time: Some(Timestamp { seconds: 2 * 86_400 + 300, nanos: 0 }),
+            ..correction("acme", CorrectionKind::Attribution, String::new())
+        };
+        assert!(stands_alone(&alone, 2 * 86_400_000) && !stands_alone(&alone, 3 * 86_400_000) && !stands_alone(&known, 2 * 86_400_000));
+    }
 }
