@@ -5,27 +5,25 @@ use faultline_store::{ClickHouseConfig, Database};
 use crate::sandbox::sandbox;
 use crate::services::{query, query_as};
 
+/// The steps of the schema.
+const STEPS: [&str; 10] =
+    ["outcomes", "rollup", "high_water", "simulated", "incidents", "progress", "watermarks", "compact_parts", "verdicts", "health"];
+
 #[tokio::test]
 async fn a_schema_is_made_once_even_by_several_at_the_same_time() {
     let config = ClickHouseConfig { database: "made_once".into(), ..sandbox().await.clickhouse.clone() };
     let database = Database::new(&config).unwrap();
     let (first, second, third) = tokio::try_join!(database.migrate(), database.migrate(), database.migrate()).unwrap();
-    assert!(
-        [&first, &second, &third].iter().any(|migrated| migrated.applied
-            == ["outcomes", "rollup", "high_water", "simulated", "incidents", "progress", "watermarks", "health"])
-    );
+    assert!([&first, &second, &third].iter().any(|migrated| migrated.applied == STEPS));
     assert_eq!(database.migrate().await.unwrap().applied, Vec::<&str>::new());
     // Taken and not recorded, as by one that was killed between the two.
     query(&config, "TRUNCATE TABLE schema_migrations").await;
-    assert_eq!(
-        database.migrate().await.unwrap().applied,
-        ["outcomes", "rollup", "high_water", "simulated", "incidents", "progress", "watermarks", "health"]
-    );
+    assert_eq!(database.migrate().await.unwrap().applied, STEPS);
 
     let tables = "SELECT name FROM system.tables WHERE database = 'made_once' ORDER BY name FORMAT TSV";
     assert_eq!(
         query(&config, tables).await,
-        "deliveries\nhealth_hours\nhealth_hours_of_samples\nhealth_samples\nhigh_water\nincidents\noutcomes\nprogress\nrollup\nschema_migrations\nwatermarks"
+        "deliveries\nhealth_hours\nhealth_hours_of_samples\nhealth_samples\nhigh_water\nincidents\noutcomes\nprogress\nrollup\nschema_migrations\nverdicts\nwatermarks"
     );
 }
 
