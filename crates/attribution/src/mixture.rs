@@ -225,7 +225,9 @@ impl<'a, 'r> Problem<'a, 'r> {
         if failed.len() < 2 || all < 1.5 || most < LEAST_SCORE {
             return None;
         }
-        scan(self.tried(key).map_or(&[], Series::steps), &failed, (self.usual(), ln_odds))
+        // Of a part that nobody counted attempts of, it is not known how much is much.
+        let tried = self.tried(key).map(Series::steps).filter(|tried| !tried.is_empty())?;
+        scan(tried, &failed, (self.usual(), ln_odds))
     }
 
     fn tried(&self, (family, part): (usize, u32)) -> Option<&'a Series> {

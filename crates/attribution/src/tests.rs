@@ -181,6 +181,35 @@ fn a_reader_fails_with_many_cards_and_a_card_at_many_readers() {
     assert_eq!((told.faults(), tries), (Vec::<String>::new(), 8));
 }
 
+/// Attempts of large parts come as counts; a part that nobody counted is none that a fault is looked for in.
+#[test]
+fn counts_say_the_same_as_attempts_and_what_is_not_counted_nothing() {
+    let rules = Rules::built_in().unwrap();
+    let attempt = |sale: u64| Attempt {
+        completed_ms: BEGIN_MS + i64::try_from(sale).unwrap() * 1000,
+        terminal: "T",
+        sale,
+        issuer: if sale.is_multiple_of(4) { "icbc" } else { "ccb" },
+        acquirer: "nobody counts it",
+        rule_set: SET,
+        reason: if sale.is_multiple_of(4) && sale > 1200 { "no_answer" } else { "approved" },
+        confidence: 60,
+        ..Attempt::default()
+    };
+    let mut fleet = Fleet::new(&rules);
+    for sale in 1..=2400 {
+        let attempt = attempt(sale);
+        for part in [(Family::Fleet, "fleet"), (Family::Issuer, attempt.issuer)] {
+            fleet.tried(part, attempt.completed_ms, 1);
+        }
+        fleet.failed(&attempt);
+    }
+    let settlement = fleet.settle();
+    let faults: Vec<(Family, &str)> = settlement.faults.iter().map(|fault| (fault.family, fault.part.as_str())).collect();
+    assert_eq!(faults, [(Family::Issuer, "icbc")]);
+    assert!(settlement.failures.len() == 300 && settlement.failures.iter().all(|settled| settled.reason.cause == Cause::Bank));
+}
+
 #[test]
 fn nothing_is_settled_of_nothing() {
     let rules = Rules::built_in().unwrap();

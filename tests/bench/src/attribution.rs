@@ -36,10 +36,11 @@ struct Failed {
 }
 
 impl Failed {
-    fn parts(&self) -> [(Family, String); 8] {
+    fn parts(&self) -> [(Family, String); 9] {
         let (carrier, region) = place(self.terminal);
         [
             (Family::Fleet, "fleet".into()),
+            (Family::Acquirer, "a".into()),
             (Family::Issuer, format!("i{}", self.issuer)),
             (Family::Carrier, format!("c{carrier}")),
             (Family::Region, format!("r{region}")),
@@ -88,7 +89,7 @@ pub(crate) fn measure() -> anyhow::Result<Report> {
         fleet.tried((*family, part), BEGIN_MS + at, *attempts);
     }
     for failed in &failures {
-        let [_, (_, issuer), (_, carrier), (_, region), _, (_, host), (_, shop), (_, terminal)] = failed.parts();
+        let [_, (_, acquirer), (_, issuer), (_, carrier), (_, region), _, (_, host), (_, shop), (_, terminal)] = failed.parts();
         fleet.failed(&Attempt {
             completed_ms: BEGIN_MS + failed.at,
             terminal: &terminal,
@@ -99,7 +100,7 @@ pub(crate) fn measure() -> anyhow::Result<Report> {
             card: Some((1, failed.card)),
             carrier: &carrier,
             region: &region,
-            acquirer: "a",
+            acquirer: &acquirer,
             host: host.trim_start_matches("a|"),
             rule_set,
             reason: "no_answer",
