@@ -17,7 +17,7 @@ use crate::local::{Local, TENANT, of_a_million, until};
 use crate::processes::{Service, cpu_time, gauge, resident_mib};
 use crate::replay;
 use crate::report::{Figure, Report, say};
-use crate::store::Store;
+use crate::store::{COUNTED, Store};
 
 const PORT: u16 = 29_031;
 const GATEWAY: u16 = PORT + 4;
@@ -182,11 +182,11 @@ impl Watch {
 /// Whether so many events are counted and stored, and each once: the sequences of every terminal are all from 1 to the last.
 async fn check(store: &Store, events: u64) -> anyhow::Result<()> {
     let of_terminals = format!(
-        "SELECT sum(rows), countIf(rows != last OR rows != different), count() FROM (SELECT terminal, spool, count() AS rows, \
+        "SELECT sum(rows), countIf(rows != last OR rows != different), count() FROM (SELECT terminal, spool, sum(sign) AS rows, \
          max(sequence) AS last, groupBitmap(sequence) AS different FROM outcomes WHERE tenant = '{TENANT}' GROUP BY terminal, spool)"
     );
     for (what, sql, expected) in [
-        ("events are counted", "SELECT sum(count) FROM rollup WHERE tenant = '' AND family = 'ledger'".into(), events.to_string()),
+        ("events are counted", COUNTED.into(), events.to_string()),
         ("rows, terminals that lack one or have one twice, terminals", of_terminals, format!("{events}\t0\t{TERMINALS}")),
     ] {
         let found = store.query(&sql).await?;
