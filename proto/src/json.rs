@@ -49,6 +49,17 @@ impl<M: Message + Default> Json<M> {
         Ok(message.transcode_to()?)
     }
 
+    /// Every field of a message, with the names that the contract gives them.
+    ///
+    /// # Errors
+    /// When it has what JSON cannot have: a moment that is none.
+    pub fn value(&self, message: &M) -> Result<serde_json::Value, JsonError> {
+        let mut dynamic = DynamicMessage::new(self.kind.clone());
+        dynamic.transcode_from(message)?;
+        let options = SerializeOptions::new().use_proto_field_name(true).skip_default_fields(false);
+        Ok(dynamic.serialize_with_options(serde_json::value::Serializer, &options)?)
+    }
+
     /// A message in one line.
     ///
     /// # Errors

@@ -100,6 +100,20 @@ impl Database {
         self.each("say which failures are open", self.bound(&sql, open, 1), take).await
     }
 
+    /// How many failures are open by their first verdicts: the beginnings of five minutes, in milliseconds since 1970-01-01 UTC, with how many; the latest first.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn open_counts(&self, open: Open<'_>) -> Result<Vec<(i64, u64)>, StoreError> {
+        let sql = format!(
+            "SELECT toInt64(toUnixTimestamp(toStartOfFiveMinutes(completed_at))) * 1000 AS begin, count() AS failures FROM outcomes WHERE {} \
+             GROUP BY begin ORDER BY begin DESC",
+            open_ones()
+        );
+        let asked = self.bound(&sql, open, 1).fetch_all::<(i64, u64)>();
+        self.answer("say how many failures are open", QUESTION_TIMEOUT, asked).await
+    }
+
     /// Gives how many attempts the parts of the fleet had, as far as failures of such reasons are to be compared: of shops, terminals and cards, those that have two.
     ///
     /// # Errors

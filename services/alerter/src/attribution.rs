@@ -32,6 +32,8 @@ const STRETCH_MS: i64 = 5 * 60 * 1000;
 const SAME_FAULT_MS: i64 = 10 * 60 * 1000;
 /// What nothing else has failed with for so long stands alone, in milliseconds.
 const ALONE_AFTER_MS: i64 = 10 * 60 * 1000;
+/// Most failures of a tenant that are looked at together, so that memory has a bound: with more, the window is shorter.
+const MOST_FAILURES: u64 = 1_000_000;
 /// What is settled with less stays as it stands: it may be otherwise a minute later.
 const LEAST_CONFIDENCE: f64 = 0.6;
 
@@ -54,6 +56,14 @@ pub(crate) async fn attribute(shared: &Shared) -> ! {
         for tenant in tenants {
             let begin = Instant::now();
             let open = Open { tenant: &tenant.tenant, time: &time, reasons: &reasons };
+            let time = match bounded(shared, open).await {
+                Ok(time) => time,
+                Err(reason) => {
+                    tracing::warn!(tenant = tenant.tenant, reason, "failures are attributed later");
+                    continue;
+                }
+            };
+            let open = Open { time: &time, ..open };
             match attribute_tenant(shared, open, &mut looked_at).await {
                 Ok(()) => counts::attributed_in(begin.elapsed()),
                 Err(reason) => tracing::warn!(tenant = tenant.tenant, reason, "failures are attributed later"),
@@ -78,6 +88,22 @@ fn open_reasons(rules: &Rules) -> Vec<String> {
     let mut reasons: Vec<String> = reasons.into_iter().cloned().collect();
     reasons.sort_unstable();
     reasons
+}
+
+/// As much of the time as has not too many failures; what is longer ago stays as it was settled.
+async fn bounded(shared: &Shared, open: Open<'_>) -> Result<Range<i64>, String> {
+    let counts = shared.database.open_counts(open).await.map_err(said)?;
+    Ok(begin_of(&counts, open.time.end).max(open.time.start)..open.time.end)
+}
+
+/// From when on there are not too many failures, by the counts of stretches, the latest first; at least the latest is looked at.
+fn begin_of(counts: &[(i64, u64)], end: i64) -> i64 {
+    let mut all = 0;
+    let too_many = counts.iter().skip_while(|(_, failures)| {
+        all += failures;
+        all <= MOST_FAILURES
+    });
+    too_many.map(|(begin, _)| begin + STRETCH_MS).next().map_or(i64::MIN, |begin| begin.min(stretch_of(end)))
 }
 
 async fn attribute_tenant(shared: &Shared, open: Open<'_>, looked_at: &mut LookedAt) -> Result<(), String> {
@@ -360,6 +386,16 @@ mod tests {
         {
             assert_eq!(named(nothing.0, nothing.1), None, "{nothing:?}");
         }
+    }
+
+    #[test]
+    fn with_too_many_failures_the_window_is_shorter() {
+        let minutes = |minutes: i64| minutes * 60_000;
+        let counts = [(minutes(20), 400_000), (minutes(15), 600_000), (minutes(10), 1), (minutes(5), 7)];
+        assert_eq!(begin_of(&counts, minutes(22)), minutes(15));
+        assert_eq!(begin_of(&counts[..2], minutes(22)), i64::MIN);
+        assert_eq!(begin_of(&[(minutes(20), 5_000_000)], minutes(22)), minutes(20));
+        assert_eq!(begin_of(&[], minutes(22)), i64::MIN);
     }
 
     #[test]

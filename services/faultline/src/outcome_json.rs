@@ -7,7 +7,6 @@ use anyhow::Context;
 use faultline_proto::json::Json;
 use faultline_proto::outcome::v1::Outcome;
 use faultline_proto::verdict::v1::Verdict;
-use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, SerializeOptions};
 
 const OUTCOME: &str = "faultline.outcome.v1.Outcome";
 const VERDICT: &str = "faultline.verdict.v1.Verdict";
@@ -37,15 +36,7 @@ impl OutcomeJson {
 
 /// A verdict, every field of it, with the names that the contract gives them.
 pub(crate) fn verdict_json(verdict: &Verdict) -> anyhow::Result<serde_json::Value> {
-    let mut message = DynamicMessage::new(descriptor(VERDICT)?);
-    message.transcode_from(verdict)?;
-    let options = SerializeOptions::new().use_proto_field_name(true).skip_default_fields(false);
-    Ok(message.serialize_with_options(serde_json::value::Serializer, &options)?)
-}
-
-fn descriptor(message: &str) -> anyhow::Result<MessageDescriptor> {
-    let contract = DescriptorPool::decode(faultline_proto::DESCRIPTORS).context("the contract of this program cannot be read")?;
-    contract.get_message_by_name(message).with_context(|| format!("the contract of this program has no {message}"))
+    Ok(Json::named(VERDICT)?.value(verdict)?)
 }
 
 #[cfg(test)]
