@@ -1,11 +1,11 @@
 //! The files that rules are in, beside those that come with the program; they are read again when they change.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use faultline_runtime::reload::{self, Version};
 use faultline_verdict::{Rules, RulesError};
-
-use crate::counts;
+use tokio::sync::watch;
 
 /// Why files are no rules.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +27,57 @@ pub enum RuleFilesError {
     /// A file is not of the format, or contradicts another.
     #[error(transparent)]
     Rules(#[from] RulesError),
+}
+
+/// Rules that are in force as long as their files say so.
+#[derive(Debug)]
+pub struct RuleFiles {
+    path: PathBuf,
+    /// What the files were when they were read.
+    seen: Option<Version>,
+    in_force: watch::Sender<Arc<Rules>>,
+}
+
+impl RuleFiles {
+    /// Reads the rules of a file, or of every `*.toml` in a directory, beside those that come with the program; an empty path adds nothing.
+    ///
+    /// # Errors
+    /// When something cannot be read, or is no rules.
+    pub fn read(path: &Path) -> Result<RuleFiles, RuleFilesError> {
+        let seen = version(path);
+        Ok(RuleFiles { path: path.into(), seen, in_force: watch::Sender::new(Arc::new(rules(path)?)) })
+    }
+
+    /// The rules that are in force now. Whoever began something with them ends it with them.
+    #[must_use]
+    pub fn in_force(&self) -> Arc<Rules> {
+        Arc::clone(&self.in_force.borrow())
+    }
+
+    /// The rules that are in force whenever somebody looks.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<Arc<Rules>> {
+        self.in_force.subscribe()
+    }
+
+    /// Reads the rules again whenever a file has changed, come or gone, for ever. `told` gets the rules that are in force from then on, or hears that what is there now cannot
+    /// be used; then those that were in force stay.
+    pub async fn follow(&self, told: impl Fn(Option<&Rules>)) -> ! {
+        let place = self.path.clone();
+        let load = move || rules(&place);
+        let loaded = |loaded: Result<Rules, String>| match loaded {
+            Ok(rules) => {
+                tracing::info!(rules = rules.version(), "the rules were loaded again");
+                told(Some(&rules));
+                self.in_force.send_replace(Arc::new(rules));
+            }
+            Err(reason) => {
+                tracing::error!(reason, "the rules stay as they were");
+                told(None);
+            }
+        };
+        reload::follow(|| version(&self.path), self.seen.clone(), load, loaded).await
+    }
 }
 
 /// The rules that come with the program, and those of a file, or of every `*.toml` in a directory; an empty path adds nothing.
@@ -69,26 +120,8 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, RuleFilesError> {
     Ok(files)
 }
 
-/// Loads the rules again whenever a file has changed, come or gone, for ever. Rules that cannot be used are said, and the last that could stay in force.
-pub(crate) async fn follow(path: &Path, seen: Option<Version>, take: impl Fn(Rules)) -> ! {
-    let place = path.to_path_buf();
-    let load = move || rules(&place);
-    let told = |loaded: Result<Rules, String>| match loaded {
-        Ok(loaded) => {
-            tracing::info!(rules = loaded.version(), "the rules were loaded again");
-            counts::rules_load("ok");
-            take(loaded);
-        }
-        Err(reason) => {
-            tracing::error!(reason, "the rules stay as they were");
-            counts::rules_load("failed");
-        }
-    };
-    reload::follow(|| version(path), seen, load, told).await
-}
-
 /// The version of the files; none where there are none.
-pub(crate) fn version(path: &Path) -> Option<Version> {
+fn version(path: &Path) -> Option<Version> {
     if path.as_os_str().is_empty() {
         return None;
     }
@@ -101,6 +134,30 @@ mod tests {
 
     const OVERRIDE: &str = "version = \"ours/1\"\ninherits = \"unionpay-pos\"\nacquirer = \"48020000\"\n\n\
                             [[response_code]]\ncode = \"40\"\nreason = \"issuer_refused\"\nsource = \"our acquirer\"\n";
+
+    #[tokio::test(start_paused = true)]
+    async fn what_changes_is_in_force_and_what_is_wrong_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("ours.toml");
+        std::fs::write(&file, OVERRIDE).unwrap();
+        let files = RuleFiles::read(&file).unwrap();
+        let first = files.in_force();
+        let (told, mut heard) = tokio::sync::mpsc::channel(4);
+        let watching = files.follow(|rules| told.try_send(rules.map(|rules| rules.version().to_owned())).unwrap());
+        let changing = async {
+            std::fs::write(&file, OVERRIDE.replace("ours/1", "ours/22")).unwrap();
+            let second = heard.recv().await.unwrap();
+            assert_eq!(second, Some(files.in_force().version().to_owned()));
+            assert_ne!(files.in_force().version(), first.version());
+            std::fs::write(&file, OVERRIDE.replace("issuer_refused", "nobody_knows_it")).unwrap();
+            assert_eq!(heard.recv().await.unwrap(), None);
+            assert_eq!(second, Some(files.subscribe().borrow().version().to_owned()));
+        };
+        tokio::select! {
+            () = changing => {}
+            never = watching => never,
+        }
+    }
 
     #[test]
     fn a_file_a_directory_and_nothing_are_rules() {

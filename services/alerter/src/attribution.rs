@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use faultline_attribution::{Attempt, Fault, Fleet, Settled, Settlement};
@@ -39,8 +40,8 @@ const LEAST_CONFIDENCE: f64 = 0.6;
 
 /// Attributes, for ever. What cannot be done now is done the next time.
 pub(crate) async fn attribute(shared: &Shared) -> ! {
-    let Shared { config, rules, .. } = shared;
-    let reasons: Vec<String> = open_reasons(rules);
+    let config = &shared.config;
+    let mut rules = shared.rules.in_force();
     let mut looked_at = LookedAt::default();
     loop {
         sleep(config.attribution.interval).await;
@@ -49,6 +50,13 @@ pub(crate) async fn attribute(shared: &Shared) -> ! {
         if !shared.progress.behind(until).await.is_ok_and(|behind| behind.is_empty()) {
             continue;
         }
+        let in_force = shared.rules.in_force();
+        if !Arc::ptr_eq(&in_force, &rules) {
+            // What other rules make of what did not change may be something else.
+            looked_at.clear();
+            rules = in_force;
+        }
+        let reasons: Vec<String> = open_reasons(&rules);
         let window = i64::try_from(config.attribution.window.as_millis()).unwrap_or(i64::MAX);
         let time = stretch_of(until - window)..until;
         looked_at.retain(|(_, stretch), _| *stretch >= time.start);
@@ -64,7 +72,7 @@ pub(crate) async fn attribute(shared: &Shared) -> ! {
                 }
             };
             let open = Open { time: &time, ..open };
-            match attribute_tenant(shared, open, &mut looked_at).await {
+            match attribute_tenant((shared, &rules), open, &mut looked_at).await {
                 Ok(()) => counts::attributed_in(begin.elapsed()),
                 Err(reason) => tracing::warn!(tenant = tenant.tenant, reason, "failures are attributed later"),
             }
@@ -106,9 +114,9 @@ fn begin_of(counts: &[(i64, u64)], end: i64) -> i64 {
     too_many.map(|(begin, _)| begin + STRETCH_MS).next().map_or(i64::MIN, |begin| begin.min(stretch_of(end)))
 }
 
-async fn attribute_tenant(shared: &Shared, open: Open<'_>, looked_at: &mut LookedAt) -> Result<(), String> {
+async fn attribute_tenant((shared, rules): (&Shared, &Rules), open: Open<'_>, looked_at: &mut LookedAt) -> Result<(), String> {
     let begin = Instant::now();
-    let (known, settlement) = look(shared, open).await?;
+    let (known, settlement) = look((shared, rules), open).await?;
     let found = begin.elapsed();
     let log = CorrectionLog::read(&shared.kafka).await.map_err(said)?;
     let past = Past::of(&log, open.tenant);
@@ -227,8 +235,8 @@ impl<'r> Known<'r> {
 }
 
 /// Looks at everything together.
-async fn look<'a>(shared: &'a Shared, open: Open<'_>) -> Result<(Known<'a>, Settlement<'a>), String> {
-    let (mut fleet, mut known) = (Fleet::new(&shared.rules), Known::default());
+async fn look<'a>((shared, rules): (&Shared, &'a Rules), open: Open<'_>) -> Result<(Known<'a>, Settlement<'a>), String> {
+    let (mut fleet, mut known) = (Fleet::new(rules), Known::default());
     let tried = |Tried { family, part, at, attempts }: Tried| {
         if let Some(part) = named(&family, &part) {
             fleet.tried(part, i64::from(at) * 1000, u32::try_from(attempts).unwrap_or(u32::MAX));
@@ -260,7 +268,7 @@ async fn look<'a>(shared: &'a Shared, open: Open<'_>) -> Result<(Known<'a>, Sett
             confidence: failure.confidence,
         };
         if fleet.failed(&attempt).is_some() {
-            let first = shared.rules.reason(&failure.rule_set, &failure.reason);
+            let first = rules.reason(&failure.rule_set, &failure.reason);
             known.take(failure, first);
         }
     };

@@ -14,11 +14,13 @@ mod watermarks;
 mod webhook;
 mod words;
 
+use std::path::Path;
+
+use faultline_rules::{RuleFiles, RuleFilesError};
 use faultline_runtime::error::with_causes;
 use faultline_runtime::readiness::Readiness;
 use faultline_store::{ClickHouseConfig, Database, StoreError};
 use faultline_stream::{CLASSIFIERS, Cluster, KafkaConfig, LogError, Progress, StreamError};
-use faultline_verdict::{Rules, RulesError};
 use tokio::sync::Mutex;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -43,7 +45,7 @@ pub enum AlerterError {
     },
     /// The rules that come with the program are none.
     #[error("the rules of this program")]
-    Rules(#[from] RulesError),
+    Rules(#[from] RuleFilesError),
     /// Kafka is not one to use.
     #[error(transparent)]
     Kafka(#[from] StreamError),
@@ -89,7 +91,7 @@ impl Alerter {
             readiness: readiness.clone(),
             notices,
             board: Board::default(),
-            rules: Rules::built_in()?,
+            rules: RuleFiles::read(Path::new(""))?,
             correcting: Mutex::default(),
         };
         Ok(Alerter { cluster: Cluster::new(kafka)?, shared, webhook, alertmanager })
@@ -97,7 +99,7 @@ impl Alerter {
 
     /// Attributes failures by these rules: those by which they are judged. Without this, by those that come with the program.
     #[must_use]
-    pub fn with_rules(mut self, rules: Rules) -> Alerter {
+    pub fn with_rules(mut self, rules: RuleFiles) -> Alerter {
         self.shared.rules = rules;
         self
     }
@@ -115,6 +117,7 @@ impl Alerter {
                 watched = watch(&shared) => Ok(watched?),
                 never = settlement::settle(&shared) => never,
                 never = attribution::attribute(&shared) => never,
+                never = shared.rules.follow(|_| {}) => never,
                 never = shared.keep_watermarks() => never,
                 () = webhook.deliver(&shared.database) => Ok(()),
                 () = alertmanager.keep_told(&shared.board) => Ok(()),

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use faultline_detect::Tick;
+use faultline_rules::RuleFiles;
 use faultline_runtime::error::with_causes;
 use faultline_runtime::readiness::Readiness;
 use faultline_store::{Count, Database, StoreError};
 use faultline_stream::{KafkaConfig, LogError, Progress, StreamError, Topic};
-use faultline_verdict::Rules;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
@@ -47,7 +47,7 @@ pub(crate) struct Shared {
     /// The incidents that are known, for those who are told again and again.
     pub(crate) board: Board,
     /// By which outcomes are judged.
-    pub(crate) rules: Rules,
+    pub(crate) rules: RuleFiles,
     /// Whoever here corrects something: there is one at a time.
     pub(crate) correcting: Mutex<()>,
 }

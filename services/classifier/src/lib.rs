@@ -7,7 +7,6 @@ mod judged;
 mod pipeline;
 mod replays;
 mod report;
-mod rule_files;
 mod samples;
 mod seen;
 mod standing;
@@ -17,19 +16,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use faultline_rules::{RuleFiles, RuleFilesError};
 use faultline_runtime::error::with_causes;
 use faultline_runtime::readiness::Readiness;
-use faultline_runtime::reload::Version;
 use faultline_store::{ClickHouseConfig, Database, StoreError};
 use faultline_stream::{CLASSIFIERS, Cluster, DeadLetters, KafkaConfig, Source, StreamError};
 use faultline_verdict::{Issuers, IssuersError, Rules};
-use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 pub use crate::config::ClassifierConfig;
 use crate::pipeline::{Room, Shared};
-pub use crate::rule_files::{RuleFilesError, rule_texts, rules};
 use crate::standing::Standings;
 
 /// What the classifier calls what it depends on, where it says what is in its way.
@@ -86,9 +83,7 @@ pub struct Classifier {
     cluster: Cluster,
     source: Source,
     shared: Arc<Shared>,
-    rules: watch::Sender<Arc<Rules>>,
-    /// What the files of rules were when they were read.
-    rules_version: Option<Version>,
+    rules: RuleFiles,
     readiness: Readiness,
 }
 
@@ -105,10 +100,8 @@ impl Classifier {
     ) -> Result<Classifier, ClassifierError> {
         config.check().map_err(|(key, reason)| ClassifierError::Setting { key, reason })?;
         let queued_bytes = usize::try_from(config.queue_bytes.as_u64()).unwrap_or(usize::MAX);
-        let rules_version = rule_files::version(&config.rules);
-        let rules = rules(&config.rules)?;
-        let dead_letters = DeadLetters::new(kafka, rules.version())?;
-        let (sender, rules) = watch::channel(Arc::new(rules));
+        let rules = RuleFiles::read(&config.rules)?;
+        let dead_letters = DeadLetters::new(kafka, rules.in_force().version())?;
         let database = Database::new(clickhouse)?;
         let batches = usize::try_from(config.concurrent_batches).unwrap_or(1);
         let rooms = (0..database.shard_count()).map(|_| Room::new(batches, SEARCHES)).collect();
@@ -118,14 +111,13 @@ impl Classifier {
             shared: Arc::new(Shared {
                 database,
                 dead_letters,
-                rules,
+                rules: rules.subscribe(),
                 issuers: issuers(&config.issuers_file)?,
                 rooms,
                 standings: Standings::default(),
                 config: config.clone(),
             }),
-            rules: sender,
-            rules_version,
+            rules,
             readiness: readiness.clone(),
         };
         readiness.expect(CONSUMER);
@@ -193,11 +185,13 @@ impl Classifier {
 
     /// A batch that is being judged is judged to its end by the rules that it began with.
     async fn watch_rules(&self) -> ! {
-        let take = |rules: Rules| {
-            self.shared.dead_letters.judges_by(rules.version());
-            self.rules.send_replace(Arc::new(rules));
+        let told = |rules: Option<&Rules>| {
+            counts::rules_load(if rules.is_some() { "ok" } else { "failed" });
+            if let Some(rules) = rules {
+                self.shared.dead_letters.judges_by(rules.version());
+            }
         };
-        rule_files::follow(&self.shared.config.rules, self.rules_version.clone(), take).await
+        self.rules.follow(told).await
     }
 
     async fn watch_batches(&self) -> ! {

@@ -14,7 +14,7 @@ use faultline_proto::incident::v1::IncidentState;
 use faultline_proto::verdict::v1::Cause;
 use faultline_store::{CountedSlice, Database, StepCount, UsualRates, Wanted, WantedIncidents};
 use faultline_verdict::Rules;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::time::timeout;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -57,7 +57,7 @@ pub(crate) struct Shared(Arc<Inner>);
 
 struct Inner {
     database: Database,
-    rules: Rules,
+    rules: watch::Receiver<Arc<Rules>>,
     /// A permit a question to the store.
     questions: Semaphore,
     /// Tenants of which something was counted.
@@ -65,8 +65,13 @@ struct Inner {
 }
 
 impl Shared {
-    pub(crate) fn new(database: Database, rules: Rules, max_questions: usize) -> Shared {
+    pub(crate) fn new(database: Database, rules: watch::Receiver<Arc<Rules>>, max_questions: usize) -> Shared {
         Shared(Arc::new(Inner { database, rules, questions: Semaphore::new(max_questions), tenants: RwLock::default() }))
+    }
+
+    /// The rules by which is advised.
+    fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.0.rules.borrow())
     }
 
     /// The store, for as many questions at one moment as an answer needs at most; waits while too many others are asking.
@@ -274,7 +279,8 @@ async fn outcomes(
         limit: query.limit.map_or(50, Within::get),
     };
     let rows = database.reported(&wanted).await?;
-    Ok(Json(Outcomes { outcomes: rows.into_iter().map(|row| Outcome::new(row, &shared.0.rules)).collect() }))
+    let rules = shared.rules();
+    Ok(Json(Outcomes { outcomes: rows.into_iter().map(|row| Outcome::new(row, &rules)).collect() }))
 }
 
 /// Response codes that no rule set knew: what rules are still to say. `faultline rules unknown` shows the same, with rows of rules to fill in.
@@ -324,7 +330,7 @@ async fn merchants_health(
 ) -> Result<Json<MerchantsHealth>, Problem> {
     let (_permit, database) = shared.store_of(&tenant).await?;
     let time = last_minutes(query.minutes.map_or(WEEK_MINUTES, Within::get));
-    Ok(Json(health::merchants(database, (&tenant, &shared.0.rules), &time, most(query.limit)).await?))
+    Ok(Json(health::merchants(database, (&tenant, &shared.rules()), &time, most(query.limit)).await?))
 }
 
 /// The last so many minutes, in seconds since 1970-01-01 UTC; what happened in this second counts too.

@@ -12,13 +12,14 @@ mod problem;
 mod question;
 mod unknown_codes;
 
+use std::path::Path;
 use std::time::Duration;
 
 use axum::Router;
 use axum::middleware;
+use faultline_rules::{RuleFiles, RuleFilesError};
 use faultline_runtime::readiness::Readiness;
 use faultline_store::{ClickHouseConfig, Database, StoreError};
-use faultline_verdict::{Rules, RulesError};
 use tokio::net::TcpListener;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -53,15 +54,14 @@ pub enum ConsoleError {
     Store(#[from] StoreError),
     /// Nobody could say what to do about a failure.
     #[error(transparent)]
-    Rules(#[from] RulesError),
+    Rules(#[from] RuleFilesError),
 }
 
 /// A console that is set up and serves nobody yet.
 pub struct Console {
-    shared: Shared,
+    config: ConsoleConfig,
+    rules: RuleFiles,
     database: Database,
-    hosts: Hosts,
-    max_connections: usize,
     readiness: Readiness,
 }
 
@@ -74,9 +74,15 @@ impl Console {
         config.check().map_err(|(key, reason)| ConsoleError::Setting { key, reason })?;
         let database = Database::new(clickhouse)?;
         readiness.expect(ANSWERS);
-        let shared = Shared::new(database.clone(), Rules::built_in()?, config.max_questions);
-        let (hosts, max_connections) = (Hosts::listed(&config.hosts), config.max_connections);
-        Ok(Console { shared, database, hosts, max_connections, readiness: readiness.clone() })
+        let rules = RuleFiles::read(Path::new(""))?;
+        Ok(Console { config: config.clone(), rules, database, readiness: readiness.clone() })
+    }
+
+    /// Advises by these rules: those by which outcomes are judged. Without this, by those that come with the program.
+    #[must_use]
+    pub fn with_rules(mut self, rules: RuleFiles) -> Console {
+        self.rules = rules;
+        self
     }
 
     /// Serves until `stop`; answers that were begun are finished, for five seconds at most. While ClickHouse does not answer, questions are answered with
@@ -86,7 +92,9 @@ impl Console {
     /// When the schema in ClickHouse is not ours.
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken) -> Result<(), ConsoleError> {
         counts::describe();
-        let serving = connections::serve(listener, router(self.shared, self.hosts), self.max_connections, stop.clone());
+        let shared = Shared::new(self.database.clone(), self.rules.subscribe(), self.config.max_questions);
+        let routes = router(shared, Hosts::listed(&self.config.hosts));
+        let serving = connections::serve(listener, routes, self.config.max_connections, stop.clone());
         let watching = async {
             // It only reads, so the schema is made by others.
             let check = async || {
@@ -104,6 +112,7 @@ impl Console {
             () = serving => Ok(()),
             failed = watching => failed,
             () = stopped_long_ago => Ok(()),
+            never = self.rules.follow(|_| {}) => never,
         }
     }
 }

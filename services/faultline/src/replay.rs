@@ -44,8 +44,8 @@ pub(crate) async fn run(config: &Config, options: Options) -> anyhow::Result<()>
         bail!("--from is not before --until");
     }
     let rules = match &options.rules {
-        Some(path) => faultline_classifier::rules(path).context("--rules")?,
-        None => faultline_classifier::rules(&config.classifier.rules).context("configuration key `classifier.rules`")?,
+        Some(path) => faultline_rules::rules(path).context("--rules")?,
+        None => faultline_rules::rules(&config.classifier.rules).context("configuration key `classifier.rules`")?,
     };
     let issuers = match &options.issuers {
         Some(path) => Issuers::parse(&read(path, "--issuers")?).with_context(|| format!("{} (--issuers)", path.display()))?,

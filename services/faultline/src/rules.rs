@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Subcommand;
-use faultline_classifier::{rule_texts, rules};
 use faultline_proto::verdict::v1::Cause;
+use faultline_rules::{RuleFiles, rule_texts, rules};
 use faultline_verdict::{Evidence, Rules, check};
 
 use crate::answer;
@@ -88,6 +88,11 @@ pub(crate) fn in_force(config: &Config, path: Option<&Path>) -> anyhow::Result<R
     }
 }
 
+/// The rules that the classifier has, as long as their files say so.
+pub(crate) fn rule_files(config: &Config) -> anyhow::Result<RuleFiles> {
+    RuleFiles::read(&config.classifier.rules).context("configuration key `classifier.rules`")
+}
+
 fn check_all(paths: &[PathBuf]) -> anyhow::Result<()> {
     let mut texts = Vec::new();
     for path in paths {
@@ -105,7 +110,10 @@ fn check_texts(texts: &[(String, String)]) -> anyhow::Result<()> {
         said.push_str(&format!("{}: {kind}: {}\n", finding.place, finding.what));
     }
     let errors = findings.iter().filter(|finding| finding.is_error).count();
-    said.push_str(&format!("{} files, {errors} errors, {} warnings\n", texts.len(), findings.len() - errors));
+    let counted = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
+    let [files, wrong, doubtful] =
+        [(texts.len(), "file"), (errors, "error"), (findings.len() - errors, "warning")].map(|(number, what)| counted(number, what));
+    said.push_str(&format!("{files}, {wrong}, {doubtful}\n"));
     answer(&said)?;
     if errors > 0 {
         bail!("these rules are not to be used");

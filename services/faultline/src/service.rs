@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::rules::in_force;
+use crate::rules::rule_files;
 
 /// `faultline gateway`: configured, bound, served until a signal, drained.
 pub(crate) async fn gateway(config: Config, telemetry: &Telemetry) -> anyhow::Result<()> {
@@ -42,8 +42,7 @@ pub(crate) async fn classifier(config: Config, telemetry: &Telemetry) -> anyhow:
 pub(crate) async fn alerter(config: Config, telemetry: &Telemetry) -> anyhow::Result<()> {
     let mut signals = StopSignals::catch().context("cannot catch signals")?;
     let process = Process::bind(&config, telemetry).await?;
-    let alerter =
-        Alerter::new(&config.alerter, &config.kafka, &config.clickhouse, &process.readiness)?.with_rules(in_force(&config, None)?);
+    let alerter = Alerter::new(&config.alerter, &config.kafka, &config.clickhouse, &process.readiness)?.with_rules(rule_files(&config)?);
     tracing::info!(monitoring = %config.monitoring.listen, "the alerter starts");
     let working = Box::pin(alerter.serve(process.stop.clone()));
     process.run_until_stopped(async { Ok(working.await?) }, &mut signals).await
@@ -53,7 +52,7 @@ pub(crate) async fn alerter(config: Config, telemetry: &Telemetry) -> anyhow::Re
 pub(crate) async fn console(config: Config, telemetry: &Telemetry) -> anyhow::Result<()> {
     let mut signals = StopSignals::catch().context("cannot catch signals")?;
     let process = Process::bind(&config, telemetry).await?;
-    let console = Console::new(&config.console, &config.clickhouse, &process.readiness)?;
+    let console = Console::new(&config.console, &config.clickhouse, &process.readiness)?.with_rules(rule_files(&config)?);
     let listener = bind(config.console.listen, "console.listen").await?;
     tracing::info!(listen = %config.console.listen, monitoring = %config.monitoring.listen, "the console listens");
     let serving = Box::pin(console.serve(listener, process.stop.clone()));

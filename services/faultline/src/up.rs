@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::output::say;
-use crate::rules::in_force;
+use crate::rules::rule_files;
 use crate::service::{Process, bind};
 use crate::simulate::{Length, Show};
 use crate::token;
@@ -143,9 +143,8 @@ async fn serve(
     let process = Process::bind(&config, telemetry).await?;
     let gateway = Gateway::new(&config.gateway, &config.kafka, &process.readiness)?;
     let classifier = Classifier::new(&config.classifier, &config.kafka, &config.clickhouse, &process.readiness)?;
-    let alerter =
-        Alerter::new(&config.alerter, &config.kafka, &config.clickhouse, &process.readiness)?.with_rules(in_force(&config, None)?);
-    let console = Console::new(&config.console, &config.clickhouse, &process.readiness)?;
+    let alerter = Alerter::new(&config.alerter, &config.kafka, &config.clickhouse, &process.readiness)?.with_rules(rule_files(&config)?);
+    let console = Console::new(&config.console, &config.clickhouse, &process.readiness)?.with_rules(rule_files(&config)?);
     let listener = bind(config.gateway.listen, "gateway.listen").await?;
     let page = bind(config.console.listen, "console.listen").await?;
 

@@ -31,7 +31,7 @@ fn written(text: &str) -> tempfile::TempDir {
 fn check_names_file_line_and_reason_and_fails_where_there_are_errors() {
     let directory = written(OURS);
     let (is_success, said, _) = rules(directory.path(), &["check", "ours.toml"], "");
-    assert!(is_success && said == "1 files, 0 errors, 0 warnings\n", "{said}");
+    assert!(is_success && said == "1 file, 0 errors, 0 warnings\n", "{said}");
     let twice = format!("{OURS}\n[[response_code]]\ncode = \"51\"\nreason = \"insufficient_funds\"\nsource = \"\"\n");
     let (is_success, said, complained) = rules(written(&twice).path(), &["check", "."], "");
     assert!(!is_success && complained.contains("these rules are not to be used"), "{complained}");
@@ -43,7 +43,7 @@ fn check_names_file_line_and_reason_and_fails_where_there_are_errors() {
             .to_owned()
             .as_str()
     );
-    assert_eq!(lines[1..], ["./ours.toml:10: error: response code `51` has no source", "1 files, 1 errors, 1 warnings"]);
+    assert_eq!(lines[1..], ["./ours.toml:10: error: response code `51` has no source", "1 file, 1 error, 1 warning"]);
     let (is_success, said, _) = rules(written("version = \"ours/1\"\ninherit = \"x\"\n").path(), &["check", "ours.toml"], "");
     assert!(!is_success && said.starts_with("ours.toml:2: error: unknown field `inherit`"), "{said}");
     let (is_success, _, complained) = rules(directory.path(), &["check", "nothing.toml"], "");
@@ -149,7 +149,7 @@ fn rules_for_terminals_are_signed_with_a_key_and_checked_with_its_public_half() 
     assert!(is_success && !complained.contains("PRIVATE"), "{complained}");
     let (_, in_force, _) = rules(directory.path(), &["list", "--rules", "ours.toml"], "");
     let version = in_force.lines().next().unwrap();
-    assert!(packed.starts_with(&format!("1 files, 0 errors, 0 warnings\n{version}, issued 20")), "{packed}");
+    assert!(packed.starts_with(&format!("1 file, 0 errors, 0 warnings\n{version}, issued 20")), "{packed}");
     let (is_success, verified, complained) = rules(directory.path(), &["verify", "--key", public, "bundle"], "");
     assert!(is_success, "{complained}");
     assert_eq!(packed.lines().last(), verified.lines().next());

@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use clap::Args;
 use faultline_bundle::{Bundle, MAX_BYTES, PublicKey, SigningKey};
-use faultline_classifier::rule_texts;
+use faultline_rules::rule_texts;
 use prost::Message;
 
 use crate::answer;
