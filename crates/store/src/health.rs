@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::database::{Database, StoreError};
 
 /// Most terminals, shops or merchants of one answer.
-const MOST_ROWS: u32 = 200_000;
+pub const MOST_COUNTED: usize = 200_000;
 
 /// What a terminal's samples say of a time. Counters fall to zero when a terminal starts again, so what is here are increases: of each life of the terminal, from its
 /// first to its last sample of the time, and from nothing where it began within it.
@@ -206,7 +206,7 @@ impl Database {
         );
         let began = i64::from(time.start) * 1000;
         let query = self.looking().query(&sql).bind(began).bind(time.start).bind(tenant).bind(time.start).bind(time.end);
-        self.look("say what terminals measured of themselves", query.bind(MOST_ROWS).fetch_all::<SampledTerminal>()).await
+        self.look("say what terminals measured of themselves", query.bind(MOST_COUNTED).fetch_all::<SampledTerminal>()).await
     }
 
     /// What a tenant's terminals reported within these seconds since 1970-01-01 UTC, as it stands; 200,000 terminals at most.
@@ -234,7 +234,7 @@ impl Database {
             counted("reason = 'battery_low'"),
         );
         let query = self.looking().query(&sql).bind(tenant).bind(time.start).bind(time.end);
-        self.look("say what was counted of terminals", query.bind(MOST_ROWS).fetch_all::<CountedTerminal>()).await
+        self.look("say what was counted of terminals", query.bind(MOST_COUNTED).fetch_all::<CountedTerminal>()).await
     }
 
     /// What was counted of the ways of a tenant's shops to the acquirer within these seconds since 1970-01-01 UTC, as it stands; 200,000 shops at most.
@@ -270,7 +270,7 @@ impl Database {
              GROUP BY merchant, store, carrier, region ORDER BY merchant, store, carrier, region LIMIT ?"
         );
         let query = [(); 2].iter().fold(self.looking().query(&sql), |query, ()| query.bind(tenant).bind(time.start).bind(time.end));
-        self.look("say what was counted of shops", query.bind(MOST_ROWS).fetch_all::<CountedShop>()).await
+        self.look("say what was counted of shops", query.bind(MOST_COUNTED).fetch_all::<CountedShop>()).await
     }
 
     /// What was counted of a tenant's merchants within these seconds since 1970-01-01 UTC, as it stands; 200,000 merchants at most. `errors` are the reasons of which the operator is
@@ -285,6 +285,6 @@ impl Database {
              FROM outcomes WHERE tenant = ? AND completed_at >= fromUnixTimestamp(?) AND completed_at < fromUnixTimestamp(?) \
              AND type IN (1, 2, 3, 4, 5) GROUP BY merchant HAVING sum(sign) > 0 ORDER BY merchant LIMIT ?";
         let query = self.looking().query(sql).bind(errors).bind(tenant).bind(time.start).bind(time.end);
-        self.look("say what was counted of merchants", query.bind(MOST_ROWS).fetch_all::<CountedMerchant>()).await
+        self.look("say what was counted of merchants", query.bind(MOST_COUNTED).fetch_all::<CountedMerchant>()).await
     }
 }

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 
-use faultline_store::{CountedMerchant, CountedShop, CountedTerminal, Database, SampledTerminal, StoreError};
+use faultline_store::{CountedMerchant, CountedShop, CountedTerminal, Database, MOST_COUNTED, SampledTerminal, StoreError};
 use faultline_verdict::health::{self, Counted, Device, Fleet, NetworkQuality, PartScore, Score, Shown, Trend};
 use faultline_verdict::{MerchantCause, Rules};
 use serde::Serialize;
@@ -20,6 +20,8 @@ const CERTAIN: u8 = 75;
 pub struct TerminalsHealth {
     /// The worst comes first.
     pub terminals: Vec<TerminalHealth>,
+    /// Whether all that reported were looked at: of more than 200,000 terminals, the rest is left out.
+    pub complete: bool,
 }
 
 /// How a terminal stands.
@@ -90,6 +92,8 @@ pub struct PartReason {
 pub struct ShopsHealth {
     /// Those that are worse than others come first.
     pub shops: Vec<ShopHealth>,
+    /// Whether all that reported were looked at: of more than 200,000 shops, the rest is left out.
+    pub complete: bool,
 }
 
 /// How a shop's network is, by one carrier.
@@ -137,6 +141,8 @@ pub struct ShopHealth {
 pub struct MerchantsHealth {
     /// Those that make the most errors for sure come first.
     pub merchants: Vec<MerchantHealth>,
+    /// Whether all that reported were looked at: of more than 200,000 merchants, the rest is left out.
+    pub complete: bool,
 }
 
 /// How a merchant's terminals are operated.
@@ -175,6 +181,7 @@ pub async fn terminals(
     limit: usize,
 ) -> Result<TerminalsHealth, StoreError> {
     let (sampled, counted) = tokio::try_join!(database.sampled_terminals(tenant, time), database.counted_terminals(tenant, time))?;
+    let complete = is_complete(&sampled) && is_complete(&counted);
     let mut known: BTreeMap<String, (SampledTerminal, CountedTerminal)> = BTreeMap::new();
     for sampled in sampled {
         let (slot, _) = known.entry(sampled.terminal.clone()).or_default();
@@ -194,7 +201,13 @@ pub async fn terminals(
     let mut scored: Vec<_> = wanted.filter_map(|(known, (model, device))| Some((known, fleets.get(model)?.score(device)))).collect();
     scored.sort_by(|((one, _), first), ((other, _), second)| first.score.total_cmp(&second.score).then_with(|| one.cmp(other)));
     scored.truncate(limit);
-    Ok(TerminalsHealth { terminals: scored.into_iter().map(|((name, known), score)| TerminalHealth::new(name, known, score)).collect() })
+    let terminals = scored.into_iter().map(|((name, known), score)| TerminalHealth::new(name, known, score)).collect();
+    Ok(TerminalsHealth { terminals, complete })
+}
+
+/// Whether an answer of the store has everything.
+fn is_complete<T>(rows: &[T]) -> bool {
+    rows.len() < MOST_COUNTED
 }
 
 /// The networks of the tenant's shops over some seconds since 1970-01-01 UTC, those that are worse than others first: so many at most.
@@ -202,13 +215,15 @@ pub async fn terminals(
 /// # Errors
 /// When the store does not answer.
 pub async fn shops(database: &Database, tenant: &str, time: &Range<u32>, limit: usize) -> Result<ShopsHealth, StoreError> {
-    let mut shops: Vec<_> = database.counted_shops(tenant, time).await?.into_iter().map(|shop| (network(&shop), shop)).collect();
+    let counted = database.counted_shops(tenant, time).await?;
+    let complete = is_complete(&counted);
+    let mut shops: Vec<_> = counted.into_iter().map(|shop| (network(&shop), shop)).collect();
     let excess = |network: &health::ShopNetwork| network.at_least() * network.failed.of - network.expected_elsewhere;
     shops.sort_by(|(one, _), (other, _)| {
         one.quality().cmp(&other.quality()).then_with(|| excess(other).partial_cmp(&excess(one)).unwrap_or(Ordering::Equal))
     });
     shops.truncate(limit);
-    Ok(ShopsHealth { shops: shops.into_iter().map(|(network, shop)| ShopHealth::new(&network, shop)).collect() })
+    Ok(ShopsHealth { shops: shops.into_iter().map(|(network, shop)| ShopHealth::new(&network, shop)).collect(), complete })
 }
 
 /// How the terminals of the tenant's merchants were operated over some seconds since 1970-01-01 UTC, those that surely make the most errors first: so many at most. Which
@@ -224,6 +239,7 @@ pub async fn merchants(
 ) -> Result<MerchantsHealth, StoreError> {
     let errors = operator_errors(rules);
     let merchants = database.counted_merchants(tenant, time, &Vec::from_iter(errors)).await?;
+    let complete = is_complete(&merchants);
     let all = merchants.iter().fold((0, 0), |(errors, attempts), merchant| (errors + merchant.errors, attempts + merchant.attempts));
     let mut judged: Vec<MerchantHealth> = merchants.into_iter().map(|merchant| MerchantHealth::new(merchant, all)).collect();
     judged.sort_by(|one, other| {
@@ -234,7 +250,7 @@ pub async fn merchants(
             .then_with(|| one.merchant.cmp(&other.merchant))
     });
     judged.truncate(limit);
-    Ok(MerchantsHealth { merchants: judged })
+    Ok(MerchantsHealth { merchants: judged, complete })
 }
 
 /// Reasons of which whoever operates the terminal is the cause, and surely so.

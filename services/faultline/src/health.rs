@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use anyhow::bail;
 use clap::{Args, Subcommand};
 use faultline_console::health::{self, MerchantHealth, ShopHealth, TerminalHealth};
-use faultline_store::Database;
+use faultline_store::{Database, MOST_COUNTED};
 use serde::Serialize;
 
 use crate::answer;
@@ -59,17 +59,17 @@ pub(crate) async fn run(config: &Config, command: Command) -> anyhow::Result<()>
     match command {
         Command::Terminals { choice, terminal } => {
             let of = (choice.tenant.as_str(), terminal.as_deref());
-            let found = health::terminals(&database, of, &choice.time()?, choice.limit()).await?.terminals;
-            choice.tell(&found, &TERMINALS, "Of no terminal was anything reported")
+            let found = health::terminals(&database, of, &choice.time()?, choice.limit()).await?;
+            choice.tell((&found.terminals, found.complete), &TERMINALS, "terminal")
         }
         Command::Shops { choice } => {
-            let found = health::shops(&database, &choice.tenant, &choice.time()?, choice.limit()).await?.shops;
-            choice.tell(&found, &SHOPS, "Of no shop was anything reported")
+            let found = health::shops(&database, &choice.tenant, &choice.time()?, choice.limit()).await?;
+            choice.tell((&found.shops, found.complete), &SHOPS, "shop")
         }
         Command::Merchants { choice } => {
             let rules = in_force(config, None)?;
-            let found = health::merchants(&database, (&choice.tenant, &rules), &choice.time()?, choice.limit()).await?.merchants;
-            choice.tell(&found, &MERCHANTS, "Of no merchant was anything reported")
+            let found = health::merchants(&database, (&choice.tenant, &rules), &choice.time()?, choice.limit()).await?;
+            choice.tell((&found.merchants, found.complete), &MERCHANTS, "merchant")
         }
     }
 }
@@ -88,12 +88,15 @@ impl Choice {
         usize::try_from(self.limit).unwrap_or(usize::MAX)
     }
 
-    fn tell<R: Serialize>(&self, found: &[R], columns: &[Column<R>], nothing: &str) -> anyhow::Result<()> {
+    fn tell<R: Serialize>(&self, (found, complete): (&[R], bool), columns: &[Column<R>], what: &str) -> anyhow::Result<()> {
+        if !complete {
+            tracing::warn!("more than {MOST_COUNTED} {what}s reported in this time, and the rest is left out: ask for less time");
+        }
         if self.json {
             return answer(&format!("{}\n", serde_json::to_string_pretty(found)?));
         }
         if found.is_empty() {
-            return answer(&format!("{nothing}.\n"));
+            return answer(&format!("Of no {what} was anything reported.\n"));
         }
         answer(&columns::table(columns, &found.iter().collect::<Vec<_>>()))
     }
