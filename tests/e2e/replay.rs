@@ -194,11 +194,9 @@ async fn a_correction_that_was_left_is_made_whole_by_the_next() {
 #[tokio::test]
 async fn a_reversal_or_a_query_tells_what_became_of_the_money() {
     let (gateway, _classifier, clickhouse) = road("settled").await;
-    let alerter = Service::start("alerter", settings_with(&gateway.kafka, &clickhouse));
-    alerter.until_ready().await;
     let doubtful = |sequence| {
         let outcome = Outcome { money_outcome: MoneyOutcome::Unknown.into(), ..outcome() };
-        Event { outcome: Some(outcome), ..event(sequence) }
+        Event { outcome: Some(outcome), age_ms: Some(300_000), ..event(sequence) }
     };
     let follows = |sequence, kind: TransactionType, original: u64, money: MoneyOutcome| {
         let original = Some(OriginalTransaction { spool_id: 7, sequence: original, ..OriginalTransaction::default() });
@@ -216,6 +214,10 @@ async fn a_reversal_or_a_query_tells_what_became_of_the_money() {
         follows(6, TransactionType::Query, 3, MoneyOutcome::Unknown),
     ];
     gateway.terminal().report(batch(events)).await.unwrap();
+    counted(&clickhouse, 6).await;
+    let mut settings = settings_with(&gateway.kafka, &clickhouse);
+    settings.push(("ALERTER__UNSETTLED_AFTER", "1m".into()));
+    let alerter = Service::start("alerter", settings);
     let money = "SELECT groupArray(money) FROM (SELECT argMax(money_outcome, revision) AS money FROM outcomes \
                  WHERE sign = 1 AND sequence <= 3 GROUP BY sequence ORDER BY sequence)";
     eventually("it is settled", async || (query(&clickhouse, money).await == "[2,1,3]").then_some(())).await;
@@ -224,4 +226,6 @@ async fn a_reversal_or_a_query_tells_what_became_of_the_money() {
     let (_, said) = run(&gateway, &clickhouse, &["corrections", "list"]).await;
     assert!(said.contains("settlement") && said.contains("2 of acme"), "{said}");
     assert_eq!(alerter.counted("faultline_alerter_settled_outcomes_total", &[]).await, 2);
+    let unsettled = async || alerter.counted("faultline_alerter_unsettled_outcomes", &[]).await;
+    eventually("it is said that one is not", async || (unsettled().await == 1).then_some(())).await;
 }
