@@ -37,7 +37,7 @@ impl Default for ClassifierConfig {
             issuers_file: PathBuf::new(),
             rules: PathBuf::new(),
             max_batch_delay: Duration::from_secs(1),
-            max_batch_bytes: ByteSize::mib(8),
+            max_batch_bytes: ByteSize::mib(16),
             queue_bytes: ByteSize::mib(4),
             concurrent_batches: 4,
             high_water_interval: Duration::from_secs(300),

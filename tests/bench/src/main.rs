@@ -10,6 +10,7 @@ mod alerts;
 mod attribution;
 mod fleet;
 mod gateway;
+mod incident;
 mod ingest;
 mod load;
 mod loading;
@@ -63,6 +64,8 @@ enum Bench {
     Verdicts,
     /// How long it takes to say what a million failures belong to.
     Attribution,
+    /// What it costs to attribute an incident of a million failures that ClickHouse holds, and to write down whose fault each was.
+    Incident,
     /// Whether verdicts are right: labelled scenarios, judged outcome by outcome and together, beside the code table, a rule by stage, and an oracle.
     Settling,
     /// What verdicts cost in a terminal: bytes of a bundle of rules, memory of rules in force, size of the programs.
@@ -99,6 +102,7 @@ async fn run(options: &Options) -> anyhow::Result<()> {
         let report = match bench {
             Bench::Verdicts => verdicts::measure()?,
             Bench::Attribution => attribution::measure()?,
+            Bench::Incident => incident::measure(&program).await?,
             Bench::Settling => settling::measure(&Cases {
                 program: &program,
                 scenarios: &options.scenarios,
