@@ -163,7 +163,7 @@ impl Simulation {
             }
             if now >= told + TELL {
                 told = now;
-                terminals.report_health(now);
+                terminals.report_health(now, |place| self.scenario.power_is_back((&self.fleet, place), now).is_none());
                 progress.send_replace(terminals.progress(now, behind));
             }
             tokio::select! {
@@ -270,8 +270,10 @@ impl<'a> Terminals<'a> {
     }
 
     /// Lets those measure themselves whose time it is: as often as the gateway asks for.
-    fn report_health(&mut self, now: Duration) {
-        for SwitchedOn { terminal, health, next_sample } in self.switched_on.iter_mut().flatten().filter(|on| on.next_sample <= now) {
+    /// Lets those terminals measure themselves that have power, by their places.
+    fn report_health(&mut self, now: Duration, has_power: impl Fn(usize) -> bool) {
+        let terminals = self.switched_on.iter_mut().enumerate().filter(|(place, _)| has_power(*place)).filter_map(|(_, on)| on.as_mut());
+        for SwitchedOn { terminal, health, next_sample } in terminals.filter(|on| on.next_sample <= now) {
             if let Some(interval) = terminal.status().health_interval {
                 terminal.report_health(health.sample(now));
                 *next_sample = now + interval;

@@ -60,10 +60,19 @@ pub(crate) const fn unanswered(timeout: Duration) -> Ending {
 
 /// No connection to the host.
 pub(crate) const UNREACHABLE: Ending = failed(Stage::Connect, TerminalCondition::ConnectTimeout, Duration::from_secs(10));
+/// No answer of the name server.
+pub(crate) const NO_NAME: Ending = failed(Stage::Dns, TerminalCondition::NameResolution, Duration::from_secs(5));
 /// What a switch says of an issuer that does not work.
 pub(crate) const ISSUER_DOWN: Ending = declined("91");
 /// The same, of the system as a whole.
 pub(crate) const SYSTEM_DOWN: Ending = declined("96");
+
+/// An issuer refuses, and does not say why.
+pub(crate) const REFUSED: Ending = declined("05");
+/// There is too little in an account.
+pub(crate) const NO_FUNDS: Ending = declined("51");
+/// The message is not one of somebody who has the key.
+pub(crate) const WRONG_MAC: Ending = declined("A0");
 
 /// The host approved.
 pub(crate) const APPROVED: Ending = Ending { result: TerminalResult::Approved, money: MoneyOutcome::Moved, ..declined("00") };
@@ -73,25 +82,25 @@ const WITH_PIN: &[EntryMode] = &[Chip, Contactless, MagneticStripe];
 
 /// Ends other than approval, the share of attempts that have them, and the ways of reading that they happen to. Orders of magnitude, not measured.
 static FAILURES: [(Ending, f64, &[EntryMode]); 27] = [
-    (declined("51"), 0.0150, ALL),
+    (NO_FUNDS, 0.0150, ALL),
     (declined("55"), 0.0060, WITH_PIN),
     (declined("61"), 0.0015, ALL),
     (declined("62"), 0.0008, ALL),
     (declined("54"), 0.0006, ALL),
     (declined("14"), 0.0004, ALL),
     (declined("75"), 0.0004, WITH_PIN),
-    (declined("05"), 0.0045, ALL),
+    (REFUSED, 0.0045, ALL),
     (declined("57"), 0.0010, ALL),
     (declined("91"), 0.0006, ALL),
     (declined("96"), 0.0004, ALL),
     (in_doubt("98"), 0.0004, ALL),
     (in_doubt("68"), 0.0003, ALL),
     (declined("03"), 0.0002, ALL),
-    (declined("A0"), 0.0001, ALL),
+    (WRONG_MAC, 0.0001, ALL),
     (unanswered(Duration::from_secs(60)), 0.0010, ALL),
     (UNREACHABLE, 0.0010, ALL),
     (failed(Stage::Dns, TerminalCondition::NoNetwork, NO_TIME), 0.0016, ALL),
-    (failed(Stage::Dns, TerminalCondition::NameResolution, Duration::from_secs(5)), 0.0006, ALL),
+    (NO_NAME, 0.0006, ALL),
     (failed(Stage::CardRead, TerminalCondition::ChipRead, NO_TIME), 0.0100, &[Chip]),
     (failed(Stage::CardRead, TerminalCondition::ContactlessRead, NO_TIME), 0.0060, &[Contactless]),
     (failed(Stage::CardRead, TerminalCondition::MagneticRead, NO_TIME), 0.0300, &[MagneticStripe]),
@@ -109,6 +118,17 @@ pub(crate) fn endings(mode: EntryMode) -> Vec<(Ending, f64)> {
     let failures: f64 = endings.iter().map(|(_, share)| share).sum();
     endings.push((APPROVED, 1.0 - failures));
     endings
+}
+
+/// How often an attempt with this entry mode ends so.
+pub(crate) fn usual(ending: Ending, mode: EntryMode) -> f64 {
+    endings(mode).iter().find(|(known, _)| *known == ending).map_or(0.0, |(_, share)| *share)
+}
+
+/// How a card is not read that is presented so, and how often; nothing where there is nothing to read.
+pub(crate) fn unread(mode: EntryMode) -> Option<(Ending, f64)> {
+    let mut ends = endings(mode).into_iter();
+    ends.find(|(ending, _)| ending.stage == Stage::CardRead && ending.result == TerminalResult::Failed)
 }
 
 impl Ending {
@@ -135,11 +155,6 @@ impl Ending {
     /// Whether a PIN was entered for it, whatever the terminal asks for usually.
     pub(crate) fn needs_pin(&self) -> bool {
         matches!(self.code, "55" | "75") || self.stage == Stage::PinEntry
-    }
-
-    /// Whether the attempt came so far that the terminal needed the network.
-    pub(crate) fn needs_connection(&self) -> bool {
-        self.stage >= Stage::Connect
     }
 
     /// Whether the attempt came so far that the issuer was asked.

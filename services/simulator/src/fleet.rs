@@ -53,7 +53,7 @@ const CHAINS: [&str; 12] = [
     "chain-12",
 ];
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Carrier {
     name: &'static str,
     access: AccessNetwork,
@@ -122,6 +122,18 @@ impl Tables {
         self.issuers.iter().map(|issuer| issuer.name.as_str())
     }
 
+    pub(crate) fn regions(&self) -> impl Iterator<Item = &str> {
+        self.regions.iter().map(|region| region.code.as_str())
+    }
+
+    pub(crate) fn models(&self) -> impl Iterator<Item = &str> {
+        self.models.iter().map(|model| model.model.as_str())
+    }
+
+    pub(crate) fn firmwares_of(&self, model: &str) -> impl Iterator<Item = &str> {
+        self.models.iter().filter(move |known| known.model == model).map(|known| known.firmware.as_str())
+    }
+
     /// The share of each issuer's cards among those that are presented in a region.
     fn issuer_shares(&self, region: &Region) -> Vec<f64> {
         let whole: f64 = self.regions.iter().map(|region| region.share).sum();
@@ -149,6 +161,10 @@ pub(crate) fn issuer_name(issuer: &str) -> &'static str {
 
 pub(crate) fn hosts() -> [&'static str; HOSTS.len()] {
     HOSTS.map(|(host, _)| host)
+}
+
+pub(crate) fn carriers() -> [&'static str; CARRIERS.len()] {
+    CARRIERS.map(|carrier| carrier.name)
 }
 
 pub(crate) fn merchant_groups() -> [&'static str; CHAINS.len()] {

@@ -3,6 +3,7 @@
 
 mod drive;
 mod endings;
+mod fault;
 mod fleet;
 mod history;
 mod rhythm;

@@ -23,9 +23,18 @@
 //! | kind | what it needs | what the terminals see |
 //! |---|---|---|
 //! | `bank_outage` | `issuer` | the host answers at once that the issuer does not work: `91`, and `96` for one in five |
+//! | `refusing_bank` | `issuer` | the issuer answers `05` where it would have approved |
 //! | `silent_bank` | `issuer`, `timeout` (missing: 60s) | no answer, `timeout` later; then a reversal, which is answered |
 //! | `host_down` | `host` | no connection to this host of the acquirer, ten seconds later |
+//! | `carrier_outage` | `carrier`, `region` (missing: all) | no connection, and for one in three no answer of the name server; what terminals report gets through all the same |
+//! | `bad_firmware` | `model`, `firmware`, `factor` | that many times as many cards are not read |
+//! | `key_fault` | `model`, `firmware` | the host refuses with `A0` what it would have decided |
+//! | `power_cut` | `region` | nothing: nobody sells, and nothing is reported |
 //! | `flash_sale` | `factor`, `merchant_group` (missing: all) | that many times the usual number of sales: no fault, a detector has to stay silent |
+//! | `payday` | `factor` | that many times as many refusals with `51`: no fault |
+//! | `holiday` | `factor` | that part of the usual number of sales: no fault |
+//!
+//! `share` is of transactions, of connections (`host_down`, `carrier_outage`) or of terminals (`power_cut`). `opened_within` says how soon `--check` wants the incident; missing: 60s.
 //!
 //! Every key is optional but `kind`, `start`, and what a kind needs. Lengths of time are written `90s`, `2m`, `1h 30m`.
 
@@ -34,15 +43,13 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use faultline_verdict::Cause;
 use serde::Deserialize;
 
-use crate::fleet::{self, Tables};
+pub use crate::fault::{Device, Expected, Fault, Kind};
+use crate::fleet::Fleet;
 
 /// Most faults of a scenario.
 const MAX_FAULTS: usize = 100;
-/// The latest start and the longest duration, in seconds: a year.
-const LONGEST_S: f64 = 366.0 * 86_400.0;
 /// Most sales a minute that a fleet may come to, all flash sales together.
 const MOST_SALES: f64 = 1_200_000.0;
 
@@ -126,131 +133,6 @@ impl Default for History {
     }
 }
 
-/// Something that goes wrong, or only looks like it.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(try_from = "Entry")]
-pub struct Fault {
-    /// What.
-    pub kind: Kind,
-    /// The share of the transactions that it would concern.
-    pub share: f64,
-    /// When it begins, from when the fleet was switched on.
-    pub start: Duration,
-    /// How long it lasts; nothing: until the end.
-    pub duration: Option<Duration>,
-}
-
-/// What goes wrong.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Kind {
-    /// An issuer does not work, and its switch says so.
-    BankOutage {
-        /// The issuer.
-        issuer: String,
-    },
-    /// An issuer does not answer.
-    SilentBank {
-        /// The issuer.
-        issuer: String,
-        /// How long terminals wait.
-        timeout: Duration,
-    },
-    /// A host of the acquirer cannot be reached.
-    HostDown {
-        /// The host.
-        host: String,
-    },
-    /// More sales than usual.
-    FlashSale {
-        /// How many times the usual number.
-        factor: f64,
-        /// Where; nothing: everywhere.
-        merchant_group: Option<String>,
-    },
-}
-
-impl Scenario {
-    /// Sales a minute at a moment at most: each flash sale adds as if it were everywhere.
-    fn peak_at(&self, moment: Duration) -> f64 {
-        let sales = self.faults.iter().filter(|fault| fault.holds_at(moment));
-        let more = sales.map(|fault| if let Kind::FlashSale { factor, .. } = fault.kind { factor - 1.0 } else { 0.0 });
-        self.fleet.transactions_per_minute * (1.0 + more.sum::<f64>())
-    }
-}
-
-/// An incident that Faultline is to make of a fault.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Expected {
-    /// What fails: `issuer=icbc`; several values, by name of the dimension, joined by `&`.
-    pub slice: String,
-    /// Whose fault it is.
-    pub cause: Cause,
-    /// When it begins, from when the fleet was switched on.
-    pub start: Duration,
-    /// When it is over; nothing: not before the end.
-    pub end: Option<Duration>,
-}
-
-/// A fault as it is written.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Entry {
-    kind: KindName,
-    issuer: Option<String>,
-    host: Option<String>,
-    merchant_group: Option<String>,
-    factor: Option<f64>,
-    #[serde(default, with = "humantime_serde::option")]
-    timeout: Option<Duration>,
-    share: Option<f64>,
-    #[serde(with = "humantime_serde")]
-    start: Duration,
-    #[serde(default, with = "humantime_serde::option")]
-    duration: Option<Duration>,
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum KindName {
-    BankOutage,
-    SilentBank,
-    HostDown,
-    FlashSale,
-}
-
-impl TryFrom<Entry> for Fault {
-    type Error = String;
-
-    fn try_from(mut entry: Entry) -> Result<Fault, String> {
-        let needed = |key: &str| format!("`{key}` is missing in a fault of this kind");
-        let kind = match entry.kind {
-            KindName::BankOutage => Kind::BankOutage { issuer: entry.issuer.take().ok_or_else(|| needed("issuer"))? },
-            KindName::SilentBank => Kind::SilentBank {
-                issuer: entry.issuer.take().ok_or_else(|| needed("issuer"))?,
-                timeout: entry.timeout.take().unwrap_or(Duration::from_secs(60)),
-            },
-            KindName::HostDown => Kind::HostDown { host: entry.host.take().ok_or_else(|| needed("host"))? },
-            KindName::FlashSale => Kind::FlashSale {
-                factor: entry.factor.take().ok_or_else(|| needed("factor"))?,
-                merchant_group: entry.merchant_group.take(),
-            },
-        };
-        let share = if matches!(kind, Kind::FlashSale { .. }) { None } else { entry.share.take() };
-        let left = [
-            ("issuer", entry.issuer.is_some()),
-            ("host", entry.host.is_some()),
-            ("merchant_group", entry.merchant_group.is_some()),
-            ("factor", entry.factor.is_some()),
-            ("timeout", entry.timeout.is_some()),
-            ("share", entry.share.is_some()),
-        ];
-        if let Some((key, _)) = left.into_iter().find(|(_, is_left)| *is_left) {
-            return Err(format!("`{key}` means nothing in a fault of this kind"));
-        }
-        Ok(Fault { kind, share: share.unwrap_or(1.0), start: entry.start, duration: entry.duration })
-    }
-}
-
 impl Scenario {
     /// Reads a scenario and makes sure of it.
     ///
@@ -276,47 +158,57 @@ impl Scenario {
         self.faults.iter().map(Fault::end).try_fold(Duration::ZERO, |last, end| Some(last.max(end?)))
     }
 
+    /// Sales a minute at a moment at most: each flash sale adds as if it were everywhere.
+    fn peak_at(&self, moment: Duration) -> f64 {
+        let sales = self.faults.iter().filter(|fault| fault.holds_at(moment));
+        let more = sales.map(|fault| if let Kind::FlashSale { factor, .. } = fault.kind { factor - 1.0 } else { 0.0 });
+        self.fleet.transactions_per_minute * (1.0 + more.sum::<f64>())
+    }
+
+    /// When the power is back at a terminal, by its place in the fleet, that has none at this moment; the end of time where it is not.
+    pub(crate) fn power_is_back(&self, (fleet, place): (&Fleet, usize), moment: Duration) -> Option<Duration> {
+        let terminal = fleet.terminals.get(place)?;
+        // Always the same of the terminals, where it is not all of them.
+        let is_hit =
+            |share: f64| f64::from(u32::try_from(place).unwrap_or(u32::MAX).wrapping_mul(0x9E37_79B1)) < share * f64::from(u32::MAX);
+        let cuts = self.faults.iter().filter(|fault| fault.holds_at(moment));
+        let of_terminal = cuts
+            .filter(|fault| matches!(&fault.kind, Kind::PowerCut { region } if *region == terminal.profile.region) && is_hit(fault.share));
+        of_terminal.map(|fault| fault.end().unwrap_or(Duration::MAX)).max()
+    }
+
+    /// The sales at a moment, relative to those of an ordinary day.
+    pub(crate) fn business_at(&self, moment: Duration) -> f64 {
+        let holidays = self.faults.iter().filter(|fault| fault.holds_at(moment));
+        holidays.map(|fault| if let Kind::Holiday { factor } = fault.kind { factor } else { 1.0 }).product()
+    }
+
     /// What makes no sense, by key.
     ///
     /// # Errors
     /// With the key and what is wrong with its value.
     pub fn check(&self) -> Result<(), (String, String)> {
-        let tables = Tables::built_in();
         if self.title.chars().any(char::is_control) {
             return Err(("title".into(), "has control characters".into()));
         }
-        number("fleet.terminals", self.fleet.terminals.into(), 1.0..=100_000.0)?;
-        number("fleet.transactions_per_minute", self.fleet.transactions_per_minute, 1.0..=600_000.0)?;
-        number("fleet.rhythm", self.fleet.rhythm, 0.0..=1.0)?;
-        number("history.weeks", self.history.weeks.into(), 0.0..=8.0)?;
+        for (key, value, limits) in [
+            ("fleet.terminals", self.fleet.terminals.into(), 1.0..=100_000.0),
+            ("fleet.transactions_per_minute", self.fleet.transactions_per_minute, 1.0..=600_000.0),
+            ("fleet.rhythm", self.fleet.rhythm, 0.0..=1.0),
+            ("history.weeks", self.history.weeks.into(), 0.0..=8.0),
+        ] {
+            number(value, limits).map_err(|reason| (key.to_owned(), reason))?;
+        }
         if self.faults.len() > MAX_FAULTS {
             return Err(("fault".into(), format!("are {}, at most {MAX_FAULTS} are played", self.faults.len())));
         }
         for (place, fault) in self.faults.iter().enumerate() {
             let key = |name: &str| format!("fault[{place}].{name}");
-            if !(fault.share > 0.0 && fault.share <= 1.0) {
-                return Err((key("share"), format!("{} is not above 0 and up to 1", fault.share)));
-            }
-            number(&key("start"), fault.start.as_secs_f64(), 0.0..=LONGEST_S)?;
-            if let Some(duration) = fault.duration {
-                number(&key("duration"), duration.as_secs_f64(), 1.0..=LONGEST_S)?;
-            }
-            match &fault.kind {
-                Kind::BankOutage { issuer } => known(&key("issuer"), issuer, tables.issuers())?,
-                Kind::SilentBank { issuer, timeout } => {
-                    known(&key("issuer"), issuer, tables.issuers())?;
-                    number(&key("timeout"), timeout.as_secs_f64(), 1.0..=600.0)?;
-                }
-                Kind::HostDown { host } => known(&key("host"), host, fleet::hosts().into_iter())?,
-                Kind::FlashSale { factor, merchant_group } => {
-                    number(&key("factor"), *factor, 1.0..=100.0)?;
-                    let peak = self.peak_at(fault.start);
-                    if peak > MOST_SALES {
-                        return Err((key("factor"), format!("{factor} makes {peak:.0} sales a minute, at most {MOST_SALES} are played")));
-                    }
-                    if let Some(group) = merchant_group {
-                        known(&key("merchant_group"), group, fleet::merchant_groups().into_iter())?;
-                    }
+            fault.check().map_err(|(name, reason)| (key(name), reason))?;
+            if let Kind::FlashSale { factor, .. } = &fault.kind {
+                let peak = self.peak_at(fault.start);
+                if peak > MOST_SALES {
+                    return Err((key("factor"), format!("{factor} makes {peak:.0} sales a minute, at most {MOST_SALES} are played")));
                 }
             }
         }
@@ -324,66 +216,24 @@ impl Scenario {
     }
 }
 
-fn number(key: &str, value: f64, limits: RangeInclusive<f64>) -> Result<(), (String, String)> {
-    if limits.contains(&value) {
-        return Ok(());
-    }
-    Err((key.into(), format!("{value} is not within {} to {}", limits.start(), limits.end())))
+/// What is wrong with a number, if it is not within its limits.
+pub(crate) fn number(value: f64, limits: RangeInclusive<f64>) -> Result<(), String> {
+    if limits.contains(&value) { Ok(()) } else { Err(format!("{value} is not within {} to {}", limits.start(), limits.end())) }
 }
 
-fn known<'a>(key: &str, value: &str, all: impl Iterator<Item = &'a str>) -> Result<(), (String, String)> {
+/// What is wrong with a name, if it is not one of these.
+pub(crate) fn known<'a>(value: &str, all: impl Iterator<Item = &'a str>) -> Result<(), String> {
     let all: BTreeSet<&str> = all.collect();
     if all.contains(value) {
         return Ok(());
     }
-    let all: Vec<&str> = all.into_iter().collect();
-    Err((key.into(), format!("`{value}` is not one of the fleet's: {}", all.join(", "))))
-}
-
-impl Fault {
-    /// Whether it holds at this moment.
-    pub(crate) fn holds_at(&self, moment: Duration) -> bool {
-        self.start <= moment && self.end().is_none_or(|end| moment < end)
-    }
-
-    /// When it is over; nothing where it lasts until the end.
-    pub(crate) fn end(&self) -> Option<Duration> {
-        Some(self.start.saturating_add(self.duration?))
-    }
-
-    /// The incident that Faultline is to make of it; nothing where it is to stay silent.
-    fn expected(&self) -> Option<Expected> {
-        let (slice, cause) = match &self.kind {
-            Kind::BankOutage { issuer } | Kind::SilentBank { issuer, .. } => (format!("issuer={issuer}"), Cause::Bank),
-            Kind::HostDown { host } => (format!("acquirer={}&host={host}", fleet::ACQUIRER), Cause::Other),
-            Kind::FlashSale { .. } => return None,
-        };
-        Some(Expected { slice, cause, start: self.start, end: self.end() })
-    }
-
-    /// What begins, in plain words.
-    pub(crate) fn described(&self) -> String {
-        let share = if self.share < 1.0 { format!("{} % of", (self.share * 1e5).round() / 1e3) } else { "all".into() };
-        match &self.kind {
-            Kind::BankOutage { issuer } => {
-                format!("{} ({issuer}) fails: {share} its transactions are answered with 91 or 96", fleet::issuer_name(issuer))
-            }
-            Kind::SilentBank { issuer, timeout } => format!(
-                "{} ({issuer}) falls silent: {share} its transactions get no answer, which terminals see after {} s",
-                fleet::issuer_name(issuer),
-                timeout.as_secs()
-            ),
-            Kind::HostDown { host } => format!("host {host} of the acquirer is down: {share} connections to it fail"),
-            Kind::FlashSale { factor, merchant_group } => {
-                let place = merchant_group.as_ref().map_or("everywhere".into(), |group| format!("at {group}"));
-                format!("a flash sale {place}: {factor} times the usual number of sales, which is not a fault")
-            }
-        }
-    }
+    Err(format!("`{value}` is not one of the fleet's: {}", Vec::from_iter(all).join(", ")))
 }
 
 #[cfg(test)]
 mod tests {
+    use faultline_verdict::Cause;
+
     use super::*;
 
     fn load(text: &str) -> Result<Scenario, String> {
@@ -450,7 +300,7 @@ mod tests {
             assert!(!scenario.title.is_empty());
             kinds.extend(scenario.faults.iter().map(|fault| format!("{:?}", std::mem::discriminant(&fault.kind))));
         }
-        assert_eq!(kinds.len(), 4, "every kind has a scenario");
+        assert_eq!(kinds.len(), 11, "every kind has a scenario");
     }
 
     #[test]
@@ -480,6 +330,7 @@ mod fuzz {
     use faultline_fuzz::target;
 
     use super::*;
+    use crate::fault::LONGEST_S;
 
     #[test]
     fn a_scenario_can_be_played_or_the_key_is_named() {

@@ -17,7 +17,10 @@ use rand_distr::weighted::WeightedAliasIndex;
 use rand_distr::{Distribution, LogNormal, Normal, Poisson};
 use rand_pcg::Pcg64;
 
-use crate::endings::{self, APPROVED, Ending, ISSUER_DOWN, MAX_ATTEMPTS, SYSTEM_DOWN, TRIED_AGAIN, UNREACHABLE, unanswered};
+use crate::endings::{
+    self, APPROVED, Ending, ISSUER_DOWN, MAX_ATTEMPTS, NO_FUNDS, NO_NAME, REFUSED, SYSTEM_DOWN, TRIED_AGAIN, UNREACHABLE, WRONG_MAC,
+    unanswered,
+};
 use crate::fleet::{ACQUIRER, ENTRY_MODES, Fleet, Issuer, Tables, Terminal, choose};
 use crate::rhythm::busyness;
 use crate::scenario::{Fault, Kind, Scenario};
@@ -52,6 +55,8 @@ const WITH_PIN: f64 = 0.6;
 const REVERSED_AGAIN_S: std::ops::Range<u64> = 30..60;
 /// How often a switch says that the system, not the issuer, does not work.
 const SYSTEM_AT_FAULT: f64 = 0.2;
+/// How often a terminal whose carrier fails does not even get a name resolved.
+const NO_NAME_AT_ALL: f64 = 1.0 / 3.0;
 const DAY_S: i64 = 86_400;
 const CHINA_S: i64 = 8 * 3600;
 
@@ -217,7 +222,9 @@ impl<'a> Traffic<'a> {
         let second = Duration::from_secs(self.drawn_s);
         self.drawn_s += 1;
         let now_unix_s = self.start_unix_s + i64::try_from(second.as_secs()).unwrap_or(i64::MAX / 2);
-        let usual = self.scenario.fleet.transactions_per_minute / 60.0 * busyness(now_unix_s, self.scenario.fleet.rhythm);
+        let usual = self.scenario.fleet.transactions_per_minute / 60.0
+            * busyness(now_unix_s, self.scenario.fleet.rhythm)
+            * self.scenario.business_at(second);
         let mut comers = draw_terminals(&self.terminals, usual, &mut self.rng);
         for (fault, crowd) in self.scenario.faults.iter().zip(&self.sales) {
             if let (Kind::FlashSale { factor, .. }, Some(crowd), true) = (&fault.kind, crowd, fault.holds_at(second)) {
@@ -250,6 +257,9 @@ impl<'a> Traffic<'a> {
 
     /// Begins an attempt, the first at a sale or another; how it ends is decided when the request would be sent.
     fn attempt(&mut self, sale: Sale, begin: Duration, again: Option<Again>) {
+        if self.power_is_back(sale.terminal, begin).is_some() {
+            return;
+        }
         let (number, follows) = again.map_or((1, None), |again| (again.number, Some(Follows::Sale(again.first))));
         let card_read_ms = self.rng.random_range(400..1500);
         let asks_for_pin = !matches!(sale.mode, EntryMode::Qr | EntryMode::Keyed) && self.rng.random_bool(WITH_PIN);
@@ -301,42 +311,86 @@ impl<'a> Traffic<'a> {
     fn draw_ending(&mut self, sale: &Sale, sending: Duration) -> Ending {
         let usual = self.endings.iter().find(|(mode, _)| *mode == sale.mode);
         let usual = usual.map_or(APPROVED, |(_, endings)| choose(endings, |(_, share)| *share, &mut self.rng).0);
-        let issuer = &sale.issuer.name;
-        let host = self.fleet.terminals.get(sale.terminal).map_or("", |terminal| terminal.host);
-        if usual.needs_connection() && self.is_out_of_reach(host, sending) {
-            return UNREACHABLE;
+        if let Some(ending) = self.unread(sale, sending) {
+            return ending;
         }
-        for fault in self.scenario.faults.iter().filter(|fault| fault.holds_at(sending)) {
-            let instead = match &fault.kind {
-                Kind::BankOutage { issuer: down } if down == issuer && usual.asks_issuer() => {
-                    if self.rng.random_bool(SYSTEM_AT_FAULT) {
-                        SYSTEM_DOWN
-                    } else {
-                        ISSUER_DOWN
+        if let Some(ending) = self.unconnected(sale.terminal, sending).filter(|ending| usual.stage >= ending.stage) {
+            return ending;
+        }
+        if usual.asks_issuer() { self.answered(sale, sending).unwrap_or(usual) } else { usual }
+    }
+
+    /// How the card is not read, where the terminal's firmware is bad.
+    fn unread(&mut self, sale: &Sale, moment: Duration) -> Option<Ending> {
+        let (fleet, scenario) = (self.fleet, self.scenario);
+        let (terminal, (ending, share)) = (fleet.terminals.get(sale.terminal)?, endings::unread(sale.mode)?);
+        let more = scenario.faults.iter().filter(|fault| fault.holds_at(moment)).filter_map(|fault| match &fault.kind {
+            Kind::BadFirmware { device, factor } if device.is_of(terminal) => Some(share * (factor - 1.0)),
+            _ => None,
+        });
+        let more: f64 = more.sum();
+        (more > 0.0 && self.rng.random_bool(more.min(1.0))).then_some(ending)
+    }
+
+    /// How a connection fails at this moment, if it does. Whatever else is wrong, nobody hears of it then.
+    fn unconnected(&mut self, terminal: usize, moment: Duration) -> Option<Ending> {
+        let (fleet, scenario) = (self.fleet, self.scenario);
+        let terminal = fleet.terminals.get(terminal)?;
+        for fault in scenario.faults.iter().filter(|fault| fault.holds_at(moment)) {
+            let in_vain = match &fault.kind {
+                Kind::HostDown { host } if host == terminal.host => UNREACHABLE,
+                Kind::CarrierOutage { carrier, region } if *carrier == terminal.profile.carrier => {
+                    if region.as_ref().is_some_and(|region| *region != terminal.profile.region) {
+                        continue;
                     }
+                    if self.rng.random_bool(NO_NAME_AT_ALL) { NO_NAME } else { UNREACHABLE }
                 }
-                Kind::SilentBank { issuer: silent, timeout } if silent == issuer && usual.asks_issuer() => unanswered(*timeout),
                 _ => continue,
             };
             if self.rng.random_bool(fault.share) {
-                return instead;
+                return Some(in_vain);
             }
         }
-        usual
+        None
     }
 
-    /// Whether a connection to a host fails at this moment. Whatever else is wrong, nobody hears of it then.
-    fn is_out_of_reach(&mut self, host: &str, moment: Duration) -> bool {
-        let down = self.scenario.faults.iter().filter(|fault| matches!(&fault.kind, Kind::HostDown { host: down } if down == host));
-        let shares: Vec<f64> = down.filter(|fault| fault.holds_at(moment)).map(|fault| fault.share).collect();
-        shares.into_iter().any(|share| self.rng.random_bool(share))
+    /// What is answered instead of what would be, if anything is.
+    fn answered(&mut self, sale: &Sale, moment: Duration) -> Option<Ending> {
+        let (fleet, scenario, issuer) = (self.fleet, self.scenario, &sale.issuer.name);
+        let terminal = fleet.terminals.get(sale.terminal)?;
+        for fault in scenario.faults.iter().filter(|fault| fault.holds_at(moment)) {
+            let (instead, share) = match &fault.kind {
+                Kind::BankOutage { issuer: down } if down == issuer => {
+                    (if self.rng.random_bool(SYSTEM_AT_FAULT) { SYSTEM_DOWN } else { ISSUER_DOWN }, fault.share)
+                }
+                Kind::RefusingBank { issuer: refusing } if refusing == issuer => (REFUSED, fault.share),
+                Kind::SilentBank { issuer: silent, timeout } if silent == issuer => (unanswered(*timeout), fault.share),
+                Kind::KeyFault { device } if device.is_of(terminal) => (WRONG_MAC, fault.share),
+                Kind::Payday { factor } => (NO_FUNDS, (endings::usual(NO_FUNDS, sale.mode) * (factor - 1.0)).min(1.0)),
+                _ => continue,
+            };
+            if self.rng.random_bool(share) {
+                return Some(instead);
+            }
+        }
+        None
+    }
+
+    /// When the power is back at a terminal that has none at this moment; the end of time where it is not.
+    fn power_is_back(&self, terminal: usize, moment: Duration) -> Option<Duration> {
+        self.scenario.power_is_back((self.fleet, terminal), moment)
     }
 
     /// Begins the reversal of an attempt.
     fn reverse(&mut self, original: u64, sale: Sale, begin: Duration) {
-        let host = self.fleet.terminals.get(sale.terminal).map_or("", |terminal| terminal.host);
+        // A terminal without power reverses when it is on again.
+        let begin = match self.power_is_back(sale.terminal, begin) {
+            Some(Duration::MAX) => return,
+            Some(back) => back + Duration::from_secs(self.rng.random_range(REVERSED_AGAIN_S)),
+            None => begin,
+        };
         // The switch takes it, whatever the issuer does.
-        let ending = if self.is_out_of_reach(host, begin) { UNREACHABLE } else { APPROVED };
+        let ending = self.unconnected(sale.terminal, begin).unwrap_or(APPROVED);
         let (follows, latencies) = (Some(Follows::Reversed(original)), StageLatencies::default());
         let sale = Sale { kind: TransactionType::Reversal, ..sale };
         self.finish(Attempt { at: begin, id: 0, sale, number: 0, follows, ending, latencies });
@@ -475,7 +529,7 @@ mod tests {
     use faultline_verdict::Rules;
 
     use super::*;
-    use crate::scenario::FleetSize;
+    use crate::scenario::{Device, FleetSize};
 
     /// 2026-11-02, a Monday, 00:00 in China.
     const START: i64 = 1_793_548_800;
@@ -487,7 +541,7 @@ mod tests {
     }
 
     fn fault(kind: Kind, share: f64) -> Fault {
-        Fault { kind, share, start: 2 * MINUTE, duration: Some(2 * MINUTE) }
+        Fault { kind, share, start: 2 * MINUTE, duration: Some(2 * MINUTE), opened_within: MINUTE }
     }
 
     fn play(scenario: &Scenario, until: Duration) -> (Fleet, Vec<Completion>) {
@@ -610,6 +664,80 @@ mod tests {
             reversals.filter(|completion| completion.outcome.stage() == stage).count()
         };
         assert_eq!(reversals(3..4, Stage::HostDecision), 0);
+    }
+
+    /// Of what completed in these minutes and is of the terminals, how many ended at a stage with a condition, or with a code; and how many there were.
+    fn ended(
+        (fleet, completions): &(Fleet, Vec<Completion>),
+        is_of: impl Fn(&Terminal) -> bool,
+        minutes: std::ops::Range<u32>,
+        is_so: impl Fn(&Outcome) -> bool,
+    ) -> (f64, usize) {
+        let within = MINUTE * minutes.start..MINUTE * minutes.end;
+        let of_them = completions.iter().filter(|completion| {
+            within.contains(&completion.at)
+                && is_of(&fleet.terminals[completion.terminal])
+                && completion.outcome.r#type() != TransactionType::Reversal
+        });
+        let all = of_them.clone().count();
+        (of_them.filter(|completion| is_so(&completion.outcome)).count() as f64 / all as f64, all)
+    }
+
+    #[test]
+    fn a_carrier_fails_where_it_is_to_fail() {
+        let outage = Kind::CarrierOutage { carrier: "china-mobile".into(), region: Some("440000".into()) };
+        let played = play(&scenario(vec![fault(outage, 0.5)]), 5 * MINUTE);
+        let is_in = |terminal: &Terminal, region: bool| {
+            terminal.profile.carrier == "china-mobile" && (terminal.profile.region == "440000") == region
+        };
+        let unconnected = |outcome: &Outcome| matches!(outcome.stage(), Stage::Dns | Stage::Connect);
+        let (failed, all) = ended(&played, |terminal| is_in(terminal, true), 3..4, unconnected);
+        assert!(all > 50 && (0.35..0.65).contains(&failed), "{failed} of {all}");
+        assert!(ended(&played, |terminal| is_in(terminal, false), 3..4, unconnected).0 < 0.02);
+        assert!(ended(&played, |terminal| is_in(terminal, true), 0..2, unconnected).0 < 0.05);
+    }
+
+    #[test]
+    fn a_firmware_reads_badly_and_another_has_a_wrong_key() {
+        let device = |model: &str, firmware: &str| Device { model: model.into(), firmware: firmware.into() };
+        let (bad, keyless) = (device("PAX A920", "V02.3.16"), device("LANDI A8", "V1.4.7"));
+        let faults = vec![
+            fault(Kind::BadFirmware { device: bad.clone(), factor: 20.0 }, 1.0),
+            fault(Kind::KeyFault { device: keyless.clone() }, 1.0),
+        ];
+        let played = play(&scenario(faults), 5 * MINUTE);
+        let unread = |outcome: &Outcome| outcome.stage() == Stage::CardRead;
+        let (before, _) = ended(&played, |terminal| bad.is_of(terminal), 0..2, unread);
+        let (during, all) = ended(&played, |terminal| bad.is_of(terminal), 2..4, unread);
+        assert!(all > 500 && during > 8.0 * before && during < 0.3, "{before} {during}");
+        assert!(ended(&played, |terminal| !bad.is_of(terminal), 2..4, unread).0 < 0.02);
+        let refused = |outcome: &Outcome| outcome.response_code == "A0";
+        assert!(ended(&played, |terminal| keyless.is_of(terminal), 3..4, refused).0 > 0.9);
+        assert!(ended(&played, |terminal| !keyless.is_of(terminal), 2..4, refused).0 < 0.01);
+    }
+
+    #[test]
+    fn without_power_nothing_is_sold_and_a_holiday_is_quiet() {
+        let cut = Kind::PowerCut { region: "440000".into() };
+        let played = play(&scenario(vec![fault(cut, 1.0)]), 5 * MINUTE);
+        let of_region = |terminal: &Terminal| terminal.profile.region == "440000";
+        let sold = |minutes| ended(&played, of_region, minutes, |_| true).1;
+        let usual = sold(0..1);
+        // What had begun ends, and silence is waited for a minute long.
+        assert!(usual > 200 && sold(3..4) < usual / 50 && sold(4..5) > usual * 7 / 10, "{usual} {} {}", sold(3..4), sold(4..5));
+
+        let played = play(&scenario(vec![fault(Kind::Holiday { factor: 0.25 }, 1.0)]), 5 * MINUTE);
+        let sold = |minutes| ended(&played, |_| true, minutes, |_| true).1;
+        assert!((sold(3..4) as f64 / sold(1..2) as f64 - 0.25).abs() < 0.03);
+    }
+
+    #[test]
+    fn before_wages_accounts_are_empty_and_a_bank_that_fails_may_refuse() {
+        let faults = vec![fault(Kind::Payday { factor: 6.0 }, 1.0), fault(Kind::RefusingBank { issuer: "ccb".into() }, 1.0)];
+        let (_, completions) = play(&scenario(faults), 5 * MINUTE);
+        let (before, during) = (share_of("51", "icbc", 0..2, &completions), share_of("51", "icbc", 3..4, &completions));
+        assert!((4.0..8.0).contains(&(during / before)), "{before} {during}");
+        assert!(share_of("05", "ccb", 3..4, &completions) > 0.85 && share_of("05", "icbc", 3..4, &completions) < 0.02);
     }
 
     #[test]
