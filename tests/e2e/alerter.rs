@@ -151,10 +151,34 @@ async fn an_outage_is_one_incident_though_the_alerter_is_killed() {
     let rows = "SELECT uniq(incident), argMax(state, revision), argMax(slice, revision), argMax(cause, revision), max(revision) > 1, \
                 argMax(closed > opened, revision) FROM incidents";
     assert_eq!(query(&clickhouse, rows).await, "1\tclosed\tissuer=icbc\tbank\t1\t1");
+    is_explained(incident, &settings_with(&gateway.kafka, &clickhouse), &clickhouse).await;
     let said = alerter.stop().await.stderr;
     assert!(said.contains("an incident changed") && !said.contains("hunter2"), "{said}");
     classifier.stop().await;
     gateway.stop().await;
+}
+
+/// Asserts that `faultline explain` says the numbers of an incident, and that its query shows them.
+async fn is_explained(incident: &Incident, settings: &[(&'static str, String)], clickhouse: &ClickHouseConfig) {
+    let explained = Faultline::output_with(&["explain", &incident.incident_id, "--json"], settings).await;
+    assert!(explained.status.success(), "{explained:?}");
+    let explained: serde_json::Value = serde_json::from_slice(&explained.stdout).unwrap();
+    let counted = incident.signals[0].counted;
+    assert_eq!((&explained["numbers"]["counted"], &explained["slice"]), (&counted.into(), &"issuer=icbc".into()));
+    let failed = explained["affected"]["failed_attempts"].as_u64().unwrap();
+    // What failed while it was coming back is not of the fault, and is there.
+    assert!(failed >= counted && explained["numbers"]["relative_risk"].as_f64().is_none_or(|risk| risk > 10.0), "{explained}");
+    assert!(
+        explained["affected"]["terminals"].as_u64() > Some(3) && explained["affected"]["amounts"][0]["minor"].as_i64() > Some(0),
+        "{explained}"
+    );
+    let shown = query(clickhouse, explained["query"].as_str().unwrap()).await;
+    let shown: u64 = shown.lines().map(|line| line.split('\t').nth(2).unwrap().parse::<u64>().unwrap()).sum();
+    assert_eq!(shown, failed, "{explained}");
+
+    let unknown = Faultline::output_with(&["explain", "20261120T020020Z-1f3a90c2"], settings).await;
+    let said = String::from_utf8(unknown.stderr).unwrap();
+    assert!(!unknown.status.success() && said.contains("there is no incident `20261120T020020Z-1f3a90c2`"), "{said}");
 }
 
 /// While nothing is counted, nobody says that every bank is down.

@@ -16,8 +16,6 @@ const LOOK: Duration = Duration::from_millis(500);
 const QUIET: Duration = Duration::from_secs(60);
 /// How long after the last fault every incident must be closed.
 const CLOSED_WITHIN: Duration = Duration::from_secs(180);
-/// How long after a fault began its incident must be open.
-const OPENED_WITHIN: Duration = Duration::from_secs(60);
 
 /// An incident, and when it was seen first and last changed its state, from when the fleet was switched on.
 #[derive(Clone, Debug, PartialEq)]
@@ -121,7 +119,7 @@ pub(crate) fn compare(expected: &[Expected], seen: &Incidents) -> Result<String,
         if row.cause() != wanted.cause {
             wrong.push(format!("the incident of {slice} has the cause {}, and is to have {}", cause(row.cause()), cause(wanted.cause)));
         }
-        if *first < wanted.start || after > OPENED_WITHIN {
+        if *first < wanted.start || after > wanted.opened_within {
             let (first, start) = (first.as_secs_f64(), wanted.start.as_secs());
             wrong.push(format!("the incident of {slice} was opened after {first:.0} s, and its fault began after {start} s"));
         }
@@ -187,7 +185,13 @@ mod tests {
     }
 
     fn expected() -> [Expected; 1] {
-        [Expected { slice: "issuer=icbc".into(), cause: Cause::Bank, start: second(120), end: Some(second(300)) }]
+        [Expected {
+            slice: "issuer=icbc".into(),
+            cause: Cause::Bank,
+            start: second(120),
+            end: Some(second(300)),
+            opened_within: second(60),
+        }]
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod config;
 mod consent;
 mod corrections;
 mod dlq;
+mod explain;
 mod health;
 mod import;
 mod incidents;
@@ -66,6 +67,8 @@ enum Command {
     /// Which terminals want maintenance, which shops' networks are weak, which merchants want training.
     #[command(subcommand)]
     Health(health::Command),
+    /// Why there is an incident: the numbers that led to it, whom it affects, and a query that shows them.
+    Explain(explain::Options),
     /// What was corrected of stored outcomes, and how it is taken back.
     #[command(subcommand)]
     Corrections(corrections::Command),
@@ -107,6 +110,7 @@ impl Command {
             | Command::Rules(_)
             | Command::Health(_)
             | Command::Corrections(_)
+            | Command::Explain(_)
             | Command::Dlq(_)
             | Command::Import(_)
             | Command::Token(_)
@@ -164,6 +168,7 @@ async fn execute(command: Command, mut config: Config, telemetry: &Telemetry) ->
         Command::Classify(options) => classify::run(&config, &options),
         Command::Rules(command) => Box::pin(rules::run(&config, command)).await,
         Command::Health(command) => Box::pin(health::run(&config, command)).await,
+        Command::Explain(options) => Box::pin(explain::run(&config, &options)).await,
         Command::Corrections(command) => Box::pin(corrections::run(&config, command)).await,
         Command::Dlq(options) => dlq::run(&config.kafka, options).await,
         Command::Import(options) => Box::pin(import::run(&config, *options)).await,

@@ -1,0 +1,206 @@
+//! What led to an incident, and whom it affects: numbers out of what is stored, and the query that shows them to anybody who asks ClickHouse.
+
+use std::ops::Range;
+
+use clickhouse::Row;
+use serde::Deserialize;
+
+use crate::database::{Database, StoreError};
+use crate::families::{FLEET, Slice, entry_mode_number};
+
+/// Weeks before that say what is usual.
+const WEEKS: u32 = 4;
+
+/// What is to be explained: a signal of an incident, in its slice, while it lasted.
+#[derive(Clone, Debug)]
+pub struct Explained<'a> {
+    /// Whose fleet it is.
+    pub tenant: &'a str,
+    /// The part of it.
+    pub slice: &'a Slice,
+    /// A class of failures (`issuer_down`); approvals, where these are missing.
+    pub failures: Option<&'a str>,
+    /// In seconds since 1970-01-01 UTC.
+    pub time: Range<u32>,
+}
+
+/// Whom an incident affects, by the outcomes that are stored, as they stand.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Row, Deserialize)]
+pub struct Affected {
+    /// Attempts in the slice.
+    pub attempts: u64,
+    /// Of these, those that failed so; all that were not approved, where approvals are missing.
+    pub failed: u64,
+    /// Merchants that had one.
+    pub merchants: u64,
+    /// Terminals that did.
+    pub terminals: u64,
+    /// By currency, what was to be paid with those that failed, in its smallest unit.
+    #[serde(skip)]
+    pub amounts: Vec<(String, i64)>,
+}
+
+/// What the whole fleet did meanwhile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Row, Deserialize)]
+pub struct Meanwhile {
+    /// Attempts.
+    pub attempts: u64,
+    /// Of these, those that failed so.
+    pub failed: u64,
+}
+
+impl Explained<'_> {
+    /// A query that shows, ten seconds after ten seconds, the numbers that led to the incident, beside what was usual at these hours of the week in the four weeks before. It
+    /// needs nothing bound.
+    #[must_use]
+    pub fn query(&self) -> String {
+        let (from, until) = (self.time.start, self.time.end);
+        let Source { table, bucket, count, within } = self.source();
+        let what = if self.failures.is_some() { self.failed() } else { "cause = 'approved'".into() };
+        let (name, share, usual) = match self.failures {
+            Some(_) => (
+                "failed",
+                "round(100 * now.failed / now.attempts, 2) AS percent, ",
+                format!("round(100 * sumIf({count}, {what}) / sum({count}), 2) AS percent"),
+            ),
+            None => ("approved", "", format!("round(sumIf({count}, {what}) / uniqExact({bucket}), 2) AS approved")),
+        };
+        let usually = if self.failures.is_some() { "usual.percent AS usual_percent" } else { "usual.approved AS usually_approved" };
+        let mut hours: Vec<u32> = (from / 3600..=until.saturating_sub(1) / 3600).map(|hour| (hour + 72) % 168).collect();
+        hours.sort_unstable();
+        hours.dedup();
+        let hours: Vec<String> = hours.iter().map(u32::to_string).collect();
+        let moment = |second: u32| format!("toDateTime({second}, 'UTC')");
+        format!(
+            "SELECT now.step, now.attempts, now.{name}, {share}{usually}\n\
+             FROM (SELECT {bucket} AS step, sum({count}) AS attempts, sumIf({count}, {what}) AS {name}\n      \
+             FROM {table} WHERE {within}\n        AND {bucket} >= {} AND {bucket} < {}\n      GROUP BY step) AS now\n\
+             CROSS JOIN (SELECT {usual}\n            FROM {table} WHERE {within}\n              \
+             AND {bucket} >= {} AND {bucket} < {}\n              \
+             AND (toDayOfWeek({bucket}) - 1) * 24 + toHour({bucket}) IN ({})) AS usual\n\
+             ORDER BY now.step",
+            moment(from),
+            moment(until),
+            moment(from.saturating_sub(WEEKS * 7 * 86_400)),
+            moment(from),
+            hours.join(", ")
+        )
+    }
+
+    /// Where its counts are: in `rollup`, if the slice is counted there.
+    fn source(&self) -> Source {
+        let tenant = quoted(self.tenant);
+        if let Some(counted) = self.slice.counted() {
+            let (family, key) = (quoted(counted.family), quoted(&counted.key));
+            let within = format!("tenant = {tenant} AND family = {family} AND key = {key}");
+            return Source { table: "rollup", bucket: "bucket", count: "count", within };
+        }
+        let bucket = "toStartOfInterval(toDateTime(completed_at), INTERVAL 10 SECOND)";
+        Source { table: "outcomes", bucket, count: "sign", within: format!("tenant = {tenant}{}", self.conditions()) }
+    }
+
+    /// What fails of it.
+    fn failed(&self) -> String {
+        self.failures.map_or_else(|| "cause != 'approved'".into(), |class| format!("splitByChar('/', tag)[1] = {}", quoted(class)))
+    }
+
+    /// What rows of `outcomes` have in common that are in the slice.
+    fn conditions(&self) -> String {
+        let condition = |(column, value): (&'static str, &str)| match column {
+            // A name without a number is in no row.
+            "entry_mode" => format!(" AND entry_mode = {}", entry_mode_number(value).unwrap_or(u16::MAX)),
+            _ => format!(" AND {column} = {}", quoted(value)),
+        };
+        self.slice.values().map(condition).collect()
+    }
+}
+
+/// Where counts are, and how they are asked for.
+struct Source {
+    table: &'static str,
+    bucket: &'static str,
+    count: &'static str,
+    within: String,
+}
+
+/// A text as ClickHouse reads it.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+impl Database {
+    /// The tenants that have an incident of this identifier.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn tenants_with(&self, incident: &str) -> Result<Vec<String>, StoreError> {
+        let query = self.looking().query("SELECT DISTINCT tenant FROM incidents WHERE incident = ? ORDER BY tenant").bind(incident);
+        self.look("say whose an incident is", query.fetch_all::<String>()).await
+    }
+
+    /// Whom an incident affects.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn affected(&self, explained: &Explained<'_>) -> Result<Affected, StoreError> {
+        let (failed, conditions) = (explained.failed(), explained.conditions());
+        let within = format!(
+            "FROM outcomes WHERE tenant = ? AND completed_at >= fromUnixTimestamp(?) AND completed_at < fromUnixTimestamp(?){conditions}"
+        );
+        let bound = |sql: &str| self.looking().query(sql).bind(explained.tenant).bind(explained.time.start).bind(explained.time.end);
+        // As it stands: a row that was corrected is there with both signs, and adds nothing.
+        let counts = format!(
+            "SELECT toUInt64(sum(some)) AS attempts, toUInt64(sum(bad)) AS failed, uniqExactIf(merchant, bad > 0) AS merchants, \
+             uniqExactIf(terminal, bad > 0) AS terminals FROM \
+             (SELECT merchant, terminal, sum(sign) AS some, sumIf(sign, {failed}) AS bad {within} GROUP BY merchant, terminal)"
+        );
+        let amounts = format!(
+            "SELECT toString(currency) AS currency, sumIf(sign * amount_minor, {failed}) AS amount {within} GROUP BY currency HAVING amount != 0 ORDER BY currency"
+        );
+        let what = "say whom an incident affects";
+        let counted = self.look(what, bound(&counts).fetch_one::<Affected>()).await?;
+        Ok(Affected { amounts: self.look(what, bound(&amounts).fetch_all::<(String, i64)>()).await?, ..counted })
+    }
+
+    /// What the whole fleet did while an incident lasted.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn meanwhile(&self, explained: &Explained<'_>) -> Result<Meanwhile, StoreError> {
+        let failed = explained.failed();
+        let sql = format!(
+            "SELECT toUInt64(greatest(sum(count), 0)) AS attempts, toUInt64(greatest(sumIf(count, {failed}), 0)) AS failed FROM rollup \
+             WHERE tenant = ? AND family = '{FLEET}' AND bucket >= fromUnixTimestamp(?) AND bucket < fromUnixTimestamp(?)"
+        );
+        let query = self.looking().query(&sql).bind(explained.tenant).bind(explained.time.start).bind(explained.time.end);
+        self.look("say what the fleet did meanwhile", query.fetch_one::<Meanwhile>()).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn explained<'a>(slice: &'a Slice, failures: Option<&'a str>) -> String {
+        Explained { tenant: "acme", slice, failures, time: 1_795_140_000..1_795_140_060 }.query()
+    }
+
+    #[test]
+    fn a_slice_that_is_counted_is_asked_for_where_it_is() {
+        let query = explained(&"issuer=icbc".parse().unwrap(), Some("issuer_down"));
+        assert!(query.contains("FROM rollup WHERE tenant = 'acme' AND family = 'issuer' AND key = 'icbc'"), "{query}");
+        // 2026-11-20 02:00 UTC is a Friday: hour 98 of the week.
+        assert!(query.contains("IN (98)) AS usual") && query.contains("splitByChar('/', tag)[1] = 'issuer_down'"), "{query}");
+        let query = explained(&Slice::default(), None);
+        assert!(query.contains("family = 'fleet' AND key = ''") && query.contains("usually_approved"), "{query}");
+    }
+
+    #[test]
+    fn any_other_is_asked_for_in_rows_and_no_value_is_more_than_one() {
+        let query = explained(&"entry_mode=chip&issuer=o'\\neill&model=X".parse().unwrap(), Some("device_read"));
+        assert!(
+            query.contains("FROM outcomes WHERE tenant = 'acme' AND entry_mode = 1 AND issuer = 'o\\'\\\\neill' AND model = 'X'"),
+            "{query}"
+        );
+    }
+}
