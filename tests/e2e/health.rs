@@ -10,7 +10,7 @@ use crate::classifier::{counted, road};
 use crate::console::Console;
 use crate::program::eventually;
 use crate::replay::run;
-use crate::services::query;
+use crate::services::{Gateway, query};
 use crate::terminal::{batch, event, in_seconds, outcome, profile};
 
 const HOUR_MS: u64 = 3_600_000;
@@ -271,5 +271,62 @@ async fn a_weak_shop_a_failing_carrier_and_untrained_staff_differ() {
     for service in [console.service, classifier] {
         service.stop().await;
     }
+    gateway.stop().await;
+}
+
+/// Terminals around the clock, two in each shop: what they reported, one sale an hour, for two weeks until so many hours ago.
+async fn report_until(gateway: &Gateway, silent_hours: impl Fn(u64) -> u64) -> usize {
+    let (collector, mut reported) = (gateway.collector().await, 0);
+    for number in 0..SILENT_FLEET {
+        let at = TerminalProfile { region: format!("r{}", number / 2 % 3), carrier: format!("c{}", number / 6 % 2), ..profile() };
+        let until = silent_hours(number);
+        let event = |(place, ago): (u64, u64)| Event {
+            age_ms: Some(ago * HOUR_MS + 1000 * (number + 1)),
+            outcome: Some(Outcome { merchant_id: format!("M{}", number / 2), ..outcome() }),
+            ..event(place + 1)
+        };
+        let events: Vec<Event> =
+            (until..14 * 24).rev().enumerate().map(|(place, ago)| event((u64::try_from(place).unwrap(), ago))).collect();
+        reported += events.len();
+        for events in events.chunks(100) {
+            let sales = OutcomeBatch { profile: Some(at.clone()), terminal_id: format!("T-{number}"), ..batch(events.to_vec()) };
+            assert_eq!(collector.report(sales).await.unwrap().refusals, []);
+        }
+    }
+    reported
+}
+
+/// Terminals of the fleet of which some fall silent.
+const SILENT_FLEET: u64 = 36;
+
+#[tokio::test]
+async fn a_dead_terminal_a_closed_shop_and_a_region_without_power_differ() {
+    let (gateway, classifier, clickhouse) = road("silent").await;
+    let reported = report_until(&gateway, |number| match number {
+        7 => 48,
+        12 | 13 => 30,
+        _ if number / 2 % 3 == 2 => 6,
+        _ => 0,
+    });
+    counted(&clickhouse, reported.await).await;
+    let (is_done, said) = run(&gateway, &clickhouse, &["health", "silent", "--tenant", "acme", "--json"]).await;
+    assert!(is_done, "{said}");
+    let silent: Value = serde_json::from_str(&said).unwrap();
+    let found = |silent: &Value| -> Vec<(String, String, u64)> {
+        let of = silent.as_array().unwrap().iter();
+        let text = |of: &Value| of.as_str().unwrap().to_owned();
+        of.map(|of| (text(&of["kind"]), text(&of["part"]), of["terminals"].as_u64().unwrap())).collect()
+    };
+    let mut all = found(&silent);
+    all.sort();
+    let named = |kind: &str, part: &str, terminals| (kind.to_owned(), part.to_owned(), terminals);
+    let shop = all.iter().find(|(kind, ..)| kind == "shop").unwrap().1.clone();
+    assert_eq!(all, [named("region", "r2", 12), named("shop", &shop, 2), named("terminal", "T-7", 1)], "{said}");
+    assert!(shop.starts_with("M6"), "{shop}");
+    let console = Console::start(&clickhouse, &[]).await;
+    console.service.until_ready().await;
+    let shown = console.of_acme("health/silent?weeks=3&limit=2").await;
+    assert_eq!((found(&shown["silent"]).len(), &shown["complete"], &shown["watched"]), (2, &true.into(), &36.into()));
+    classifier.stop().await;
     gateway.stop().await;
 }

@@ -25,8 +25,8 @@
 //!
 //! Nothing is concluded of a fleet of which less than half an hour is known, nor of a slice with fewer than fifty attempts of its own at such hours.
 //! A slice is one of the counted families, not any combination of values. The usual rate does not follow a drift of hours; the dead band covers
-//! it. Hours of the week are those of UTC, and holidays are not known. Terminals that fall silent altogether are only seen as approvals that are
-//! missing in their slices. Times are seconds since 1970-01-01 UTC; evidence is in nats.
+//! it. Hours of the week are those of UTC, and holidays are not known. What terminals that fall silent have in common is found
+//! by [`silence`], which opens no incident; here they are approvals that are missing in their slices. Times are seconds since 1970-01-01 UTC; evidence is in nats.
 
 mod baseline;
 mod class;
@@ -36,6 +36,7 @@ mod fleet;
 mod incident;
 mod leaf;
 mod series;
+pub mod silence;
 mod slice;
 
 pub use faultline_proto::verdict::v1::Cause;

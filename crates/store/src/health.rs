@@ -143,7 +143,42 @@ pub struct CountedMerchant {
     pub terminals: u64,
 }
 
+/// A terminal, and when it reported: by hour, as first second since 1970-01-01 UTC, with how much.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Row, Deserialize)]
+#[expect(missing_docs, reason = "the schema documents its columns")]
+pub struct ReportingTerminal {
+    pub terminal: String,
+    pub merchant: String,
+    pub store: String,
+    pub carrier: String,
+    pub region: String,
+    /// When it completed an attempt last, in seconds since 1970-01-01 UTC.
+    pub last: u32,
+    /// Hours in which it completed some, with how many.
+    pub hours: Vec<(u32, u32)>,
+}
+
 impl Database {
+    /// When a tenant's terminals reported within these seconds since 1970-01-01 UTC; 200,000 terminals at most.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn reporting_terminals(&self, tenant: &str, time: &Range<u32>) -> Result<Vec<ReportingTerminal>, StoreError> {
+        let of = |column: &str| format!("argMax({column}, latest) AS {column}");
+        let of_hour = |column: &str| format!("argMax({column}, completed_at) AS {column}");
+        let columns = ["merchant", "store", "carrier", "region"];
+        let sql = format!(
+            "SELECT terminal, {}, toUnixTimestamp(max(latest)) AS last, groupArray((toUnixTimestamp(hour), reports)) AS hours FROM \
+             (SELECT terminal, toStartOfHour(completed_at) AS hour, {}, max(toDateTime(completed_at)) AS latest, toUInt32(count()) AS reports FROM outcomes \
+             WHERE tenant = ? AND completed_at >= fromUnixTimestamp(?) AND completed_at < fromUnixTimestamp(?) AND revision = 0 AND sign = 1 \
+             GROUP BY terminal, hour) GROUP BY terminal ORDER BY terminal LIMIT ?",
+            columns.map(of).join(", "),
+            columns.map(of_hour).join(", ")
+        );
+        let query = self.looking().query(&sql).bind(tenant).bind(time.start).bind(time.end);
+        self.look("say when terminals reported", query.bind(MOST_COUNTED).fetch_all::<ReportingTerminal>()).await
+    }
+
     /// What a tenant's terminals measured of themselves within these seconds since 1970-01-01 UTC, and in the rest of the first hour; 200,000 terminals at most. A
     /// sample that was sent or stored more than once counts once: everything here is made of least and greatest values.
     ///

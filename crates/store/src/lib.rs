@@ -34,7 +34,7 @@ pub use database::{ClickHouseConfig, Database, StoreError};
 pub use delivery::{BatchId, Settled, Uncounted};
 pub use explanation::{Affected, Explained, Meanwhile};
 pub use families::{CountedSlice, Dimensions, NoSlice, Slice, families, values};
-pub use health::{CountedMerchant, CountedShop, CountedTerminal, MOST_COUNTED, SampledTerminal};
+pub use health::{CountedMerchant, CountedShop, CountedTerminal, MOST_COUNTED, ReportingTerminal, SampledTerminal};
 pub use high_water::{RECEIPT_SLACK_S, SeenSpool, SpoolMark};
 pub use identities::{Identity, SpoolEvents};
 pub use incidents::{Delivered, IncidentRow, WantedIncidents};

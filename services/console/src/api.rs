@@ -27,9 +27,10 @@ use crate::answer::{
 use crate::health::{self, MerchantsHealth, ShopsHealth, TerminalsHealth};
 use crate::problem::{Problem, Problems};
 use crate::question::{
-    CauseName, CountsQuery, HealthQuery, InPath, InQuery, IncidentsQuery, Name, OfIncident, OfTenant, OutcomesQuery, TerminalsQuery,
-    UnknownCodesQuery, Within,
+    CauseName, CountsQuery, HealthQuery, InPath, InQuery, IncidentsQuery, Name, OfIncident, OfTenant, OutcomesQuery, SilentQuery,
+    TerminalsQuery, UnknownCodesQuery, Within,
 };
+use crate::silence::{self, Silences};
 use crate::unknown_codes::UnknownCodes;
 
 const BUCKET_S: u32 = 10;
@@ -122,6 +123,7 @@ pub(crate) fn router(shared: Shared) -> Router {
         .routes(routes!(terminals_health))
         .routes(routes!(shops_health))
         .routes(routes!(merchants_health))
+        .routes(routes!(silent))
         .split_for_parts();
     routes
         .route("/api/v1/openapi.json", axum::routing::get(async move || Json(document)))
@@ -331,6 +333,18 @@ async fn merchants_health(
     let (_permit, database) = shared.store_of(&tenant).await?;
     let time = last_minutes(query.minutes.map_or(WEEK_MINUTES, Within::get));
     Ok(Json(health::merchants(database, (&tenant, &shared.rules()), &time, most(query.limit)).await?))
+}
+
+/// Who has stopped reporting: terminals, shops, carriers, regions, judged by their own hours and by each other.
+#[utoipa::path(get, path = "/api/v1/tenants/{tenant}/health/silent", params(OfTenant, SilentQuery), responses((status = 200, body = Silences), Problems))]
+async fn silent(
+    State(shared): State<Shared>,
+    InPath(OfTenant { tenant }): InPath<OfTenant>,
+    InQuery(query): InQuery<SilentQuery>,
+) -> Result<Json<Silences>, Problem> {
+    let (_permit, database) = shared.store_of(&tenant).await?;
+    let time = last_minutes(query.weeks.map_or(4, Within::get) * WEEK_MINUTES);
+    Ok(Json(silence::silences(database, &tenant, &time, most(query.limit)).await?))
 }
 
 /// The last so many minutes, in seconds since 1970-01-01 UTC; what happened in this second counts too.

@@ -10,6 +10,7 @@ mod hosts;
 mod page;
 mod problem;
 mod question;
+pub mod silence;
 mod unknown_codes;
 
 use std::path::Path;

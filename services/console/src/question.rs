@@ -125,6 +125,19 @@ pub(crate) struct HealthQuery {
     pub(crate) limit: Option<Within<1, 200>>,
 }
 
+/// Who has stopped reporting.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SilentQuery {
+    /// What is usual is known by the last so many weeks.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 4, default = 4)]
+    pub(crate) weeks: Option<Within<1, 4>>,
+    /// How many at most: the plainest.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 200, default = 50)]
+    pub(crate) limit: Option<Within<1, 200>>,
+}
+
 /// Which terminals' health is wanted, and over which time.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -494,6 +507,12 @@ mod fuzz {
         }
     }
 
+    impl Asked for SilentQuery {
+        fn pairs(&self) -> Vec<(&'static str, Option<String>)> {
+            vec![("weeks", number(self.weeks)), ("limit", number(self.limit))]
+        }
+    }
+
     impl Asked for UnknownCodesQuery {
         fn pairs(&self) -> Vec<(&'static str, Option<String>)> {
             vec![("minutes", number(self.minutes)), ("limit", number(self.limit))]
@@ -546,6 +565,7 @@ mod fuzz {
                 read::<UnknownCodesQuery>(query),
                 read::<HealthQuery>(query),
                 read::<TerminalsQuery>(query),
+                read::<SilentQuery>(query),
             ];
             if all.contains(&"read") { "read" } else { "refused" }
         });

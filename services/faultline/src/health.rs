@@ -1,11 +1,12 @@
 //! `faultline health`: which terminals want maintenance, which shops' networks are weak, which merchants want training.
 
 use std::ops::Range;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
 use faultline_console::health::{self, MerchantHealth, ShopHealth, TerminalHealth};
+use faultline_console::silence::{self, Silent};
 use faultline_store::{Database, MOST_COUNTED};
 use serde::Serialize;
 
@@ -14,6 +15,9 @@ use crate::columns::{self, Column};
 use crate::config::Config;
 use crate::replay::{moment, second};
 use crate::rules::in_force;
+
+/// What is usual of terminals is known by so long a time at least.
+const LEAST_HABIT: Duration = Duration::from_secs(28 * 86_400);
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -27,6 +31,11 @@ pub(crate) enum Command {
     },
     /// Show shops whose networks are worse than others, and whether that is the shop's or the carrier's.
     Shops {
+        #[command(flatten)]
+        choice: Choice,
+    },
+    /// Show terminals, shops, carriers and regions that have stopped reporting, by their own hours and by each other.
+    Silent {
         #[command(flatten)]
         choice: Choice,
     },
@@ -65,6 +74,14 @@ pub(crate) async fn run(config: &Config, command: Command) -> anyhow::Result<()>
         Command::Shops { choice } => {
             let found = health::shops(&database, &choice.tenant, &choice.time()?, choice.limit()).await?;
             choice.tell((&found.shops, found.complete), &SHOPS, "shop")
+        }
+        Command::Silent { mut choice } => {
+            choice.since = choice.since.min(SystemTime::now() - LEAST_HABIT);
+            let found = silence::silences(&database, &choice.tenant, &choice.time()?, choice.limit()).await?;
+            if found.watched > 0 && found.silent.is_empty() && !choice.json {
+                return answer(&format!("Nobody has stopped reporting, of {} terminals.\n", found.watched));
+            }
+            choice.tell((&found.silent, found.complete), &SILENT, "terminal")
         }
         Command::Merchants { choice } => {
             let rules = in_force(config, None)?;
@@ -126,6 +143,15 @@ const SHOPS: [Column<ShopHealth>; 9] = [
     ("EXPECTED", |row| format!("{} nearby, {} elsewhere", row.expected_nearby, row.expected_elsewhere)),
     ("CONNECT", |row| row.connect_ms.map_or_else(String::new, |ms| format!("{ms:.0} ms"))),
     ("ADVICE", |row| row.advice.as_ref().map_or_else(String::new, |advice| advice.en.clone())),
+];
+
+const SILENT: [Column<Silent>; 6] = [
+    ("WHAT", |row| row.kind.into()),
+    ("WHICH", |row| row.part.clone()),
+    ("SINCE", |row| humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + Duration::from_secs(row.since.into())).to_string()),
+    ("TERMINALS", |row| row.terminals.to_string()),
+    ("EVIDENCE", |row| format!("{:.0} nats", row.evidence_nats)),
+    ("ADVICE", |row| row.advice.en.clone()),
 ];
 
 const MERCHANTS: [Column<MerchantHealth>; 6] = [
