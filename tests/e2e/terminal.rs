@@ -94,8 +94,11 @@ impl Terminal {
         let mut client = IngestServiceClient::new(self.channel.clone());
         let responses = client.stream_outcomes(self.request(ReceiverStream::new(receiver))).await?.into_inner();
         let mut stream = Stream { requests, responses };
-        assert!(matches!(stream.next().await, Ok(Some(Response::Settings(_)))));
-        Ok(stream)
+        // On its way to the settings, it may be cut as at any other moment.
+        match stream.next().await? {
+            Some(Response::Settings(_)) => Ok(stream),
+            other => panic!("a stream begins with {other:?}"),
+        }
     }
 }
 
