@@ -47,6 +47,9 @@ struct Options {
     /// How long ClickHouse hangs in `outage`
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration)]
     stop: Duration,
+    /// How often everything fails in `alerts`
+    #[arg(long, value_name = "NUMBER", default_value_t = 3)]
+    runs: u32,
     /// Labelled scenarios of `settling`: a file (TOML), or a directory of them; tests/bench/src/settling/scenario.rs has their form
     #[arg(long, value_name = "PATH", default_value = "tests/bench/scenarios")]
     scenarios: PathBuf,
@@ -75,7 +78,7 @@ enum Bench {
     /// What a million events cost from Kafka into ClickHouse: classifier and server, beside the same blocks ready-made and ClickHouse's own Kafka engine;
     /// and what the classifier remembers of a million terminals, and how long it takes to load them.
     Ingest,
-    /// How long it takes from the first transaction that a failing bank fails until somebody is told: five outages, five to six minutes.
+    /// How long it takes until somebody is told of a fault, by kind, on the whole road: `--runs` times through all kinds, some eighteen minutes each.
     Alerts,
     /// What the services grow by while ClickHouse hangs for ten minutes and 20,000 events a second come, how fast they are counted afterwards, and what it
     /// costs to judge all of them again.
@@ -113,7 +116,7 @@ async fn run(options: &Options) -> anyhow::Result<()> {
             Bench::Terminal => terminal::measure(&program)?,
             Bench::Gateway => gateway::measure(&program).await?,
             Bench::Ingest => ingest::measure(&program).await?,
-            Bench::Alerts => alerts::measure(&program).await?,
+            Bench::Alerts => alerts::measure(&program, options.runs).await?,
             Bench::Outage => outage::measure(&program, options.stop).await?,
         };
         report.write(&options.output)?;
