@@ -58,6 +58,10 @@ pub struct PastCounts {
     pub at_hour: Counts,
     /// From an hour before it to an hour after it, on all days.
     pub around: Counts,
+    /// Approvals in the hour before, this one, and the next; on the same day of the week.
+    pub same_day: [u64; 3],
+    /// The same on all days.
+    pub all_days: [u64; 3],
 }
 
 /// Approvals of the fleet, and of how many seconds.
@@ -165,7 +169,7 @@ mod tests {
     }
 
     fn past(of_icbc: PastCounts) -> Past {
-        let fleet = PastCounts { at_hour: counts(100_000, 100), around: counts(1_000_000, 1000) };
+        let fleet = PastCounts { at_hour: counts(100_000, 100), around: counts(1_000_000, 1000), ..PastCounts::default() };
         let observed = |approved| Observed { approved, seconds: 4 * 3600 };
         Past {
             hour: 3600,
@@ -177,10 +181,14 @@ mod tests {
 
     #[test]
     fn a_rate_is_a_slices_own_where_it_is_known() {
-        let known = Baselines::learn(past(PastCounts { at_hour: counts(1_000_000, 5000), around: counts(9_000_000, 45_000) }));
+        let known = Baselines::learn(past(PastCounts {
+            at_hour: counts(1_000_000, 5000),
+            around: counts(9_000_000, 45_000),
+            ..PastCounts::default()
+        }));
         assert!((known.rate(&icbc(), Class::IssuerDown) / 0.005 - 1.0).abs() < 0.01);
         // Nothing is known of it but that nothing failed so far.
-        let small = Baselines::learn(past(PastCounts { at_hour: counts(100, 0), around: counts(1000, 0) }));
+        let small = Baselines::learn(past(PastCounts { at_hour: counts(100, 0), around: counts(1000, 0), ..PastCounts::default() }));
         let rate = small.rate(&icbc(), Class::IssuerDown);
         assert!((0.0008..0.001).contains(&rate), "{rate}");
         let unseen = small.rate(&Slice::new([(Dimension::Issuer, "new")]), Class::IssuerDown);
@@ -191,7 +199,7 @@ mod tests {
 
     #[test]
     fn approvals_are_a_share_of_the_fleets_and_follow_the_hours() {
-        let baselines = Baselines::learn(past(PastCounts { at_hour: counts(10, 0), around: counts(99_900, 0) }));
+        let baselines = Baselines::learn(past(PastCounts { at_hour: counts(10, 0), around: counts(99_900, 0), ..PastCounts::default() }));
         assert!((baselines.share(&icbc()).unwrap() - 0.1).abs() < 1e-9);
         // 1, 2 and 3 a second at half past the hours.
         for (moment, expected) in [(1800.0, 1.0), (3600.0, 1.5), (5400.0, 2.0), (7200.0, 2.5), (99_999.0, 3.0)] {
@@ -204,7 +212,7 @@ mod tests {
 
     #[test]
     fn another_day_is_better_than_none() {
-        let known = PastCounts { at_hour: Counts::default(), around: counts(99_900, 0) };
+        let known = PastCounts { at_hour: Counts::default(), around: counts(99_900, 0), ..PastCounts::default() };
         let all_days = [Observed { approved: 3600, seconds: 3600 }; 3];
         let baselines = Baselines::learn(Past { same_day: [Observed::default(); 3], all_days, ..past(known) });
         assert!((baselines.fleet_approvals(5400.0).unwrap() - 1.0).abs() < 1e-9);

@@ -85,6 +85,11 @@ impl Class {
         self.about().map_or("unknown", |about| about.name)
     }
 
+    /// Those whose rates are watched.
+    pub(crate) fn watched() -> impl Iterator<Item = Class> {
+        ABOUT.iter().filter(|about| about.cut_by.is_some()).map(|about| about.class)
+    }
+
     /// Whether its rate is watched. Paydays raise `funds`, and cardholders mistype; no fault does.
     pub(crate) fn is_watched(self) -> bool {
         self.about().is_some_and(|about| about.cut_by.is_some())

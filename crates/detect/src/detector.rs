@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
+use crate::announced::Announced;
 use crate::baseline::{Counts, Past, real};
 use crate::class::{Class, Signal};
 use crate::evidence::more_failures;
@@ -93,6 +94,7 @@ pub struct Detector {
     /// Those that are not over, and those that may come back or are in the last hour.
     open: Vec<Incident>,
     closed: Vec<Incident>,
+    announced: Vec<Announced>,
     asked: Option<(Question, Purpose)>,
     changes: Vec<Change>,
 }
@@ -107,6 +109,11 @@ impl Detector {
     /// Takes in what is usual at an hour.
     pub fn learn(&mut self, past: Past) {
         self.fleet.learn(past);
+    }
+
+    /// Takes in what is announced, instead of what was told before: nobody is called for it.
+    pub fn announce(&mut self, announced: Vec<Announced>) {
+        self.announced = announced;
     }
 
     /// Takes in a tick of before, and concludes nothing from it.
@@ -136,7 +143,11 @@ impl Detector {
         let is_young = |incident: &&Incident| LOOKS_AGAIN.contains(&(now + 1).saturating_sub(incident.opened / TICK_S));
         let looked_at = self.open.iter().filter(is_young).map(|incident| incident.began / TICK_S);
         let from = looked_at.min().unwrap_or(now).max(self.fleet.earliest(LONGEST_LOOK));
-        self.ask(from, classes(self.open.iter()), Purpose::Explain);
+        let mut classes = classes(self.open.iter());
+        if self.announced.iter().any(|announced| announced.is_during(now, now)) {
+            classes.extend(Class::watched());
+        }
+        self.ask(from, classes, Purpose::Explain);
         if self.asked.is_none() {
             self.step(&[]);
             self.look();
@@ -230,7 +241,8 @@ impl Detector {
 
     fn is_explained(&self, leaf: &Leaf) -> bool {
         let mut incidents = self.open.iter().chain(&self.closed);
-        incidents.any(|incident| incident.explains(leaf.class, &leaf.at, leaf.tick()))
+        self.announced.iter().any(|announced| announced.explains(&leaf.at, leaf.tick()))
+            || incidents.any(|incident| incident.explains(leaf.class, &leaf.at, leaf.tick()))
     }
 
     /// Looks for what stands out; where that is only approvals, nothing more need be known.
@@ -419,11 +431,19 @@ impl Detector {
             if incident.slice.holds(slice) && incident.takes_approvals() {
                 return f64::INFINITY;
             }
-            let expected = self.fleet.expected_approvals(&incident.slice, window).map_or(0.0, |expected| expected.approvals);
-            let approved = self.fleet.series(&incident.slice).map_or(0, |series| series.approved(window.clone()));
-            self.fleet.shared(slice, &incident.slice) * (expected - real(approved)).max(0.0)
+            self.missing_of(slice, &incident.slice, window)
         });
-        lost.sum()
+        let announced = self.announced.iter().filter(|announced| announced.is_during(*window.start(), *window.end()));
+        let maintained = announced
+            .map(|announced| if announced.slice.holds(slice) { f64::INFINITY } else { self.missing_of(slice, &announced.slice, window) });
+        lost.chain(maintained).sum()
+    }
+
+    /// Approvals of a slice that are missing in a window since they are missing in another.
+    fn missing_of(&self, slice: &Slice, other: &Slice, window: &RangeInclusive<u32>) -> f64 {
+        let expected = self.fleet.expected_approvals(other, window).map_or(0.0, |expected| expected.approvals);
+        let approved = self.fleet.series(other).map_or(0, |series| series.approved(window.clone()));
+        self.fleet.shared(slice, other) * (expected - real(approved)).max(0.0)
     }
 
     /// Whether the last of a view says that what stands out in it is over already.

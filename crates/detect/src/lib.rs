@@ -28,6 +28,7 @@
 //! it. Hours of the week are those of UTC, and holidays are not known. What terminals that fall silent have in common is found
 //! by [`silence`], which opens no incident; here they are approvals that are missing in their slices. Times are seconds since 1970-01-01 UTC; evidence is in nats.
 
+mod announced;
 mod baseline;
 mod class;
 mod detector;
@@ -36,14 +37,17 @@ mod fleet;
 mod incident;
 mod leaf;
 mod series;
+mod settings;
 pub mod silence;
 mod slice;
 
 pub use faultline_proto::verdict::v1::Cause;
 
+pub use crate::announced::Announced;
 pub use crate::baseline::{Counts, Observed, Past, PastCounts};
 pub use crate::class::{Class, Signal};
 pub use crate::detector::{Change, Detector, Question, Tick, What};
 pub use crate::incident::{Incident, State, Watch};
 pub use crate::leaf::Leaf;
+pub use crate::settings::Settings;
 pub use crate::slice::{Dimension, Slice};
