@@ -14,8 +14,12 @@ const TICK_S: u32 = 10;
 const HOUR_S: u32 = 3600;
 /// Ticks of failures that are kept for questions: an hour.
 const KEPT: usize = 360;
-/// One leaf counts as this many witnesses at least, where it fails that often, and as so many times what it usually attempts at most.
+/// One leaf counts as this many witnesses at once, where it fails that often.
 const WITNESSES: f64 = 1.5;
+/// And as this part of what it usually attempts: the rest may be few who try again and again.
+const WITNESSING: f64 = 0.5;
+/// What it usually attempts in so many ticks may be witnessed at once.
+const WHILE: f64 = 9.0;
 /// Over which time it is known what a leaf usually attempts, in ticks: two hours.
 const USUALLY: f64 = 720.0;
 
@@ -227,20 +231,41 @@ impl Failures {
             let ticks = self.ticks.iter().filter(|(bucket, _)| question.buckets.contains(bucket));
             ticks.flat_map(|(bucket, rows)| rows.iter().map(move |row| (*bucket, *row))).filter(|(_, (_, tag, _))| is_asked(*tag))
         };
-        let mut sums: HashMap<(u32, usize), u32> = HashMap::new();
-        for (_, (leaf, tag, number)) in of_question() {
-            *sums.entry((leaf, tag)).or_default() += number;
-        }
-        let (first, last) = (question.buckets.start() / TICK_S, question.buckets.end() / TICK_S);
-        let ticks = f64::from(last + 1 - first.min(last));
+        let mut witnesses: HashMap<(u32, usize), Witnesses> = HashMap::new();
+        let last = question.buckets.end() / TICK_S;
         let leaves = of_question().filter_map(|(bucket, (leaf, tag, number))| {
-            let most = WITNESSES * (self.usually(leaf, last) * ticks).max(1.0);
-            let all = f64::from(sums.get(&(leaf, tag)).copied().unwrap_or(number));
-            let witnessed = f64::from(number) * (most / all).min(1.0);
+            let witnesses = witnesses.entry((leaf, tag)).or_insert_with(|| Witnesses::new(self.usually(leaf, last), bucket));
+            let witnessed = witnesses.count(bucket, f64::from(number));
             let (_, class) = *TAGS.get(tag)?;
             Some(Leaf { at: directory.leaves.at(leaf)?.clone(), bucket, class, failures: number, witnessed })
         });
         leaves.collect()
+    }
+}
+
+/// How many more failures of a leaf count as evidence: so many at once, and then half as many as it usually attempts.
+struct Witnesses {
+    left: f64,
+    most: f64,
+    /// In a tick.
+    more: f64,
+    bucket: u32,
+}
+
+impl Witnesses {
+    fn new(usually: f64, bucket: u32) -> Witnesses {
+        let more = WITNESSING * usually;
+        let most = (more * WHILE).max(WITNESSES);
+        Witnesses { left: most, most, more, bucket }
+    }
+
+    fn count(&mut self, bucket: u32, failures: f64) -> f64 {
+        let ticks = f64::from(bucket.saturating_sub(self.bucket) / TICK_S);
+        self.bucket = bucket;
+        self.left = (self.left + ticks * self.more).min(self.most);
+        let witnessed = failures.min(self.left);
+        self.left -= witnessed;
+        witnessed
     }
 }
 

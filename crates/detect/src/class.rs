@@ -85,6 +85,14 @@ impl Class {
         self.about().map_or("unknown", |about| about.name)
     }
 
+    /// How many there are.
+    pub(crate) const NUMBER: usize = ABOUT.len();
+
+    /// Its number, below [`Class::NUMBER`].
+    pub(crate) fn number(self) -> usize {
+        self as usize
+    }
+
     /// Those whose rates are watched.
     pub(crate) fn watched() -> impl Iterator<Item = Class> {
         ABOUT.iter().filter(|about| about.cut_by.is_some()).map(|about| about.class)
@@ -196,6 +204,7 @@ mod tests {
         assert_eq!(Class::of_tag("approved/print"), Class::Approved);
         assert_eq!(Class::of_tag("weather/none"), Class::Unknown);
         for about in &ABOUT {
+            assert_eq!(ABOUT[about.class.number()].class, about.class);
             assert_eq!((Class::named(about.name), about.class.name()), (Some(about.class), about.name));
             assert_eq!(Signal::named(about.name), Some(Signal::Failures(about.class)));
         }

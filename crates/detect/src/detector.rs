@@ -6,23 +6,27 @@ use std::ops::RangeInclusive;
 use crate::announced::Announced;
 use crate::baseline::{Counts, Past, real};
 use crate::class::{Class, Signal};
-use crate::evidence::more_failures;
-use crate::fleet::{Fleet, Named, Suspicion};
+use crate::fleet::{Disturbance, Fleet, Named, Suspicion};
 use crate::incident::{Incident, Seen, State, Watch, seen};
 use crate::leaf::{Failing, Leaf, View, failing, sum_in};
 use crate::series::{KEPT, TICK_S};
+use crate::settings::Settings;
 use crate::slice::Slice;
 
 /// A slice is a fault's only with more than this, in nats.
 const LEAST_SCORE: f64 = 2.0;
 /// By how much a name must be better to replace another.
 const BETTER: f64 = 2.0;
+/// Most of what fails in a slice.
+const MOST_OF: f64 = 0.6;
 /// After so many ticks, an incident's name is looked at again: the first failures may fit a narrower one by chance.
-const LOOKS_AGAIN: [u32; 4] = [2, 4, 8, 16];
+const LOOKS_AGAIN: [u32; 8] = [2, 4, 8, 16, 32, 64, 128, 256];
 /// How far back failures are looked at in order to name them, in ticks.
-const LONGEST_LOOK: u32 = 180;
-/// A fault that comes back within this time, in seconds, is the same one.
-const REOPENS_WITHIN_S: u32 = 600;
+const LONGEST_LOOK: u32 = 330;
+/// A fault that comes back within this time, in seconds, or half as long as it lasted but within the second time, is the same one.
+const REOPENS_WITHIN_S: (u32, u32) = (600, 1800);
+/// Ticks after an incident in which nothing is learnt of drifts yet.
+const AFTERMATH: u32 = 12;
 /// Most suspicions that are followed in a tick.
 const MOST_AT_ONCE: usize = 16;
 
@@ -100,6 +104,12 @@ pub struct Detector {
 }
 
 impl Detector {
+    /// A detector with these settings; without a past it concludes nothing.
+    #[must_use]
+    pub fn new(settings: Settings) -> Detector {
+        Detector { fleet: Fleet::new(settings), ..Detector::default() }
+    }
+
     /// The hour whose past is known, by its first second.
     #[must_use]
     pub fn hour(&self) -> Option<u32> {
@@ -138,6 +148,7 @@ impl Detector {
     /// Takes in the next tick.
     pub fn observe(&mut self, tick: &Tick) {
         self.fleet.enter(tick.bucket / TICK_S, &tick.counts);
+        self.follow();
         self.forget();
         let now = self.fleet.now();
         let is_young = |incident: &&Incident| LOOKS_AGAIN.contains(&(now + 1).saturating_sub(incident.opened / TICK_S));
@@ -152,6 +163,23 @@ impl Detector {
             self.step(&[]);
             self.look();
         }
+    }
+
+    /// Learns how rates drift, where no fault is.
+    fn follow(&mut self) {
+        let end = |closed: u32| closed / TICK_S + AFTERMATH;
+        let incidents = self.open.iter().chain(&self.closed).map(|incident| Disturbance {
+            slice: &incident.slice,
+            classes: incident.watches.iter().map(|watch| watch.signal.class()).collect(),
+            ticks: incident.began / TICK_S..=incident.closed.map_or(u32::MAX, end),
+        });
+        let announced = self.announced.iter().map(|announced| Disturbance {
+            slice: &announced.slice,
+            classes: None,
+            ticks: announced.from / TICK_S..=end(announced.until),
+        });
+        let disturbances: Vec<Disturbance<'_>> = incidents.chain(announced).collect();
+        self.fleet.follow(&disturbances);
     }
 
     /// Follows every open incident by one tick. What an older one explains is not evidence of a younger.
@@ -194,6 +222,7 @@ impl Detector {
     pub fn answer(&mut self, leaves: &[Leaf]) {
         let Some((_, purpose)) = self.asked.take() else { return };
         let now = self.fleet.now();
+        self.fleet.remember(leaves);
         match purpose {
             Purpose::Recall => self.explain(leaves.iter()),
             Purpose::Explain => {
@@ -305,7 +334,7 @@ impl Detector {
         if !incident.watches(Signal::Failures(view.class)) {
             // Another signal of the same fault: timeouts after silence.
             let mut watch = self.sum(&incident.slice, view);
-            watch.evidence = more_failures(real(watch.counted), real(watch.attempts), watch.expected / real(watch.attempts.max(1)));
+            watch.evidence = self.fleet.evidence_in(&incident.slice, real(watch.counted), view);
             let unexplained = self.unexplained(view);
             let incident = self.open.get_mut(place)?;
             incident.watches.push(watch);
@@ -357,11 +386,22 @@ impl Detector {
             if let Some(Named { slice, score, .. }) = self.fleet.name(&failing, &view)
                 && slice != incident.slice
                 && score > named + BETTER
-                && (slice.holds(&incident.slice) || incident.slice.holds(&slice))
+                && self.is_another_name(incident, &slice, &failing)
             {
                 self.rename(place, slice, &view);
             }
         }
+    }
+
+    /// Whether a slice may be what an incident is of: it is nested with it, or most of what fails in the incident's slice is in it.
+    fn is_another_name(&self, incident: &Incident, slice: &Slice, failing: &[(&Slice, Failing)]) -> bool {
+        if slice.holds(&incident.slice) || incident.slice.holds(slice) {
+            return true;
+        }
+        let of_incident: Vec<(&Slice, Failing)> = failing.iter().filter(|(at, _)| incident.slice.holds(at)).copied().collect();
+        let (both, all) = (sum_in(slice, &of_incident), sum_in(&incident.slice, &of_incident));
+        let is_free = !self.open.iter().any(|other| other.slice == *slice);
+        is_free && both.witnessed > MOST_OF * all.witnessed
     }
 
     /// The ticks of an incident so far, as far back as failures are looked at.
@@ -457,14 +497,17 @@ impl Detector {
         for tick in window.clone() {
             watch.step(tick, seen(&self.fleet, slice, &watch, tick));
         }
-        watch.is_back(self.fleet.now())
+        watch.is_back(*window.start(), self.fleet.now())
     }
 
     /// Opens an incident, or one again that was closed a moment ago.
     fn open_incident(&mut self, slice: Slice, began: u32, watch: Watch) {
         let end = (self.fleet.now() + 1) * TICK_S;
         let is_the_same = |incident: &Incident| {
-            let is_recent = incident.closed.is_some_and(|closed| closed + REOPENS_WITHIN_S > end);
+            let is_recent = incident.closed.is_some_and(|closed| {
+                let (least, most) = REOPENS_WITHIN_S;
+                closed + (closed.saturating_sub(incident.began) / 2).clamp(least, most) > end
+            });
             is_recent && incident.slice == slice && (incident.watches(watch.signal) || akin_to_silence(incident, watch.signal))
         };
         let (what, incident) = match self.closed.iter().position(is_the_same) {

@@ -10,6 +10,10 @@ use crate::slice::Slice;
 
 /// Evidence that the usual is back, in nats, that closes an incident.
 const RETURN: f64 = 8.0;
+/// More than this is not remembered.
+const MOST_RETURN: f64 = 30.0;
+/// With so many ticks an incident is a long one.
+const LONG_TICKS: f64 = 60.0;
 /// Ticks that it must have been back for.
 const LEAST_RETURN_TICKS: u32 = 3;
 /// A rate up to this many times the usual one is the usual one again.
@@ -114,7 +118,8 @@ impl Watch {
             Signal::Failures(_) => self.usual_failures(seen),
             Signal::MissingApprovals => self.usual_approvals(seen),
         };
-        self.back = (self.back + back).max(0.0);
+        // However long all was well: what fails again is seen at once.
+        self.back = (self.back + back).clamp(0.0, MOST_RETURN);
         if self.back > 0.0 {
             self.back_since.get_or_insert(tick);
             return;
@@ -146,8 +151,11 @@ impl Watch {
         real(seen.approved) * (VOLUME_MARGIN / share).ln() - (VOLUME_MARGIN - share) * seen.expected
     }
 
-    pub(crate) fn is_back(&self, now: u32) -> bool {
-        self.back >= RETURN && self.back_since.is_some_and(|since| now - since + 1 >= LEAST_RETURN_TICKS)
+    /// Whether the usual is back, in something that began in this tick. The longer it lasts, the more often it seems to be over by chance.
+    pub(crate) fn is_back(&self, began: u32, now: u32) -> bool {
+        let lasted = f64::from((now + 1).saturating_sub(began)) / LONG_TICKS;
+        let is_plain = self.back >= RETURN + lasted.max(1.0).ln();
+        is_plain && self.back_since.is_some_and(|since| now - since + 1 >= LEAST_RETURN_TICKS)
     }
 }
 
@@ -190,7 +198,7 @@ impl Incident {
             watch.step(now, Seen { failures, ..seen(fleet, &self.slice, watch, now) });
         }
         let before = self.state;
-        if self.watches.iter().all(|watch| watch.is_back(now)) {
+        if self.watches.iter().all(|watch| watch.is_back(self.began / TICK_S, now)) {
             self.state = State::Closed;
         } else if self.is_dark(fleet) {
             self.state = State::Unobserved;
@@ -262,19 +270,19 @@ mod tests {
         let mut watch = failing(30, 29);
         for now in 1..10 {
             watch.step(now, tick(10, 9));
-            assert!(!watch.is_back(now) && watch.back == 0.0);
+            assert!(!watch.is_back(1, now) && watch.back == 0.0);
         }
         // Nobody tries any more, or nobody succeeds.
         for now in 10..60 {
             watch.step(now, Seen { attempts: 3, ..tick(0, 0) });
-            assert!(!watch.is_back(now), "{watch:?}");
+            assert!(!watch.is_back(1, now), "{watch:?}");
         }
         let (attempts, failures) = (watch.attempts, watch.counted);
         watch.step(60, tick(10, 0));
         watch.step(61, tick(10, 0));
-        assert!(watch.back > RETURN && !watch.is_back(61), "it has not lasted");
+        assert!(watch.back > RETURN && !watch.is_back(1, 61), "it has not lasted");
         watch.step(62, tick(10, 0));
-        assert!(watch.is_back(62));
+        assert!(watch.is_back(1, 62));
         assert_eq!((watch.attempts, watch.counted), (attempts, failures), "what came after is not of the fault");
     }
 
@@ -283,11 +291,11 @@ mod tests {
         let mut watch = failing(1000, 200);
         for now in 1..500 {
             watch.step(now, tick(10, 2));
-            assert!(!watch.is_back(now), "{now}: {watch:?}");
+            assert!(!watch.is_back(1, now), "{now}: {watch:?}");
         }
         // A fifth of a small number may be none for a while.
         let mut returned = 500;
-        while !watch.is_back(returned) {
+        while !watch.is_back(1, returned) {
             returned += 1;
             watch.step(returned, tick(10, 0));
         }
@@ -301,17 +309,17 @@ mod tests {
         let mut watch = silent();
         for now in 1..100 {
             watch.step(now, seen(1));
-            assert!(!watch.is_back(now));
+            assert!(!watch.is_back(1, now));
         }
         for now in 100..104 {
             watch.step(now, seen(27));
         }
-        assert!(watch.is_back(103), "{watch:?}");
+        assert!(watch.is_back(1, 103), "{watch:?}");
         // None come at all.
         let mut watch = silent();
         for now in 1..100 {
             watch.step(now, Seen { attempts: 0, ..seen(0) });
-            assert!(!watch.is_back(now));
+            assert!(!watch.is_back(1, now));
         }
     }
 }

@@ -135,6 +135,9 @@ impl World {
                 counts.around.add(class, 1);
             }
         }
+        for counts in slices.values_mut() {
+            (counts.same_day, counts.all_days) = ([counts.at_hour.approved; 3], [counts.around.approved; 3]);
+        }
         let observed = Observed { approved, seconds: 7200 };
         Past { hour: HOUR, same_day: [observed; 3], all_days: [observed; 3], slices }
     }

@@ -1,0 +1,89 @@
+//! How a slice's rate of a class is now, relative to what is usual: rates drift by tens of percent within hours, and that is no fault.
+//!
+//! The rate is the usual one times a level, and the level is gamma distributed around that of the whole fleet: `k` failures are what is known of it
+//! without looking. What was counted in the last hours, with what is longer ago counted less, moves it (the conjugate posterior of a Poisson rate):
+//!
+//! ```text
+//! level = (x + k * level of the fleet) / (e + k)        variance of its logarithm: 1 / (x + k)
+//! ```
+//!
+//! `x` are failures and `e` the usual number, until half an hour ago: by then a fault has been found, and its failures are taken out. While an incident
+//! goes on, nothing is learnt of the slices that it touches; nor while a slice fails plainly more than usual, which may be a fault that is not found yet.
+
+use crate::class::Class;
+
+/// Failures that the prior of a level is worth: a standard deviation of a fifth.
+const PRIOR: f64 = 25.0;
+/// Minutes after which something counts a third of what it did.
+const MINUTES: f64 = 120.0;
+/// Levels are within these.
+const LEVELS: (f64, f64) = (0.4, 2.5);
+
+/// What is known of the drift of each class in a slice.
+#[derive(Debug, Default)]
+pub(crate) struct Drifts(Vec<(Class, Drift)>);
+
+/// Failures, and the usual number of them, with what is longer ago counted less.
+#[derive(Clone, Copy, Debug, Default)]
+struct Drift {
+    failures: f64,
+    usual: f64,
+}
+
+/// Where a rate is now, relative to what is usual.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Level {
+    pub(crate) level: f64,
+    /// Variance of its logarithm.
+    pub(crate) variance: f64,
+}
+
+impl Default for Level {
+    fn default() -> Level {
+        Level { level: 1.0, variance: 1.0 / PRIOR }
+    }
+}
+
+impl Drifts {
+    /// Takes in a minute.
+    pub(crate) fn take_in(&mut self, class: Class, failures: f64, usual: f64) {
+        let kept = (-1.0 / MINUTES).exp();
+        let place = self.0.iter().position(|(own, _)| *own == class).unwrap_or_else(|| {
+            self.0.push((class, Drift::default()));
+            self.0.len() - 1
+        });
+        if let Some((_, drift)) = self.0.get_mut(place) {
+            *drift = Drift { failures: kept * drift.failures + failures, usual: kept * drift.usual + usual };
+        }
+    }
+
+    /// The level of a class, where that of the fleet is known.
+    pub(crate) fn level(&self, class: Class, of_fleet: f64) -> Level {
+        let drift = self.0.iter().find(|(own, _)| *own == class).map(|(_, drift)| *drift).unwrap_or_default();
+        let level = (drift.failures + PRIOR * of_fleet) / (drift.usual + PRIOR);
+        Level { level: level.clamp(LEVELS.0, LEVELS.1), variance: 1.0 / (drift.failures + PRIOR) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_is_followed_slowly_and_known_better_where_more_is_counted() {
+        let mut drifts = Drifts::default();
+        assert_eq!(drifts.level(Class::DeviceRead, 1.0), Level::default());
+        assert!((drifts.level(Class::DeviceRead, 1.2).level - 1.2).abs() < 1e-9, "that of the fleet");
+        for _ in 0..60 {
+            drifts.take_in(Class::DeviceRead, 15.0, 10.0);
+        }
+        let Level { level, variance } = drifts.level(Class::DeviceRead, 1.0);
+        assert!((1.44..1.5).contains(&level) && variance < 0.003, "{level} {variance}");
+        for _ in 0..240 {
+            drifts.take_in(Class::DeviceRead, 10.0, 10.0);
+        }
+        let level = drifts.level(Class::DeviceRead, 1.0).level;
+        assert!((1.0..1.1).contains(&level), "{level}");
+        assert_eq!(drifts.level(Class::Security, 1.0), Level::default());
+    }
+}
