@@ -306,6 +306,8 @@ async fn what_is_usual_is_what_was_counted_at_such_hours() {
     approved.sort_by_key(|count| count.family.clone());
     let counted: Vec<_> = approved.iter().map(|count| (count.key.as_str(), count.at_hour, count.around)).collect();
     assert_eq!(counted, [("", 140, 1855), ("icbc", 140, 1855)]);
+    let by_hour: Vec<_> = approved.iter().map(|count| (count.on_day, count.on_days)).collect();
+    assert_eq!(by_hour, [((705, 140, 10), (1705, 140, 10)); 2]);
     let down: Vec<_> =
         usual.counts.iter().filter(|count| count.class == "issuer_down").map(|count| (count.at_hour, count.around)).collect();
     assert_eq!(down, [(2, 5), (2, 5)]);

@@ -14,6 +14,7 @@ mod alerter;
 mod alertmanager;
 mod attribution;
 mod backpressure;
+mod backtest;
 mod chaos;
 mod classifier;
 mod cluster;

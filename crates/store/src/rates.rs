@@ -56,6 +56,10 @@ pub struct UsualCount {
     pub at_hour: u64,
     /// How many from an hour before to an hour after, on all days.
     pub around: u64,
+    /// How many in the hour before, this one, and the next; on the same day of the week.
+    pub on_day: (u64, u64, u64),
+    /// The same on all days.
+    pub on_days: (u64, u64, u64),
 }
 
 /// Approvals of the fleet at an hour.
@@ -120,12 +124,17 @@ impl Database {
             let query = self.asking().query(sql).bind(i64::from(hour)).bind(tenant).bind(since);
             query.bind(tenant).bind(since).bind(now)
         };
+        let by_hour =
+            |days: &str| [0, 1, 2].map(|hour| format!("toUInt64(greatest(sumIf(count, hour = {hour} AND {days}), 0))")).join(", ");
         let counts = format!(
             "{hours} SELECT family, key, class, \
-             toUInt64(greatest(sumIf(count, hour = 1 AND same_day), 0)) AS at_hour, toUInt64(greatest(sum(count), 0)) AS around \
+             toUInt64(greatest(sumIf(count, hour = 1 AND same_day), 0)) AS at_hour, toUInt64(greatest(sum(count), 0)) AS around, \
+             ({}) AS on_day, ({}) AS on_days \
              FROM rollup WHERE {of_these} AND family != '{LEDGER}' \
              AND (simulated OR NOT arrayExists(fault -> bucket >= fault.1 AND bucket < fault.2 AND has(fault.3, class), faults)) \
-             GROUP BY family, key, class"
+             GROUP BY family, key, class",
+            by_hour("same_day"),
+            by_hour("1")
         );
         let counts = self.answer("say what is usual", USUAL_TIMEOUT, ask(&counts).fetch_all::<UsualCount>()).await?;
         let observed = format!(

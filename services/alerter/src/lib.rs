@@ -2,6 +2,7 @@
 
 mod alertmanager;
 mod attribution;
+mod backtest;
 mod config;
 mod contract;
 mod corrections;
@@ -26,6 +27,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::alertmanager::{Alertmanager, Board};
+pub use crate::backtest::Backtest;
 pub use crate::config::{AlerterConfig, AlertmanagerConfig, AttributionConfig, WebhookConfig};
 pub use crate::corrections::{CorrectionJournal, Corrections, CorrectionsError, correction};
 use crate::watch::{DETECTION, PAUSE, Shared, watch};

@@ -101,6 +101,10 @@ fn past(hour: u32, usual: Usual) -> Past {
             let (of_slice, class) = (past.slices.entry(slice).or_default(), Class::of_tag(&count.class));
             of_slice.at_hour.add(class, count.at_hour);
             of_slice.around.add(class, count.around);
+            if class == Class::Approved {
+                of_slice.same_day = count.on_day.into();
+                of_slice.all_days = count.on_days.into();
+            }
         }
     }
     for observed in usual.observed {
@@ -168,12 +172,21 @@ mod tests {
     #[test]
     fn all_days_include_the_same_day() {
         let approvals = |same_day, approved| UsualApprovals { hour: 1, same_day, approved, seconds: 3600 };
-        let counts = vec![UsualCount { family: "fleet".into(), key: String::new(), class: "approved".into(), at_hour: 5, around: 50 }];
+        let counts = vec![UsualCount {
+            family: "fleet".into(),
+            key: String::new(),
+            class: "approved".into(),
+            at_hour: 5,
+            around: 50,
+            on_day: (2, 5, 8),
+            on_days: (20, 10, 20),
+        }];
         let past = past(7200, Usual { counts, observed: vec![approvals(true, 7), approvals(false, 30)] });
         assert_eq!(
             (past.same_day[1], past.all_days[1]),
             (Observed { approved: 7, seconds: 3600 }, Observed { approved: 37, seconds: 7200 })
         );
-        assert_eq!((past.slices[&Slice::fleet()].at_hour.approved, past.slices[&Slice::fleet()].around.approved), (5, 50));
+        let fleet = &past.slices[&Slice::fleet()];
+        assert_eq!((fleet.at_hour.approved, fleet.around.approved, fleet.same_day, fleet.all_days), (5, 50, [2, 5, 8], [20, 10, 20]));
     }
 }

@@ -23,9 +23,9 @@ use crate::webhook::Notices;
 /// What the alerter calls itself, where it says what is in its way.
 pub(crate) const DETECTION: &str = "detection";
 /// Length of a bucket of counts, in seconds.
-const BUCKET_S: u32 = 10;
+pub(crate) const BUCKET_S: u32 = 10;
 /// How far back counts are taken in at the start, in seconds: as far as the detector remembers.
-const RECALL_S: u32 = 3600;
+pub(crate) const RECALL_S: u32 = 3600;
 /// Where counting is behind at the start, how far back it is looked how far it came, in seconds.
 const STEPS_BACK_S: [u32; 5] = [0, 60, 300, 900, RECALL_S];
 /// Most buckets that are asked for at once.

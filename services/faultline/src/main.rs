@@ -1,5 +1,6 @@
 //! `faultline`: every service and tool of Faultline in one program.
 
+mod backtest;
 mod classify;
 mod columns;
 mod config;
@@ -61,6 +62,8 @@ enum Command {
     Replay(replay::Options),
     /// Judge outcomes (JSON lines) without any server: verdicts as JSON lines; --settle judges them as a fleet.
     Classify(classify::Options),
+    /// Run the detector over a past, counted or as a directory: which incidents it would have opened, and with labels how right they are.
+    Backtest(Box<backtest::Options>),
     /// Look at rules: whether they are in order, how a verdict comes about, what two versions say differently, which codes they do not know. Sign them for terminals.
     #[command(subcommand)]
     Rules(rules::Command),
@@ -107,6 +110,7 @@ impl Command {
             Command::Simulate(_)
             | Command::Replay(_)
             | Command::Classify(_)
+            | Command::Backtest(_)
             | Command::Rules(_)
             | Command::Health(_)
             | Command::Corrections(_)
@@ -166,6 +170,7 @@ async fn execute(command: Command, mut config: Config, telemetry: &Telemetry) ->
         Command::Simulate(options) => Box::pin(simulate::run(&config, *options)).await,
         Command::Replay(options) => Box::pin(replay::run(&config, options)).await,
         Command::Classify(options) => classify::run(&config, &options),
+        Command::Backtest(options) => Box::pin(backtest::run(&config, &options)).await,
         Command::Rules(command) => Box::pin(rules::run(&config, command)).await,
         Command::Health(command) => Box::pin(health::run(&config, command)).await,
         Command::Explain(options) => Box::pin(explain::run(&config, &options)).await,

@@ -1,0 +1,72 @@
+//! The alerter's detector over what was counted, from one moment to another: what it would have said then. Nothing is written, and nobody is told.
+
+use std::ops::Range;
+
+use faultline_detect::{Change, Tick};
+use faultline_store::{Count, Database, StoreError};
+
+use crate::tenant::{Tenant, ticks};
+use crate::watch::{BUCKET_S, RECALL_S};
+
+/// Most buckets that are asked for at once.
+const MOST_BUCKETS: u32 = 60;
+
+/// One tenant's detector, in the past.
+pub struct Backtest<'a> {
+    database: &'a Database,
+    tenant: Tenant,
+    counts: Vec<Count>,
+    /// The bucket that is judged next, the one before which counts were asked for, and the end.
+    next: u32,
+    asked: u32,
+    end: u32,
+}
+
+impl<'a> Backtest<'a> {
+    /// Begins at a moment, in seconds since 1970-01-01 UTC, with what was counted in the hour before.
+    ///
+    /// # Errors
+    /// When ClickHouse does not answer.
+    pub async fn begin(database: &'a Database, tenant: &str, time: Range<u32>) -> Result<Backtest<'a>, StoreError> {
+        let next = time.start - time.start % BUCKET_S;
+        let mut backtest = Backtest { database, tenant: Tenant::new(tenant), counts: Vec::new(), next, asked: next, end: time.end };
+        backtest.tenant.learn(next, database).await?;
+        let mut recalled = next.saturating_sub(RECALL_S);
+        while recalled < next {
+            let last = (recalled + (MOST_BUCKETS - 1) * BUCKET_S).min(next - BUCKET_S);
+            let counts = database.counts(recalled..=last).await?;
+            while recalled <= last {
+                backtest.tenant.recall(&tick(&counts, tenant, recalled));
+                recalled += BUCKET_S;
+            }
+        }
+        Ok(backtest)
+    }
+
+    /// Judges the next ten seconds: their first second, and what changed. Nothing at the end.
+    ///
+    /// # Errors
+    /// When ClickHouse does not answer.
+    pub async fn step(&mut self) -> Result<Option<(u32, Vec<Change>)>, StoreError> {
+        let bucket = self.next;
+        // Ten seconds that are not over are not judged.
+        if bucket + BUCKET_S > self.end {
+            return Ok(None);
+        }
+        if bucket >= self.asked {
+            let last = bucket + (MOST_BUCKETS - 1) * BUCKET_S;
+            self.counts = self.database.counts(bucket..=last).await?;
+            self.asked = last + BUCKET_S;
+        }
+        self.next += BUCKET_S;
+        self.tenant.learn(bucket, self.database).await?;
+        let tick = tick(&self.counts, self.tenant.name(), bucket);
+        self.tenant.observe(&tick);
+        self.tenant.settle(self.database).await?;
+        Ok(Some((bucket, self.tenant.changes())))
+    }
+}
+
+fn tick(counts: &[Count], tenant: &str, bucket: u32) -> Tick {
+    ticks(counts, bucket).remove(tenant).unwrap_or(Tick { bucket, ..Tick::default() })
+}
