@@ -479,11 +479,18 @@ impl Detector {
         lost.chain(maintained).sum()
     }
 
-    /// Approvals of a slice that are missing in a window since they are missing in another.
+    /// Approvals of a slice that are missing in a window since they are missing in another. Where values do not tell how much they have in common, all
+    /// that is missing may be the other's if that misses twice as much: a bank may have most of its cards in one province.
     fn missing_of(&self, slice: &Slice, other: &Slice, window: &RangeInclusive<u32>) -> f64 {
-        let expected = self.fleet.expected_approvals(other, window).map_or(0.0, |expected| expected.approvals);
-        let approved = self.fleet.series(other).map_or(0, |series| series.approved(window.clone()));
-        self.fleet.shared(slice, other) * (expected - real(approved)).max(0.0)
+        let missing = |slice: &Slice| {
+            let expected = self.fleet.expected_approvals(slice, window).map_or(0.0, |expected| expected.approvals);
+            (expected - real(self.fleet.series(slice).map_or(0, |series| series.approved(window.clone())))).max(0.0)
+        };
+        let of_other = missing(other);
+        if !slice.is_apart_from(other) && 2.0 * missing(slice) <= of_other {
+            return f64::INFINITY;
+        }
+        self.fleet.shared(slice, other) * of_other
     }
 
     /// Whether the last of a view says that what stands out in it is over already.

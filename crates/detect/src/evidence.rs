@@ -13,7 +13,7 @@
 /// By how much the variance of failures exceeds that of independent ones: customers try again.
 const RATE_DISPERSION: f64 = 1.25;
 /// The same for approvals.
-const VOLUME_DISPERSION: f64 = 1.3;
+const VOLUME_DISPERSION: f64 = 1.1;
 /// Steps of the bisection for `d`: it is found to a millionth of its range.
 const STEPS: u32 = 20;
 

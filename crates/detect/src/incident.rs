@@ -9,7 +9,7 @@ use crate::series::TICK_S;
 use crate::slice::Slice;
 
 /// Evidence that the usual is back, in nats, that closes an incident.
-const RETURN: f64 = 8.0;
+const RETURN: f64 = 9.0;
 /// More than this is not remembered.
 const MOST_RETURN: f64 = 30.0;
 /// With so many ticks an incident is a long one.
@@ -20,6 +20,9 @@ const LEAST_RETURN_TICKS: u32 = 3;
 const RATE_MARGIN: f64 = 1.3;
 /// This part of the expected approvals is enough.
 const VOLUME_MARGIN: f64 = 0.8;
+/// What is left of approvals in a fault of which nothing else is known, and how many expected approvals that is worth.
+const LEFT: f64 = 0.25;
+const LEFT_PRIOR: f64 = 20.0;
 /// Ticks without attempts after which nobody can say how the slice is.
 const DARK_TICKS: u32 = 12;
 /// What is left of attempts when they are gone, and what must be there for them to be back.
@@ -147,7 +150,9 @@ impl Watch {
 
     /// The same for approvals: how many there are, beside how many there were.
     fn usual_approvals(&self, seen: Seen) -> f64 {
-        let share = (real(self.counted) / self.expected.max(1.0)).clamp(0.01, VOLUME_MARGIN - 0.1);
+        // What is counted while the usual seems to be back is not in the sums, so that they tell of less than there is.
+        let share = (real(self.counted) + LEFT * LEFT_PRIOR) / (self.expected + LEFT_PRIOR);
+        let share = share.clamp(0.01, VOLUME_MARGIN - 0.1);
         real(seen.approved) * (VOLUME_MARGIN / share).ln() - (VOLUME_MARGIN - share) * seen.expected
     }
 

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use super::{Fleet, Part, Suspicion, fewer};
 use crate::baseline::real;
 use crate::class::Signal;
+use crate::drift::Level;
 use crate::evidence::{fewer_approvals, plain_approvals};
 use crate::slice::{Dimension, Slice};
 
@@ -13,7 +14,7 @@ const WINDOWS: [u32; 11] = [1, 2, 3, 5, 8, 12, 20, 36, 60, 100, 150];
 /// Evidence that is asked for, in nats.
 const THRESHOLD: f64 = 16.0;
 /// Approvals that are missing are so many below the expected that no drift explains it.
-const MISSING: f64 = 0.85;
+const MISSING: f64 = 0.95;
 /// Fewer expected approvals cannot be missed.
 const LEAST_EXPECTED: f64 = 15.0;
 /// What a slice is compared with in localisation: a little less than usual.
@@ -67,10 +68,6 @@ impl Fleet {
                 let window = self.earliest(length)..=self.now;
                 let approved = real(part.series.approved(window.clone()));
                 let is_missing = |expected: f64| expected >= LEAST_EXPECTED && approved < MISSING * expected;
-                // It is never expected to be more than usual.
-                if !is_missing(part.series.usual(&window)) {
-                    return None;
-                }
                 let expected = self.expected_of(part, &window).filter(|expected| is_missing(expected.approvals))?;
                 if fewer_approvals(approved, MISSING * expected.approvals, expected.variance) <= threshold || is_dismissed(&part.slice) {
                     return None;
@@ -86,8 +83,9 @@ impl Fleet {
         suspicions.max_by(|(a, of_a), (b, of_b)| of_a.total_cmp(of_b).then_with(|| b.slice.cmp(&a.slice)))
     }
 
-    /// Approvals of a slice that are expected in a window: what is usual, but no more than what it had before, and no more than the rest of the
-    /// fleet has now. So neither the end of a flash sale nor a fleet that is quiet as a whole is a fault of a slice.
+    /// Approvals of a slice that are expected in a window: what is usual, but no more than it had before relative to the rest of the fleet, and as the
+    /// rest of the fleet has now, but no busier than that was before. So neither the end of a flash sale nor a fleet that is quiet as a whole is a fault
+    /// of a slice, nor that a slice has no part in a flash sale.
     pub(crate) fn expected_approvals(&self, slice: &Slice, window: &RangeInclusive<u32>) -> Option<Expected> {
         self.expected_of(self.part(slice)?, window)
     }
@@ -98,22 +96,24 @@ impl Fleet {
         if before.is_empty() || self.live.sum(&before) < LEAST_LEVEL_TICKS {
             return None;
         }
-        let level = level(part, &before) / self.level_of_rest(part, &before);
-        let busy = level * self.level_of_rest(part, window);
-        let variance = VARIANCE + 1.0 / (real(part.series.approved(before)) + LEVEL_PRIOR);
-        Some(Expected { approvals: part.series.usual(window) * busy.min(1.0), level, variance })
+        let (before_of_rest, now_of_rest) = (self.level_of_rest(part, &before), self.level_of_rest(part, window));
+        let level = (level(part, &before) / before_of_rest.level).min(1.0);
+        let busy = now_of_rest.level.min(before_of_rest.level.max(1.0));
+        let of_level = 1.0 / (real(part.series.approved(before)) + LEVEL_PRIOR);
+        let variance = VARIANCE + of_level + now_of_rest.variance;
+        Some(Expected { approvals: part.series.usual(window) * level * busy, level, variance })
     }
 
     /// Approvals that are expected of a slice in the last tick, where its level is known.
     pub(crate) fn expected_now(&self, slice: &Slice, level: f64) -> f64 {
         let Some(part) = self.part(slice) else { return 0.0 };
-        let busy = level * self.level_of_rest(part, &(self.earliest(BUSY_TICKS).max(self.known.unwrap_or(self.now))..=self.now));
-        part.series.usual(&(self.now..=self.now)) * busy.min(1.0)
+        let lately = self.earliest(BUSY_TICKS).max(self.known.unwrap_or(self.now))..=self.now;
+        part.series.usual(&(self.now..=self.now)) * level * self.level_of_rest(part, &lately).level.min(1.0)
     }
 
     /// Approvals that were expected of a slice lately, at its level.
     pub(crate) fn expected_lately(&self, slice: &Slice, level: f64, ticks: &RangeInclusive<u32>) -> f64 {
-        self.series(slice).map_or(0.0, |series| series.usual(ticks)) * level.min(1.0)
+        self.series(slice).map_or(0.0, |series| series.usual(ticks)) * level
     }
 
     /// The share of a slice's approvals that are another's, as far as values tell.
@@ -129,12 +129,12 @@ impl Fleet {
         (2.0 * share).min(1.0)
     }
 
-    /// Approvals of all but a slice, in ticks in which the fleet is live, relative to what is usual, pulled to 1.
-    fn level_of_rest(&self, part: &Part, ticks: &RangeInclusive<u32>) -> f64 {
-        let Some(fleet) = self.part(&Slice::fleet()) else { return 1.0 };
-        let approved = real(fleet.series.approved(ticks.clone())) - real(part.series.approved(ticks.clone()));
-        let usual = fleet.series.usual(ticks) - part.series.usual(ticks);
-        (approved.max(0.0) + LEVEL_PRIOR) / (usual.max(0.0) + LEVEL_PRIOR)
+    /// Approvals of all but a slice, in ticks in which the fleet is live, relative to what is usual.
+    fn level_of_rest(&self, part: &Part, ticks: &RangeInclusive<u32>) -> Level {
+        let Some(fleet) = self.part(&Slice::fleet()) else { return Level::default() };
+        let approved = (real(fleet.series.approved(ticks.clone())) - real(part.series.approved(ticks.clone()))).max(0.0);
+        let usual = (fleet.series.usual(ticks) - part.series.usual(ticks)).max(0.0);
+        Level { level: (approved + 1.0) / (usual + 1.0), variance: 1.0 / (approved + 1.0) }
     }
 }
 
