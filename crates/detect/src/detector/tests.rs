@@ -10,6 +10,8 @@ use crate::Cause;
 use crate::baseline::{Observed, PastCounts};
 use crate::slice::Dimension;
 
+mod properties;
+
 /// A Monday, 12:00 UTC.
 const HOUR: u32 = 1_793_620_800;
 /// Attempts in a tick: 1,200 a minute.
