@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests build run demo test fuzz model sweep chaos bench bench-verdicts pages lint fmt
+.PHONY: help setup setup-tests build run demo test fuzz model sweep chaos bench bench-verdicts bench-rca pages lint fmt
 
 TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/faultline/tools
 export PATH := $(TOOLS)/bin:$(PATH)
@@ -58,6 +58,10 @@ bench: setup $(PAGE)/dist/index.html ## Measure what Faultline costs and how fas
 bench-verdicts: setup $(PAGE)/dist/index.html ## Measure whether verdicts are right, on labelled scenarios, and how fast they are. ARGUMENTS='--seeds 7,8' or '--scenarios DIR' or '--data DIR' takes others.
 	cargo build --release --locked --offline -p faultline -p faultline-bench
 	@target/release/faultline-bench verdicts attribution settling $(ARGUMENTS)
+
+bench-rca: setup ## Measure whether the localiser names what moved, on the sets in ../shared/rca and on made ones. RCA=DIRECTORY takes other sets.
+	cargo build --release --locked --offline -p faultline-bench
+	@target/release/faultline-bench rca $(if $(RCA),--rca $(RCA))
 
 pages: setup ## Write docs/codes.md, docs/reasons.md, docs/evidence.md and the rules' test vectors anew, from crates/verdict/rules.
 	FAULTLINE_WRITE_PAGES=1 cargo test --package faultline-verdict --test tables --locked --offline -- --test-threads=1

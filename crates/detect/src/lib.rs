@@ -49,6 +49,7 @@ mod evidence;
 mod fleet;
 mod incident;
 mod leaf;
+pub mod localise;
 mod series;
 mod settings;
 pub mod silence;

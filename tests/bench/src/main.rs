@@ -17,6 +17,7 @@ mod loading;
 mod local;
 mod outage;
 mod processes;
+mod rca;
 mod replay;
 mod report;
 mod settling;
@@ -30,6 +31,7 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
+use crate::rca::Instances;
 use crate::report::{Report, say};
 use crate::settling::Cases;
 
@@ -59,6 +61,9 @@ struct Options {
     /// Judge these cases of `settling` instead: directories with outcomes.jsonl and truth.csv
     #[arg(long, value_name = "DIRECTORY")]
     data: Vec<PathBuf>,
+    /// Localisation sets of `rca`; tests/bench/src/rca/sets.rs has their forms
+    #[arg(long, value_name = "DIRECTORY", default_value = "../shared/rca")]
+    rca: PathBuf,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -80,6 +85,8 @@ enum Bench {
     Ingest,
     /// How long it takes until somebody is told of a fault, by kind, on the whole road: `--runs` times through all kinds, some eighteen minutes each.
     Alerts,
+    /// Whether the localiser names what moved: sets with known answers, scored.
+    Rca,
     /// What the services grow by while ClickHouse hangs for ten minutes and 20,000 events a second come, how fast they are counted afterwards, and what it
     /// costs to judge all of them again.
     Outage,
@@ -117,6 +124,7 @@ async fn run(options: &Options) -> anyhow::Result<()> {
             Bench::Gateway => gateway::measure(&program).await?,
             Bench::Ingest => ingest::measure(&program).await?,
             Bench::Alerts => alerts::measure(&program, options.runs).await?,
+            Bench::Rca => rca::measure(&Instances { directory: &options.rca, seeds: &options.seeds, output: &options.output })?,
             Bench::Outage => outage::measure(&program, options.stop).await?,
         };
         report.write(&options.output)?;

@@ -1,5 +1,6 @@
 //! Figures as they are written and shown.
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::path::Path;
 
@@ -16,7 +17,7 @@ pub(crate) struct Report {
 /// One figure.
 #[derive(Debug, PartialEq, Serialize)]
 pub(crate) struct Figure {
-    name: &'static str,
+    name: Cow<'static, str>,
     value: f64,
     unit: &'static str,
     /// What it is to be; nothing where it is only stated.
@@ -36,18 +37,18 @@ enum Direction {
 
 impl Figure {
     /// A figure that is to be at least its target.
-    pub(crate) fn at_least((name, unit): (&'static str, &'static str), target: f64, value: f64) -> Figure {
-        Figure { name, value, unit, target: Some(target), holds: value >= target, direction: Direction::AtLeast }
+    pub(crate) fn at_least((name, unit): (impl Into<Cow<'static, str>>, &'static str), target: f64, value: f64) -> Figure {
+        Figure { name: name.into(), value, unit, target: Some(target), holds: value >= target, direction: Direction::AtLeast }
     }
 
     /// A figure that is to be at most its target.
-    pub(crate) fn at_most((name, unit): (&'static str, &'static str), target: f64, value: f64) -> Figure {
-        Figure { name, value, unit, target: Some(target), holds: value <= target, direction: Direction::AtMost }
+    pub(crate) fn at_most((name, unit): (impl Into<Cow<'static, str>>, &'static str), target: f64, value: f64) -> Figure {
+        Figure { name: name.into(), value, unit, target: Some(target), holds: value <= target, direction: Direction::AtMost }
     }
 
     /// A figure without a target.
-    pub(crate) fn stated((name, unit): (&'static str, &'static str), value: f64) -> Figure {
-        Figure { name, value, unit, target: None, holds: true, direction: Direction::AtMost }
+    pub(crate) fn stated((name, unit): (impl Into<Cow<'static, str>>, &'static str), value: f64) -> Figure {
+        Figure { name: name.into(), value, unit, target: None, holds: true, direction: Direction::AtMost }
     }
 
     /// For people: a line of the table.

@@ -1,0 +1,265 @@
+//! Measures that add up: how far each leaf is from what was expected, and what that says.
+//!
+//! A leaf's deviation is `y = 2 (real - expected) / (|real| + |expected|)`, from -2 (all is gone) to 2 (nothing was expected); a common factor of real and
+//! expected is one `y`. Deviations of leaves that did not move are normal on a scale
+//!
+//! ```text
+//! x = y / (1 + t |y|)       t = 1/2: relative to the larger of real and expected,  0: y itself,  -1/2: relative to the smaller
+//! ```
+//!
+//! with a standard deviation that depends on the leaf's size, and a `t` for each side.
+
+use super::evidence::{Contamination, Evidence, LEVELS, Row};
+use super::leaves::Amount;
+
+/// No deviation is measured better than this.
+const LEAST_SPREAD: f64 = 0.01;
+/// Median of the absolute value of a standard normal variable.
+const NORMAL_MEDIAN: f64 = 0.674_489_75;
+/// Leaves of all sizes that the leaves of one size are averaged with.
+const PRIOR_LEAVES: f64 = 100.0;
+/// Where it is seen how heavy tails are: one leaf of a side in so many is farther out than so many standard deviations, were they normal.
+const TAILS: [(usize, f64); 2] = [(50, 2.326), (200, 2.807)];
+/// Heaviest of tails.
+const MOST_TAIL: f64 = 3.0;
+/// By how many standard deviations more than the farthest of normal leaves one is that has moved by itself.
+const ALONE: f64 = 1.0;
+/// How many times fewer leaves than there are move by themselves, unless more are seen to.
+const RARE: f64 = 100_000.0;
+/// Most leaves that are thought to.
+const MOST_ALONE: f64 = 0.2;
+/// Standard deviation of leaves around their slice's level, beside half the distance between levels.
+const SPREAD: f64 = 0.06;
+
+/// One leaf's deviation.
+#[derive(Clone, Copy, Debug)]
+struct Deviation {
+    y: f64,
+    /// Binary logarithm of its size.
+    size: i32,
+    witness: bool,
+}
+
+/// A scale on which deviations are normal: its `t` for those below 0, and for those above.
+#[derive(Clone, Copy, Debug, Default)]
+struct Scale {
+    below: f64,
+    above: f64,
+}
+
+/// How leaves deviate that did not move.
+#[derive(Clone, Debug)]
+struct Noise {
+    scale: Scale,
+    /// By size, from `least` on.
+    sizes: Vec<OfSize>,
+    least: i32,
+}
+
+/// How leaves of one size deviate.
+#[derive(Clone, Copy, Debug)]
+struct OfSize {
+    /// Standard deviation on the scale.
+    deviation: f64,
+    /// Share of them that move by themselves.
+    alone: f64,
+}
+
+/// What the leaves say; those that slices explain already tell nothing of the noise. At first (`explained` is nothing), leaves may have moved to one side: the noise is that of the other.
+pub(super) fn evidence(amounts: &[Amount], explained: Option<&[bool]>) -> Evidence {
+    let deviations: Vec<Deviation> = amounts.iter().map(|amount| Deviation::of(*amount)).collect();
+    let noise = match explained {
+        None => Noise::of_the_quieter_side(&deviations),
+        Some(explained) => {
+            let rest = deviations.iter().zip(explained).filter(|(_, explained)| !**explained).map(|(deviation, _)| *deviation);
+            Noise::of(&rest.collect::<Vec<_>>())
+        }
+    };
+    let levels = levels(&deviations, &noise);
+    deviations.iter().map(|deviation| noise.row(*deviation, &levels)).collect()
+}
+
+impl Deviation {
+    fn of(Amount { real, expected }: Amount) -> Deviation {
+        let size = real.abs() + expected.abs();
+        if size <= f64::MIN_POSITIVE {
+            return Deviation { y: 0.0, size: 0, witness: false };
+        }
+        Deviation { y: (2.0 * (real - expected) / size).clamp(-2.0, 2.0), size: exponent(size), witness: true }
+    }
+}
+
+/// Binary logarithm, rounded down.
+fn exponent(size: f64) -> i32 {
+    i32::try_from(size.to_bits() >> 52).unwrap_or(0) - 1023
+}
+
+impl Scale {
+    /// How much `y` is stretched here: the derivative of `x` is the reciprocal of its square.
+    fn stretch(self, y: f64) -> f64 {
+        let t = if y < 0.0 { self.below } else { self.above };
+        (1.0 + t * y.abs()).max(1e-3)
+    }
+
+    fn of(self, y: f64) -> f64 {
+        y / self.stretch(y)
+    }
+}
+
+impl Noise {
+    /// Noise where slices may have moved to one side.
+    fn of_the_quieter_side(all: &[Deviation]) -> Noise {
+        let witnesses: Vec<Deviation> = all.iter().filter(|one| one.witness).copied().collect();
+        let side = |sign: f64| -> Vec<Deviation> { witnesses.iter().filter(|one| one.y * sign >= 0.0).copied().collect() };
+        let (below, above) = (side(-1.0), side(1.0));
+        let quieter = if spread(&below) < spread(&above) { below } else { above };
+        let t = tail(&quieter);
+        Noise::on(Scale { below: t, above: t }, if quieter.is_empty() { &witnesses } else { &quieter }, &witnesses)
+    }
+
+    /// Noise of leaves that did not move.
+    fn of(rest: &[Deviation]) -> Noise {
+        let rest: Vec<Deviation> = rest.iter().filter(|one| one.witness).copied().collect();
+        let side = |sign: f64| -> Vec<Deviation> { rest.iter().filter(|one| one.y * sign >= 0.0).copied().collect() };
+        Noise::on(Scale { below: tail(&side(-1.0)), above: tail(&side(1.0)) }, &rest, &rest)
+    }
+
+    /// Noise on a scale: its size is that of some leaves, and which leaves move by themselves is seen on the side on which fewer do.
+    fn on(scale: Scale, leaves: &[Deviation], all: &[Deviation]) -> Noise {
+        let on_scale: Vec<Deviation> = leaves.iter().map(|one| Deviation { y: scale.of(one.y), ..*one }).collect();
+        let common = spread(&on_scale).max(LEAST_SPREAD);
+        let least = on_scale.iter().map(|one| one.size).min().unwrap_or(0);
+        let most = on_scale.iter().map(|one| one.size).max().unwrap_or(0);
+        let mut by_size: Vec<Vec<Deviation>> = vec![Vec::new(); usize::try_from(most - least).unwrap_or(0) + 1];
+        for one in &on_scale {
+            if let Some(same) = usize::try_from(one.size - least).ok().and_then(|place| by_size.get_mut(place)) {
+                same.push(*one);
+            }
+        }
+        let floor = 1.0 / (RARE * (all.len() as f64).max(1.0));
+        let of_size = by_size.iter().map(|same| {
+            let count = same.len() as f64;
+            let variance = (count * spread(same).powi(2) + PRIOR_LEAVES * common.powi(2)) / (count + PRIOR_LEAVES);
+            OfSize { deviation: variance.sqrt().max(LEAST_SPREAD), alone: floor }
+        });
+        let mut noise = Noise { scale, sizes: of_size.collect(), least };
+        noise.count_alone(all);
+        noise
+    }
+
+    /// Sees how many leaves of each size move by themselves: on the side on which fewer do, since slices may have moved to the other.
+    fn count_alone(&mut self, all: &[Deviation]) {
+        let limit = farthest(all.len()) + ALONE;
+        let mut counts = vec![(0_u32, 0_u32, 0_u32); self.sizes.len()];
+        for one in all {
+            let standard = self.standard(one);
+            let Some((count, below, above)) = counts.get_mut(self.place(one.size)) else { continue };
+            *count += 1;
+            *below += u32::from(standard < -limit);
+            *above += u32::from(standard > limit);
+        }
+        for (of_size, (count, below, above)) in self.sizes.iter_mut().zip(counts) {
+            let share = 2.0 * f64::from(below.min(above)) / f64::from(count.max(1));
+            of_size.alone = share.max(of_size.alone).min(MOST_ALONE);
+        }
+    }
+
+    fn place(&self, size: i32) -> usize {
+        usize::try_from(size - self.least).unwrap_or(0).min(self.sizes.len().saturating_sub(1))
+    }
+
+    fn of_size(&self, size: i32) -> OfSize {
+        self.sizes.get(self.place(size)).copied().unwrap_or(OfSize { deviation: LEAST_SPREAD, alone: MOST_ALONE })
+    }
+
+    /// How many standard deviations a leaf is off.
+    fn standard(&self, one: &Deviation) -> f64 {
+        self.scale.of(one.y) / self.of_size(one.size).deviation
+    }
+
+    /// What one leaf says.
+    fn row(&self, one: Deviation, levels: &Levels) -> Row {
+        if !one.witness {
+            return [0; LEVELS];
+        }
+        let OfSize { deviation, alone } = self.of_size(one.size);
+        let standard = self.standard(&one);
+        // The density of `y`, where that of `x` is normal.
+        let usual = -0.5 * standard * standard - (deviation * self.scale.stretch(one.y).powi(2)).ln();
+        let ratios = levels.at.map(|level| {
+            let own = (levels.spread.powi(2) + (deviation * (1.0 - level * level / 4.0)).powi(2)).sqrt();
+            let moved = |spread: f64| -0.5 * ((one.y - level) / spread).powi(2) - spread.ln();
+            (moved(own).max(moved(levels.spread)) - 2.0_f64.ln() - usual).clamp(-1e4, 1e4)
+        });
+        let contamination = Contamination { ln_alone: narrow(alone.ln()), against: narrow(-alone.ln()) };
+        contamination.row(&ratios.map(narrow))
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "evidence needs no more digits")]
+fn narrow(number: f64) -> f32 {
+    number as f32
+}
+
+/// Levels that are tried, and how far leaves are from theirs.
+struct Levels {
+    at: [f64; LEVELS],
+    spread: f64,
+}
+
+/// Levels to both sides, or twice as dense to one where nothing moved to the other.
+fn levels(all: &[Deviation], noise: &Noise) -> Levels {
+    let far = farthest(all.len()) + ALONE;
+    let moved = |sign: f64| all.iter().any(|one| one.witness && noise.standard(one) * sign > far);
+    let (down, up) = (moved(-1.0), moved(1.0));
+    let count = LEVELS as f64;
+    let mut place = 0.0;
+    let mut next = |step: f64, sign: f64| {
+        place += 1.0;
+        sign * step * place
+    };
+    let at = match (down, up) {
+        (true, true) | (false, false) => {
+            let mut places = [0.0; LEVELS];
+            let (below, above) = places.split_at_mut(LEVELS / 2);
+            for (place, (below, above)) in below.iter_mut().zip(above).enumerate() {
+                let level = 4.0 / count * (place as f64 + 1.0);
+                (*below, *above) = (-level, level);
+            }
+            places
+        }
+        (true, false) => [0.0; LEVELS].map(|_| next(2.0 / count, -1.0)),
+        (false, true) => [0.0; LEVELS].map(|_| next(2.0 / count, 1.0)),
+    };
+    let step = if down == up { 4.0 / count } else { 2.0 / count };
+    Levels { at, spread: (SPREAD.powi(2) + (step / 2.0).powi(2)).sqrt() }
+}
+
+/// How far the farthest of so many standard normal variables is, about.
+fn farthest(count: usize) -> f64 {
+    (2.0 * (count as f64).max(2.0).ln()).sqrt()
+}
+
+/// Robust standard deviation around 0.
+fn spread(leaves: &[Deviation]) -> f64 {
+    let mut sizes: Vec<f64> = leaves.iter().map(|one| one.y.abs()).collect();
+    let middle = sizes.len() / 2;
+    if sizes.is_empty() {
+        return 0.0;
+    }
+    *sizes.select_nth_unstable_by(middle, f64::total_cmp).1 / NORMAL_MEDIAN
+}
+
+/// The `t` of one side: such that its tails are those of a normal distribution, beside its middle.
+fn tail(side: &[Deviation]) -> f64 {
+    let mut all: Vec<f64> = side.iter().map(|one| one.y.abs()).collect();
+    all.sort_by(f64::total_cmp);
+    let Some(middle) = all.get(all.len() / 2).copied().filter(|middle| *middle > 0.0) else { return 0.0 };
+    let of_tail = |(share, normal): (usize, f64)| {
+        let far = *all.get(all.len().checked_sub(all.len() / share + 1)?)?;
+        let ratio = normal / NORMAL_MEDIAN;
+        Some((far - ratio * middle) / ((ratio - 1.0) * middle * far))
+    };
+    let found: Vec<f64> = TAILS.into_iter().filter_map(of_tail).collect();
+    (found.iter().sum::<f64>() / (found.len() as f64).max(1.0)).clamp(-0.5, MOST_TAIL)
+}

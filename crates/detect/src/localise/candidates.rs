@@ -1,0 +1,294 @@
+//! Slices that may be named: all whose leaves could ever say enough, found attribute by attribute.
+//!
+//! Slices are found by a search in depth over attributes, in the manner of an equivalence-class search for frequent sets (Zaki, 2000). What the leaves of a slice say
+//! at most, each at its own best level, bounds what any narrower slice can reach, so what is below the price of a name is never looked into.
+
+use std::collections::HashMap;
+
+use super::evidence::{Evidence, LEVELS, Row, Sum, units};
+use super::leaves::{Element, Leaves};
+
+/// Leaves times sets of attributes that are looked at, at most: what would be more is not searched to its depth.
+const MOST_VISITS: usize = 80_000_000;
+const NONE: u32 = u32::MAX;
+
+/// What a name costs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Price {
+    /// Any, in nats.
+    pub(super) any: f64,
+    /// Each attribute, in nats.
+    pub(super) attribute: f64,
+}
+
+/// Slices of the same attributes.
+#[derive(Clone, Debug)]
+pub(super) struct Cuboid {
+    /// The attributes' places, as bits.
+    pub(super) attributes: u32,
+    /// What the first name in it costs, in units.
+    pub(super) price: i32,
+    /// What another one costs.
+    pub(super) price_again: i32,
+    /// The candidates in it: the first, and the first behind.
+    pub(super) candidates: (usize, usize),
+}
+
+/// Lists of numbers, one after the other.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lists {
+    ends: Vec<usize>,
+    items: Vec<u32>,
+}
+
+impl Lists {
+    pub(super) fn get(&self, place: usize) -> &[u32] {
+        let begin = place.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
+        let end = self.ends.get(place).copied().unwrap_or(begin);
+        self.items.get(begin..end).unwrap_or(&[])
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// For each number, in which lists it is.
+    fn inverted(&self, numbers: usize) -> Lists {
+        let mut begins = vec![0_usize; numbers + 1];
+        for item in &self.items {
+            if let Some(count) = begins.get_mut(place(*item) + 1) {
+                *count += 1;
+            }
+        }
+        let mut sum = 0;
+        for begin in &mut begins {
+            sum += *begin;
+            *begin = sum;
+        }
+        let ends = begins.get(1..).unwrap_or(&[]).to_vec();
+        let mut items = vec![0; self.items.len()];
+        for list in 0..self.len() {
+            for item in self.get(list) {
+                let Some(begin) = begins.get_mut(place(*item)) else { continue };
+                if let Some(slot) = items.get_mut(*begin) {
+                    *slot = id(list);
+                }
+                *begin += 1;
+            }
+        }
+        Lists { ends, items }
+    }
+}
+
+/// Slices that may be named, by cuboid.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Candidates {
+    pub(super) cuboids: Vec<Cuboid>,
+    /// By candidate, its leaves.
+    pub(super) leaves: Lists,
+    /// By leaf, the candidates that it is in.
+    pub(super) of_leaf: Lists,
+    /// By candidate, what its leaves say together.
+    pub(super) sums: Vec<Sum>,
+}
+
+/// A leaf's place, or a candidate's, as it is kept.
+pub(super) fn id(place: usize) -> u32 {
+    u32::try_from(place).unwrap_or(NONE)
+}
+
+/// And back.
+pub(super) fn place(id: u32) -> usize {
+    usize::try_from(id).unwrap_or(usize::MAX)
+}
+
+/// Leaves that are looked into together, and in which cell each is of the attributes so far.
+struct Node {
+    attributes: u32,
+    leaves: Vec<u32>,
+    cells: Vec<u32>,
+    count: usize,
+    /// Of how many slices this is one, at most.
+    slices: f64,
+}
+
+struct Search<'a> {
+    leaves: &'a Leaves,
+    order: Vec<usize>,
+    price: Price,
+    depth: u32,
+    /// What each leaf says at its best level.
+    best: Vec<i32>,
+    found: Candidates,
+    cells: Vec<u32>,
+}
+
+impl Candidates {
+    /// All slices that may be named.
+    pub(super) fn of(leaves: &Leaves, evidence: &Evidence, price: Price) -> Candidates {
+        let order = leaves.by_name();
+        let best = evidence.iter().map(|row| i32::from(row.iter().copied().max().unwrap_or(0).max(0))).collect();
+        let depth = depth(order.len(), leaves.len());
+        let mut search = Search { leaves, order, price, depth, best, found: Candidates::default(), cells: Vec::new() };
+        let count = leaves.len();
+        search.below(&Node { attributes: 0, leaves: (0..id(count)).collect(), cells: vec![0; count], count: 1, slices: 1.0 }, 0);
+        let mut found = search.found;
+        found.of_leaf = found.leaves.inverted(count);
+        found.sums = (0..found.leaves.len()).map(|candidate| sum(found.leaves.get(candidate), evidence)).collect();
+        found
+    }
+
+    /// The cuboid that a candidate is in.
+    pub(super) fn cuboid(&self, candidate: usize) -> Option<&Cuboid> {
+        self.cuboids.get(self.cuboids.partition_point(|cuboid| cuboid.candidates.1 <= candidate))
+    }
+
+    /// The slice that a candidate is: its attributes by name, with the values that all its leaves have.
+    pub(super) fn element(&self, leaves: &Leaves, candidate: usize) -> Element {
+        let attributes = self.cuboid(candidate).map_or(0, |cuboid| cuboid.attributes);
+        let first = self.leaves.get(candidate).first().copied().map_or(usize::MAX, place);
+        let of = |(bit, attribute): (usize, usize)| {
+            let value = leaves.column(attribute).get(first)?;
+            (attributes >> bit & 1 == 1).then_some((attribute, *value))
+        };
+        Element(leaves.by_name().into_iter().enumerate().filter_map(of).collect())
+    }
+}
+
+/// What these leaves say together.
+pub(super) fn sum(leaves: &[u32], rows: &[Row]) -> Sum {
+    let mut sum = [0; LEVELS];
+    for row in leaves.iter().filter_map(|leaf| rows.get(place(*leaf))) {
+        for (sum, one) in sum.iter_mut().zip(row) {
+            *sum += i32::from(*one);
+        }
+    }
+    sum
+}
+
+/// How many attributes slices may have, so that no more is looked at than is bearable.
+fn depth(attributes: usize, leaves: usize) -> u32 {
+    let (mut sets, mut visits) = (1_usize, 0_usize);
+    for depth in 1..=attributes {
+        sets = sets.saturating_mul(attributes + 1 - depth) / depth;
+        visits = visits.saturating_add(sets.saturating_mul(leaves));
+        if visits > MOST_VISITS && depth > 1 {
+            return id(depth - 1);
+        }
+    }
+    id(attributes)
+}
+
+/// The numbers of cells, by their keys: in a table where that is not much larger than what is in it.
+enum Numbers<'a> {
+    Table(&'a mut Vec<u32>),
+    Map(HashMap<usize, u32>),
+}
+
+impl Numbers<'_> {
+    fn new(table: &mut Vec<u32>, keys: usize, leaves: usize) -> Numbers<'_> {
+        if keys > 64 * leaves + 65_536 {
+            return Numbers::Map(HashMap::new());
+        }
+        table.clear();
+        table.resize(keys, NONE);
+        Numbers::Table(table)
+    }
+
+    /// The number of a cell, which is `next` where it is new.
+    fn of(&mut self, key: usize, next: usize) -> u32 {
+        match self {
+            Numbers::Map(map) => *map.entry(key).or_insert(id(next)),
+            Numbers::Table(table) => match table.get_mut(key) {
+                Some(number) if *number == NONE => {
+                    *number = id(next);
+                    *number
+                }
+                Some(number) => *number,
+                None => NONE,
+            },
+        }
+    }
+}
+
+impl Search<'_> {
+    /// Looks into the slices of a node, by each attribute from `first` on.
+    fn below(&mut self, node: &Node, first: usize) {
+        for next in first..self.order.len() {
+            let child = self.child(node, next);
+            if child.attributes.count_ones() < self.depth && !child.leaves.is_empty() {
+                self.below(&child, next + 1);
+            }
+        }
+    }
+
+    /// The slices of a node by one more attribute: those that may be named become candidates.
+    fn child(&mut self, node: &Node, next: usize) -> Node {
+        let attribute = self.order.get(next).copied().unwrap_or(0);
+        let column = self.leaves.column(attribute);
+        let values = self.leaves.attributes().get(attribute).map_or(0, |attribute| attribute.values().len());
+        let mut numbers = Numbers::new(&mut self.cells, node.count * values, node.leaves.len());
+        let mut cells: Vec<u32> = Vec::with_capacity(node.leaves.len());
+        // What is said in each cell at most, and by how many leaves.
+        let mut most: Vec<(i32, usize)> = Vec::new();
+        for (leaf, cell) in node.leaves.iter().zip(&node.cells) {
+            let value = column.get(place(*leaf)).map_or(0, |value| place(*value));
+            let known = numbers.of(place(*cell) * values + value, most.len());
+            if place(known) == most.len() {
+                most.push((0, 0));
+            }
+            cells.push(known);
+            if let (Some((most, count)), Some(best)) = (most.get_mut(place(known)), self.best.get(place(*leaf))) {
+                *most += best;
+                *count += 1;
+            }
+        }
+        let attributes = node.attributes | 1 << next;
+        let slices = (node.slices * values as f64).min(self.leaves.len() as f64);
+        let again = self.price.any + slices.ln();
+        let cuboid = Cuboid {
+            attributes,
+            price: units(again + self.price.attribute * f64::from(attributes.count_ones())),
+            price_again: units(again),
+            candidates: (self.found.leaves.len(), self.found.leaves.len()),
+        };
+        let slices = node.slices * values as f64;
+        self.keep(Node { attributes, leaves: node.leaves.clone(), cells, count: most.len(), slices }, cuboid, &most)
+    }
+
+    /// Makes candidates of a node's cells, and leaves only what is in them.
+    fn keep(&mut self, node: Node, mut cuboid: Cuboid, most: &[(i32, usize)]) -> Node {
+        let begin = self.found.leaves.items.len();
+        let mut next = begin;
+        let mut kept = 0;
+        // Where the leaves of each cell begin, and its number among those that are kept.
+        let mut begins: Vec<(usize, u32)> = Vec::with_capacity(most.len());
+        for (most, count) in most {
+            if *most < cuboid.price_again {
+                begins.push((0, NONE));
+                continue;
+            }
+            begins.push((next, kept));
+            kept += 1;
+            next += count;
+            self.found.leaves.ends.push(next);
+        }
+        self.found.leaves.items.resize(next, 0);
+        let mut rest =
+            Node { leaves: Vec::with_capacity(next - begin), cells: Vec::with_capacity(next - begin), count: place(kept), ..node };
+        for (leaf, cell) in node.leaves.iter().zip(&node.cells) {
+            let Some((slot, number)) = begins.get_mut(place(*cell)).filter(|(_, number)| *number != NONE) else { continue };
+            if let Some(item) = self.found.leaves.items.get_mut(*slot) {
+                *item = *leaf;
+            }
+            *slot += 1;
+            rest.leaves.push(*leaf);
+            rest.cells.push(*number);
+        }
+        if kept > 0 {
+            cuboid.candidates.1 = self.found.leaves.len();
+            self.found.cuboids.push(cuboid);
+        }
+        rest
+    }
+}

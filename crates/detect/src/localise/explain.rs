@@ -1,0 +1,246 @@
+//! Which slices explain together what moved: named one after the other, then weighed against each other again.
+
+use std::cmp::Ordering;
+
+use super::candidates::{Candidates, Cuboid, id, place};
+use super::evidence::{Evidence, LEVELS, Row, Sum};
+use super::leaves::Leaves;
+
+/// Most slices that are named.
+const MOST_NAMED: usize = 64;
+/// How often all names are weighed again.
+const ROUNDS: usize = 4;
+
+/// A slice that is named: a candidate, and the level it moved to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Name {
+    pub(super) candidate: usize,
+    pub(super) level: usize,
+    /// What it explains beyond the others, less its price, in units.
+    pub(super) gain: i32,
+}
+
+/// What is explained so far, and what each candidate would add.
+pub(super) struct Explanation<'a> {
+    leaves: &'a Leaves,
+    candidates: &'a Candidates,
+    evidence: &'a Evidence,
+    /// By leaf: what it says beyond what is explained.
+    rows: Vec<Row>,
+    /// By candidate: the same, of its leaves together.
+    sums: Vec<Sum>,
+    pub(super) names: Vec<Name>,
+}
+
+impl<'a> Explanation<'a> {
+    /// Nothing is explained yet.
+    pub(super) fn new(leaves: &'a Leaves, candidates: &'a Candidates, evidence: &'a Evidence) -> Explanation<'a> {
+        let (rows, sums) = (evidence.clone(), candidates.sums.clone());
+        Explanation { leaves, candidates, evidence, rows, sums, names: Vec::new() }
+    }
+
+    /// Names slices while one explains more than it costs.
+    pub(super) fn greedy(&mut self) {
+        while self.names.len() < MOST_NAMED
+            && let Some(best) = self.best()
+        {
+            self.add(best);
+        }
+    }
+
+    /// Weighs each name against all that could be in its place, until none changes.
+    pub(super) fn refine(&mut self) {
+        for _ in 0..ROUNDS {
+            let before: Vec<(usize, usize)> = self.names.iter().map(|name| (name.candidate, name.level)).collect();
+            for (candidate, _) in &before {
+                self.remove(*candidate);
+                if let Some(best) = self.best() {
+                    self.add(best);
+                }
+            }
+            self.split();
+            self.greedy();
+            let mut after: Vec<(usize, usize)> = self.names.iter().map(|name| (name.candidate, name.level)).collect();
+            after.sort_unstable();
+            let mut before = before;
+            before.sort_unstable();
+            if before == after {
+                break;
+            }
+        }
+    }
+
+    /// Puts narrower slices in the place of a name, where they explain more of it together: at the same level, so that nothing is split because its parts moved a little
+    /// differently.
+    fn split(&mut self) {
+        for name in self.names.clone() {
+            let whole = self.gain(name);
+            self.remove(name.candidate);
+            let before = self.names.len();
+            let mut parts = 0;
+            while let Some(part) = self.best_within(name) {
+                parts += part.gain;
+                self.add(part);
+            }
+            if parts <= whole {
+                for part in self.names.split_off(before) {
+                    self.settle(part.candidate);
+                }
+                self.add(name);
+            }
+        }
+    }
+
+    /// The candidate that adds most, of those narrower than another, at its level.
+    fn best_within(&self, whole: Name) -> Option<Name> {
+        let attributes = self.candidates.cuboid(whole.candidate).map_or(0, |cuboid| cuboid.attributes);
+        let narrower =
+            self.candidates.cuboids.iter().filter(|cuboid| cuboid.attributes & attributes == attributes && cuboid.attributes != attributes);
+        let is_within = |name: &Name| {
+            let first = self.candidates.leaves.get(name.candidate).first().copied().map_or(usize::MAX, place);
+            self.candidates.of_leaf.get(first).contains(&id(whole.candidate))
+        };
+        narrower
+            .flat_map(|cuboid| self.gains_at(cuboid, whole.level))
+            .filter(|name| name.gain > 0 && is_within(name))
+            .min_by(|one, other| self.order(one, other))
+    }
+
+    /// Drops names that add nothing to the others, the least first.
+    pub(super) fn drop_idle(&mut self) {
+        while let Some(idle) = self.names.iter().map(|name| Name { gain: self.gain(*name), ..*name }).min_by_key(|name| name.gain) {
+            if idle.gain > 0 {
+                break;
+            }
+            self.remove(idle.candidate);
+        }
+    }
+
+    /// What a name adds to the others.
+    fn gain(&self, name: Name) -> i32 {
+        let others = |leaf: u32| {
+            let of_leaf = self.candidates.of_leaf.get(place(leaf));
+            self.names.iter().any(|other| other.candidate != name.candidate && of_leaf.contains(&id(other.candidate)))
+        };
+        let own = self.candidates.leaves.get(name.candidate).iter().filter(|leaf| !others(**leaf));
+        let says = |leaf: &u32| self.evidence.get(place(*leaf)).and_then(|row| row.get(name.level)).copied().map_or(0, i32::from);
+        own.map(says).sum::<i32>() - self.price(name)
+    }
+
+    /// What a name costs, beside the others.
+    fn price(&self, name: Name) -> i32 {
+        self.candidates.cuboid(name.candidate).map_or(0, |cuboid| {
+            let (begin, end) = cuboid.candidates;
+            let again = self.names.iter().any(|other| other.candidate != name.candidate && (begin..end).contains(&other.candidate));
+            if again { cuboid.price_again } else { cuboid.price }
+        })
+    }
+
+    /// The candidate that adds most, if one adds more than it costs.
+    fn best(&self) -> Option<Name> {
+        self.gains().filter(|name| name.gain > 0).min_by(|one, other| self.order(one, other))
+    }
+
+    /// The one that adds more first; of equals that of fewer attributes, then by what they are called.
+    fn order(&self, one: &Name, other: &Name) -> Ordering {
+        other.gain.cmp(&one.gain).then_with(|| {
+            let [one, other] = [one, other].map(|name| self.candidates.element(self.leaves, name.candidate));
+            one.0.len().cmp(&other.0.len()).then_with(|| one.label(self.leaves).cmp(&other.label(self.leaves)))
+        })
+    }
+
+    /// What each candidate would add, at its best level.
+    fn gains(&self) -> impl Iterator<Item = Name> + '_ {
+        self.candidates.cuboids.iter().flat_map(|cuboid| self.gains_in(cuboid))
+    }
+
+    fn gains_in(&self, cuboid: &Cuboid) -> impl Iterator<Item = Name> + '_ {
+        let (begin, price, sums) = self.in_cuboid(cuboid);
+        sums.iter().enumerate().map(move |(at, sum)| {
+            let most = sum.iter().copied().max().unwrap_or(0);
+            let level = sum.iter().position(|one| *one == most).unwrap_or(0);
+            Name { candidate: begin + at, level, gain: most - price }
+        })
+    }
+
+    fn gains_at(&self, cuboid: &Cuboid, level: usize) -> impl Iterator<Item = Name> + '_ {
+        let (begin, price, sums) = self.in_cuboid(cuboid);
+        sums.iter().enumerate().map(move |(at, sum)| Name {
+            candidate: begin + at,
+            level,
+            gain: sum.get(level).copied().unwrap_or(0) - price,
+        })
+    }
+
+    /// The first candidate of a cuboid, what a name of it costs now, and what each would add by level.
+    fn in_cuboid(&self, cuboid: &Cuboid) -> (usize, i32, &[Sum]) {
+        let (begin, end) = cuboid.candidates;
+        let again = self.names.iter().any(|name| (begin..end).contains(&name.candidate));
+        (begin, if again { cuboid.price_again } else { cuboid.price }, self.sums.get(begin..end).unwrap_or(&[]))
+    }
+
+    fn add(&mut self, name: Name) {
+        self.names.push(name);
+        self.settle(name.candidate);
+    }
+
+    fn remove(&mut self, candidate: usize) {
+        self.names.retain(|name| name.candidate != candidate);
+        self.settle(candidate);
+    }
+
+    /// Looks anew at what the leaves of a candidate say beyond what is explained.
+    fn settle(&mut self, candidate: usize) {
+        let candidates = self.candidates;
+        for leaf in candidates.leaves.get(candidate) {
+            let row = self.beyond(*leaf);
+            let Some(known) = self.rows.get_mut(place(*leaf)) else { continue };
+            if *known == row {
+                continue;
+            }
+            let mut change = [0_i32; LEVELS];
+            for (change, (new, old)) in change.iter_mut().zip(row.iter().zip(known.iter())) {
+                *change = i32::from(*new) - i32::from(*old);
+            }
+            *known = row;
+            for of_leaf in candidates.of_leaf.get(place(*leaf)) {
+                if let Some(sum) = self.sums.get_mut(place(*of_leaf)) {
+                    sum.iter_mut().zip(change).for_each(|(sum, change)| *sum += change);
+                }
+            }
+        }
+    }
+
+    /// What a leaf says beyond what the names explain: nothing where it is in one of them.
+    fn beyond(&self, leaf: u32) -> Row {
+        let of_leaf = self.candidates.of_leaf.get(place(leaf));
+        let is_named = self.names.iter().any(|name| of_leaf.contains(&id(name.candidate)));
+        if is_named { [0; LEVELS] } else { self.evidence.get(place(leaf)).copied().unwrap_or([0; LEVELS]) }
+    }
+
+    /// Which leaves the names explain.
+    pub(super) fn explained(&self) -> Vec<bool> {
+        let mut explained = vec![false; self.rows.len()];
+        for name in &self.names {
+            for leaf in self.candidates.leaves.get(name.candidate) {
+                if let Some(explained) = explained.get_mut(place(*leaf)) {
+                    *explained = true;
+                }
+            }
+        }
+        explained
+    }
+
+    /// What a name adds to the others, and what in its place would add as much but for `less` units, the best first.
+    pub(super) fn instead(&mut self, name: Name, less: i32) -> (i32, Vec<Name>) {
+        let gain = self.gain(name);
+        self.remove(name.candidate);
+        let own = self.candidates.element(self.leaves, name.candidate);
+        let near = |other: &Name| other.candidate != name.candidate && other.gain > 0 && other.gain >= gain - less;
+        let mut others: Vec<Name> = self.gains().filter(near).collect();
+        others.retain(|other| !self.candidates.element(self.leaves, other.candidate).is_apart_from(&own));
+        others.sort_by(|one, other| self.order(one, other));
+        self.add(name);
+        (gain, others)
+    }
+}
