@@ -1,7 +1,7 @@
 //! Drives a detector over a directory, tick by tick, as the alerter drives it over the tables.
 
 use std::collections::{HashMap, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use faultline_detect::{Counts, Detector, Leaf, Question, Tick};
 
@@ -18,6 +18,8 @@ const KEPT: usize = 360;
 const WITNESSES: f64 = 1.5;
 /// And as this part of what it usually attempts: the rest may be few who try again and again.
 const WITNESSING: f64 = 0.5;
+/// And as so many times the failures that it would have if it failed as others do.
+const UNLIKE: f64 = 2.0;
 /// What it usually attempts in so many ticks may be witnessed at once.
 const WHILE: f64 = 9.0;
 /// Over which time it is known what a leaf usually attempts, in ticks: two hours.
@@ -55,13 +57,13 @@ pub struct Ran {
     pub longest: Duration,
 }
 
-/// Runs a detector over a directory.
+/// Runs a detector over a directory. `clock` says how long something took, by whatever is to be measured; `tell` is told how far it is.
 ///
 /// # Errors
 /// When its counts cannot be read, or are not what they are to be.
-pub fn run(directory: &Directory, mut tell: impl FnMut(Progress)) -> Result<Ran, ReadError> {
+pub fn run(directory: &Directory, clock: fn() -> Duration, mut tell: impl FnMut(Progress)) -> Result<Ran, ReadError> {
     let mut rows = directory.counts()?;
-    let mut run = Run::new(directory);
+    let mut run = Run::new(directory, clock);
     while let Some(row) = rows.next()? {
         let bytes = rows.read();
         run.until(row.arrival, &mut |progress| tell(Progress { bytes, ..progress }));
@@ -76,6 +78,7 @@ pub fn run(directory: &Directory, mut tell: impl FnMut(Progress)) -> Result<Ran,
 /// A run that is under way.
 struct Run<'a> {
     directory: &'a Directory,
+    clock: fn() -> Duration,
     detector: Detector,
     finding: Finding,
     ran: Ran,
@@ -98,23 +101,30 @@ struct Failures {
     ticks: VecDeque<(u32, Vec<Failed>)>,
     /// By leaf, approvals with those of long ago counted less, and the tick of the last.
     usual: Vec<(f32, u32)>,
+    /// The same by slice.
+    usual_of_slices: Vec<(f32, u32)>,
     /// Ticks since the first.
     age: f64,
 }
 
 impl<'a> Run<'a> {
-    fn new(directory: &'a Directory) -> Run<'a> {
+    fn new(directory: &'a Directory, clock: fn() -> Duration) -> Run<'a> {
         let mut detector = Detector::default();
         detector.announce(directory.announced().to_vec());
         Run {
             directory,
+            clock,
             detector,
             finding: Finding::default(),
             ran: Ran::default(),
             bucket: None,
             counts: vec![[0; TAGS.len()]; directory.leaves.slices().len()],
             counted: Vec::new(),
-            failures: Failures { usual: vec![(0.0, 0); directory.leaves.len()], ..Failures::default() },
+            failures: Failures {
+                usual: vec![(0.0, 0); directory.leaves.len()],
+                usual_of_slices: vec![(0.0, 0); directory.leaves.slices().len()],
+                ..Failures::default()
+            },
         }
     }
 
@@ -145,7 +155,7 @@ impl<'a> Run<'a> {
                 *count = count.saturating_add(row.number);
             }
         }
-        self.failures.count(row);
+        self.failures.count(row, self.directory.leaves.within(row.leaf));
     }
 
     /// Judges the tick that was counted.
@@ -157,16 +167,16 @@ impl<'a> Run<'a> {
             self.detector.learn(self.directory.past(hour));
         }
         self.failures.end(bucket);
-        let begin = Instant::now();
+        let begin = (self.clock)();
         self.detector.observe(&tick);
         let mut asked = Duration::ZERO;
         while let Some(question) = self.detector.question().cloned() {
-            let ask = Instant::now();
+            let ask = (self.clock)();
             let leaves = self.failures.answer(&question, self.directory);
-            asked += ask.elapsed();
+            asked += (self.clock)().saturating_sub(ask);
             self.detector.answer(&leaves);
         }
-        let took = begin.elapsed().saturating_sub(asked);
+        let took = (self.clock)().saturating_sub(begin).saturating_sub(asked);
         self.ran.judging += took;
         self.ran.longest = self.ran.longest.max(took);
         self.ran.ticks += 1;
@@ -191,7 +201,7 @@ impl<'a> Run<'a> {
 }
 
 impl Failures {
-    fn count(&mut self, row: Row) {
+    fn count(&mut self, row: Row, within: &[u32]) {
         if row.tag > 0 {
             if self.ticks.back().is_none_or(|(bucket, _)| *bucket != row.bucket) {
                 self.ticks.push_back((row.bucket, Vec::new()));
@@ -202,10 +212,10 @@ impl Failures {
             return;
         }
         let tick = row.bucket / TICK_S;
-        if let Some((approved, last)) = self.usual.get_mut(usize::try_from(row.leaf).unwrap_or(usize::MAX)) {
-            *approved = decayed(*approved, *last, tick) + small(row.number);
-            *last = tick;
+        for slice in within {
+            add(&mut self.usual_of_slices, *slice, tick, row.number);
         }
+        add(&mut self.usual, row.leaf, tick, row.number);
     }
 
     /// A tick is over.
@@ -216,11 +226,23 @@ impl Failures {
         }
     }
 
-    /// What a leaf usually attempts in a tick.
-    fn usually(&self, leaf: u32, tick: u32) -> f64 {
-        let (approved, last) = usize::try_from(leaf).ok().and_then(|leaf| self.usual.get(leaf)).copied().unwrap_or_default();
+    /// What is usually attempted in a tick, by what is kept of a leaf or a slice.
+    fn usually(&self, kept: &[(f32, u32)], number: u32, tick: u32) -> f64 {
+        let (approved, last) = usize::try_from(number).ok().and_then(|place| kept.get(place)).copied().unwrap_or_default();
         let known = USUALLY * (1.0 - (-self.age / USUALLY).exp());
         f64::from(decayed(approved, last, tick)) / known.max(1.0)
+    }
+
+    /// How often a leaf would fail if it failed as others do that are in one of its slices, in the ticks of a question.
+    fn like_others(&self, sums: &Sums, (leaf, tag): (u32, usize), within: &[u32]) -> f64 {
+        let tick = self.ticks.back().map_or(0, |(bucket, _)| bucket / TICK_S);
+        let usually = self.usually(&self.usual, leaf, tick);
+        let own = sums.leaves.get(&(leaf, tag)).copied().unwrap_or_default();
+        let of_slices = within.iter().map(|slice| {
+            let others = sums.slices.get(&(*slice, tag)).copied().unwrap_or_default() - own;
+            others / (self.usually(&self.usual_of_slices, *slice, tick) - usually).max(1e-6)
+        });
+        usually * of_slices.fold(0.0, f64::max)
     }
 
     /// What failed in the ticks and classes of a question. There are no shops in a directory: a leaf that fails more often than it attempts is a few that
@@ -231,10 +253,15 @@ impl Failures {
             let ticks = self.ticks.iter().filter(|(bucket, _)| question.buckets.contains(bucket));
             ticks.flat_map(|(bucket, rows)| rows.iter().map(move |row| (*bucket, *row))).filter(|(_, (_, tag, _))| is_asked(*tag))
         };
-        let mut witnesses: HashMap<(u32, usize), Witnesses> = HashMap::new();
         let last = question.buckets.end() / TICK_S;
+        let sums = Sums::of(of_question().map(|(_, failed)| failed), directory);
+        let mut witnesses: HashMap<(u32, usize), Witnesses> = HashMap::new();
         let leaves = of_question().filter_map(|(bucket, (leaf, tag, number))| {
-            let witnesses = witnesses.entry((leaf, tag)).or_insert_with(|| Witnesses::new(self.usually(leaf, last), bucket));
+            let witnesses = witnesses.entry((leaf, tag)).or_insert_with(|| {
+                let like_others = self.like_others(&sums, (leaf, tag), directory.leaves.within(leaf));
+                let most = (UNLIKE * like_others).max(WITNESSES);
+                Witnesses::new(self.usually(&self.usual, leaf, last), most, bucket)
+            });
             let witnessed = witnesses.count(bucket, f64::from(number));
             let (_, class) = *TAGS.get(tag)?;
             Some(Leaf { at: directory.leaves.at(leaf)?.clone(), bucket, class, failures: number, witnessed })
@@ -243,29 +270,61 @@ impl Failures {
     }
 }
 
-/// How many more failures of a leaf count as evidence: so many at once, and then half as many as it usually attempts.
+/// How often leaves and slices failed, by tag.
+#[derive(Default)]
+struct Sums {
+    leaves: HashMap<(u32, usize), f64>,
+    slices: HashMap<(u32, usize), f64>,
+}
+
+impl Sums {
+    fn of(failed: impl Iterator<Item = Failed>, directory: &Directory) -> Sums {
+        let mut sums = Sums::default();
+        for (leaf, tag, number) in failed {
+            *sums.leaves.entry((leaf, tag)).or_default() += f64::from(number);
+            for slice in directory.leaves.within(leaf) {
+                *sums.slices.entry((*slice, tag)).or_default() += f64::from(number);
+            }
+        }
+        sums
+    }
+}
+
+/// How many more failures of a leaf count as evidence: so many at once, and then half as many as it usually attempts; and not many more than there would be
+/// if it failed as others do that have something in common with it.
 struct Witnesses {
     left: f64,
     most: f64,
     /// In a tick.
     more: f64,
+    /// In all ticks.
+    all: f64,
     bucket: u32,
 }
 
 impl Witnesses {
-    fn new(usually: f64, bucket: u32) -> Witnesses {
+    fn new(usually: f64, all: f64, bucket: u32) -> Witnesses {
         let more = WITNESSING * usually;
         let most = (more * WHILE).max(WITNESSES);
-        Witnesses { left: most, most, more, bucket }
+        Witnesses { left: most, most, more, all, bucket }
     }
 
     fn count(&mut self, bucket: u32, failures: f64) -> f64 {
         let ticks = f64::from(bucket.saturating_sub(self.bucket) / TICK_S);
         self.bucket = bucket;
         self.left = (self.left + ticks * self.more).min(self.most);
-        let witnessed = failures.min(self.left);
+        let witnessed = failures.min(self.left).min(self.all);
         self.left -= witnessed;
+        self.all -= witnessed;
         witnessed
+    }
+}
+
+/// Adds a count to a sum in which what is long ago counts less.
+fn add(kept: &mut [(f32, u32)], number: u32, tick: u32, count: u32) {
+    if let Some((sum, last)) = kept.get_mut(usize::try_from(number).unwrap_or(usize::MAX)) {
+        *sum = decayed(*sum, *last, tick) + small(count);
+        *last = tick;
     }
 }
 

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use crate::announced::Announced;
 use crate::baseline::{Counts, Past, real};
 use crate::class::{Class, Signal};
-use crate::fleet::{Disturbance, Fleet, Named, Suspicion};
+use crate::fleet::{Disturbance, Fleet, Named, PARTS_SHARE, Suspicion};
 use crate::incident::{Incident, Seen, State, Watch, seen};
 use crate::leaf::{Failing, Leaf, View, failing, sum_in};
 use crate::series::{KEPT, TICK_S};
@@ -17,6 +17,8 @@ use crate::slice::Slice;
 const LEAST_SCORE: f64 = 2.0;
 /// By how much a name must be better to replace another.
 const BETTER: f64 = 2.0;
+/// Up to so many times as much is as much.
+const NEARLY: f64 = 1.1;
 /// Most of what fails in a slice.
 const MOST_OF: f64 = 0.6;
 /// After so many ticks, an incident's name is looked at again: the first failures may fit a narrower one by chance.
@@ -24,7 +26,7 @@ const LOOKS_AGAIN: [u32; 8] = [2, 4, 8, 16, 32, 64, 128, 256];
 /// How far back failures are looked at in order to name them, in ticks.
 const LONGEST_LOOK: u32 = 330;
 /// A fault that comes back within this time, in seconds, or half as long as it lasted but within the second time, is the same one.
-const REOPENS_WITHIN_S: (u32, u32) = (600, 1800);
+const REOPENS_WITHIN_S: (u32, u32) = (600, 900);
 /// Ticks after an incident in which nothing is learnt of drifts yet.
 const AFTERMATH: u32 = 12;
 /// Most suspicions that are followed in a tick.
@@ -385,7 +387,7 @@ impl Detector {
             let named = self.fleet.score(&incident.slice, sum_in(&incident.slice, &failing), &view);
             if let Some(Named { slice, score, .. }) = self.fleet.name(&failing, &view)
                 && slice != incident.slice
-                && score > named + BETTER
+                && score > named + BETTER + PARTS_SHARE * named.max(0.0)
                 && self.is_another_name(incident, &slice, &failing)
             {
                 self.rename(place, slice, &view);
@@ -480,14 +482,14 @@ impl Detector {
     }
 
     /// Approvals of a slice that are missing in a window since they are missing in another. Where values do not tell how much they have in common, all
-    /// that is missing may be the other's if that misses twice as much: a bank may have most of its cards in one province.
+    /// that is missing may be the other's if that misses as much: a bank may have most of its cards in one province.
     fn missing_of(&self, slice: &Slice, other: &Slice, window: &RangeInclusive<u32>) -> f64 {
         let missing = |slice: &Slice| {
             let expected = self.fleet.expected_approvals(slice, window).map_or(0.0, |expected| expected.approvals);
             (expected - real(self.fleet.series(slice).map_or(0, |series| series.approved(window.clone())))).max(0.0)
         };
         let of_other = missing(other);
-        if !slice.is_apart_from(other) && 2.0 * missing(slice) <= of_other {
+        if !slice.is_apart_from(other) && missing(slice) <= NEARLY * of_other {
             return f64::INFINITY;
         }
         self.fleet.shared(slice, other) * of_other

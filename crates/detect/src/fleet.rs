@@ -7,6 +7,7 @@ mod naming;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::RangeInclusive;
 
+pub(crate) use self::naming::PARTS_SHARE;
 use crate::baseline::{Baselines, Counts, Past, Usual, real};
 use crate::class::{Class, Signal};
 use crate::drift::{Drifts, Level};

@@ -98,7 +98,7 @@ fn of_directory(path: &Path) -> anyhow::Result<Answer> {
     let directory = Directory::open(path)?;
     let size = directory.size()?;
     let going = Going::new();
-    let ran = run_over(&directory, |Progress { bucket, ticks, events, bytes }| {
+    let ran = run_over(&directory, Duration::default, |Progress { bucket, ticks, events, bytes }| {
         going.tell(|| {
             let share = real(bytes) / real(size.max(1)) * 100.0;
             format!("{share:.0} %, at {}: {ticks} ticks, {events} events", time(bucket))

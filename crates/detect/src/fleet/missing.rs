@@ -98,7 +98,7 @@ impl Fleet {
         }
         let (before_of_rest, now_of_rest) = (self.level_of_rest(part, &before), self.level_of_rest(part, window));
         let level = (level(part, &before) / before_of_rest.level).min(1.0);
-        let busy = now_of_rest.level.min(before_of_rest.level.max(1.0));
+        let busy = now_of_rest.level.min(before_of_rest.level);
         let of_level = 1.0 / (real(part.series.approved(before)) + LEVEL_PRIOR);
         let variance = VARIANCE + of_level + now_of_rest.variance;
         Some(Expected { approvals: part.series.usual(window) * level * busy, level, variance })

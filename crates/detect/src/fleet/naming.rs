@@ -12,8 +12,10 @@ const MARGIN: f64 = 1.3;
 const LEAST_FAILURES: f64 = 4.0;
 /// Most faults of one class at one moment that are told apart.
 const MOST_PARTS: usize = 6;
-/// By how much parts must explain more than the whole, in nats: a little more they do by chance.
+/// By how much parts must explain more than the whole, in nats, and by which part of what it explains: a little more they do by chance, and since the
+/// usual rates of parts are not known exactly, which says the more the more is counted.
 const PARTS_MARGIN: f64 = 3.0;
+pub(crate) const PARTS_SHARE: f64 = 0.03;
 
 impl Fleet {
     /// The slice that says best what fails, of what failed where.
@@ -32,7 +34,7 @@ impl Fleet {
                 first.get_or_insert(part);
             }
             match first {
-                Some(first) if explained > named.score + PARTS_MARGIN => named = first,
+                Some(first) if explained > named.score + PARTS_MARGIN + PARTS_SHARE * named.score.max(0.0) => named = first,
                 _ => return Some(named),
             }
         }
