@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests build run demo test fuzz model sweep chaos bench bench-verdicts bench-rca pages lint fmt
+.PHONY: help setup setup-tests build run demo test fuzz model sweep chaos bench bench-verdicts bench-detect bench-rca pages lint fmt
 
 TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/faultline/tools
 export PATH := $(TOOLS)/bin:$(PATH)
@@ -19,7 +19,7 @@ setup: ## Install what this machine lacks, and say so. Everything else does this
 	@deploy/setup/setup.sh "$(TOOLS)"
 	@cargo fetch --locked --quiet
 
-setup-tests: setup ## The same for what only tests need: a browser, Prometheus, Alertmanager.
+setup-tests: setup ## The same for what only tests need: a browser, Prometheus, Alertmanager, numpy and scipy.
 	@deploy/setup/setup.sh "$(TOOLS)" --tests
 
 build: setup $(PAGE)/dist/index.html ## Build the page, and the program that has it in it: target/debug/faultline.
@@ -62,6 +62,10 @@ bench-verdicts: setup $(PAGE)/dist/index.html ## Measure whether verdicts are ri
 bench-rca: setup ## Measure whether the localiser names what moved, on the sets in ../shared/rca and on made ones. RCA=DIRECTORY takes other sets.
 	cargo build --release --locked --offline -p faultline-bench
 	@target/release/faultline-bench rca $(if $(RCA),--rca $(RCA))
+
+bench-detect: setup-tests ## Measure how well faults are found, on streams of a yardstick that is beside this repository. ARGUMENTS='--seeds 1,2 --scenarios NAME --quiet-days 8 --shared DIR'
+	cargo build --release --locked --offline -p faultline-bench
+	@target/release/faultline-bench detect $(ARGUMENTS)
 
 pages: setup ## Write docs/codes.md, docs/reasons.md, docs/evidence.md and the rules' test vectors anew, from crates/verdict/rules.
 	FAULTLINE_WRITE_PAGES=1 cargo test --package faultline-verdict --test tables --locked --offline -- --test-threads=1

@@ -2,7 +2,7 @@
 # Installs what this machine lacks to build, run and test Faultline, and says what it does. Does nothing, and needs no network, when
 # everything is there. `make` calls it before anything else.
 #
-#   setup.sh TOOLS           TOOLS: directory for the tools of requirements.txt
+#   setup.sh TOOLS           TOOLS: directory for the tools of requirements.txt and, for tests, requirements-yardstick.txt
 #   setup.sh TOOLS --tests   and what only tests need
 set -eu
 tools=$1
@@ -59,6 +59,12 @@ if ! cmp -s "$here/requirements.txt" "$tools/installed.txt"; then
     python3 -m venv "$tools"
     "$tools/bin/pip" install --quiet --disable-pip-version-check --no-deps --require-hashes -r "$here/requirements.txt"
     cp "$here/requirements.txt" "$tools/installed.txt"
+fi
+
+if [ "$tests" = --tests ] && ! cmp -s "$here/requirements-yardstick.txt" "$tools/installed-yardstick.txt"; then
+    say "installing numpy and scipy, which the yardstick of detection computes with, into $tools"
+    "$tools/bin/pip" install --quiet --disable-pip-version-check --no-deps --require-hashes -r "$here/requirements-yardstick.txt"
+    cp "$here/requirements-yardstick.txt" "$tools/installed-yardstick.txt"
 fi
 
 # --- Servers that tests try Faultline with --------------------------------------------------------------------------------------------

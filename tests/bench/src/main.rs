@@ -8,6 +8,7 @@
 
 mod alerts;
 mod attribution;
+mod detect;
 mod fleet;
 mod gateway;
 mod incident;
@@ -25,7 +26,7 @@ mod store;
 mod terminal;
 mod verdicts;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -52,12 +53,25 @@ struct Options {
     /// How often everything fails in `alerts`
     #[arg(long, value_name = "NUMBER", default_value_t = 3)]
     runs: u32,
-    /// Labelled scenarios of `settling`: a file (TOML), or a directory of them; tests/bench/src/settling/scenario.rs has their form
-    #[arg(long, value_name = "PATH", default_value = "tests/bench/scenarios")]
-    scenarios: PathBuf,
-    /// Seeds that each scenario is played with
-    #[arg(long, value_name = "SEED", value_delimiter = ',', default_value = "101,102,103")]
+    /// Labelled scenarios of `settling`: a file (TOML), or a directory of them; tests/bench/src/settling/scenario.rs has their form [default: tests/bench/scenarios].
+    /// Of `detect`: files (JSON), or names of the yardstick's [default: all of them that have faults]
+    #[arg(long, value_name = "PATH", value_delimiter = ',')]
+    scenarios: Vec<String>,
+    /// Seeds that each scenario is played with [default: 101,102,103; of `detect` 11,12]
+    #[arg(long, value_name = "SEED", value_delimiter = ',')]
     seeds: Vec<u64>,
+    /// Of `detect`, where the yardstick is: generate.py, oracle.py, public/
+    #[arg(long, value_name = "DIRECTORY", default_value = "../shared/detect")]
+    shared: PathBuf,
+    /// Of `detect`, how many days of a fleet of 1,000 transactions a minute without faults are looked at
+    #[arg(long, value_name = "DAYS", default_value_t = 64)]
+    quiet_days: u32,
+    /// Of `detect`, the same of one of 20,000
+    #[arg(long, value_name = "DAYS", default_value_t = 4)]
+    quiet_large_days: u32,
+    /// Of `detect`: plain detectors run on the same streams too
+    #[arg(long)]
+    peers: bool,
     /// Judge these cases of `settling` instead: directories with outcomes.jsonl and truth.csv
     #[arg(long, value_name = "DIRECTORY")]
     data: Vec<PathBuf>,
@@ -70,6 +84,8 @@ struct Options {
 enum Bench {
     /// How many outcomes are judged in a second of one core.
     Verdicts,
+    /// How well faults are found in streams of a yardstick, which is not part of this repository: only where it is asked for.
+    Detect,
     /// How long it takes to say what a million failures belong to.
     Attribution,
     /// What it costs to attribute an incident of a million failures that ClickHouse holds, and to write down whose fault each was.
@@ -106,17 +122,28 @@ async fn main() -> ExitCode {
 async fn run(options: &Options) -> anyhow::Result<()> {
     // Parts run in directories of their own.
     let program = std::path::absolute(&options.program)?;
-    let wanted = if options.benches.is_empty() { Bench::value_variants() } else { options.benches.as_slice() };
+    let everything: Vec<Bench> = Bench::value_variants().iter().copied().filter(|bench| *bench != Bench::Detect).collect();
+    let wanted = if options.benches.is_empty() { everything.as_slice() } else { options.benches.as_slice() };
+    let seeds = |default: &[u64]| if options.seeds.is_empty() { default.to_vec() } else { options.seeds.clone() };
     let mut reports: Vec<Report> = Vec::new();
     for bench in wanted {
         let report = match bench {
             Bench::Verdicts => verdicts::measure()?,
+            Bench::Detect => detect::measure(&detect::Plan {
+                shared: &options.shared,
+                scenarios: &options.scenarios,
+                seeds: &seeds(&[11, 12]),
+                quiet_days: options.quiet_days,
+                quiet_large_days: options.quiet_large_days,
+                peers: options.peers,
+                output: &options.output,
+            })?,
             Bench::Attribution => attribution::measure()?,
             Bench::Incident => incident::measure(&program).await?,
             Bench::Settling => settling::measure(&Cases {
                 program: &program,
-                scenarios: &options.scenarios,
-                seeds: &options.seeds,
+                scenarios: Path::new(options.scenarios.first().map_or("tests/bench/scenarios", String::as_str)),
+                seeds: &seeds(&[101, 102, 103]),
                 data: &options.data,
                 output: &options.output,
             })?,
@@ -124,7 +151,7 @@ async fn run(options: &Options) -> anyhow::Result<()> {
             Bench::Gateway => gateway::measure(&program).await?,
             Bench::Ingest => ingest::measure(&program).await?,
             Bench::Alerts => alerts::measure(&program, options.runs).await?,
-            Bench::Rca => rca::measure(&Instances { directory: &options.rca, seeds: &options.seeds, output: &options.output })?,
+            Bench::Rca => rca::measure(&Instances { directory: &options.rca, seeds: &seeds(&[101, 102, 103]), output: &options.output })?,
             Bench::Outage => outage::measure(&program, options.stop).await?,
         };
         report.write(&options.output)?;
