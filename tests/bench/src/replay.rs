@@ -24,10 +24,7 @@ pub(crate) async fn measure(program: &Path, (local, store): (&Local, &Store), un
     std::fs::write(&issuers, other_issuers())?;
     let until = humantime::format_rfc3339_seconds(until).to_string();
     let of_time = format!("FROM outcomes WHERE tenant = '{TENANT}' AND completed_at < parseDateTimeBestEffort('{until}')");
-    // Some were corrected before, since failures were attributed.
-    let stored = store.query(&format!("SELECT sum(sign), sum(sign = 1) {of_time}")).await?;
-    let (events, said) = stored.split_once('\t').context("two numbers were asked for")?;
-    let (events, said): (u32, u64) = (events.parse()?, said.parse()?);
+    let events: u32 = store.query(&format!("SELECT sum(sign) {of_time}")).await?.parse()?;
     let mut measured = Vec::new();
     for what in ["where all change", "where none does"] {
         store.until_settled().await?;
@@ -40,10 +37,15 @@ pub(crate) async fn measure(program: &Path, (local, store): (&Local, &Store), un
         say(&format!("replay: {events} outcomes, {what}: {:.0} s, {rate:.0} a second, {cpu:.1} CPU s a million\n", took.as_secs_f64()));
         measured.extend([rate, cpu]);
     }
-    let found = store.query(&format!("SELECT sum(sign), sumIf(sign, issuer_map = '{VERSION}'), sum(sign = 1) {of_time}")).await?;
-    let expected = format!("{events}\t{events}\t{}", said + u64::from(events));
+    // Each was judged again once, whatever it was corrected by before.
+    let found = store
+        .query(&format!(
+            "SELECT sum(sign), sumIf(sign, issuer_map = '{VERSION}'), countIf(sign = 1 AND issuer_map = '{VERSION}') {of_time}"
+        ))
+        .await?;
+    let expected = format!("{events}\t{events}\t{events}");
     if found != expected {
-        bail!("outcomes, outcomes with the other issuers, rows: {found} instead of {expected}");
+        bail!("outcomes, outcomes with the other issuers, rows with them: {found} instead of {expected}");
     }
     check_sums(store).await?;
     let [rate, cpu, unchanged_rate, unchanged_cpu] = *measured.as_slice() else { bail!("not everything was measured") };
