@@ -9,7 +9,7 @@
 //!
 //! with a standard deviation that depends on the leaf's size, and a `t` for each side.
 
-use super::evidence::{Contamination, Evidence, LEVELS, Row};
+use super::evidence::{Evidence, LEVELS, Row, settled};
 use super::leaves::Amount;
 
 /// No deviation is measured better than this.
@@ -75,7 +75,7 @@ pub(super) fn evidence(amounts: &[Amount], explained: Option<&[bool]>) -> Eviden
             Noise::of(&rest.collect::<Vec<_>>())
         }
     };
-    let levels = levels(&deviations, &noise);
+    let levels = Levels::of(&deviations, &noise);
     deviations.iter().map(|deviation| noise.row(*deviation, &levels)).collect()
 }
 
@@ -179,20 +179,19 @@ impl Noise {
 
     /// What one leaf says.
     fn row(&self, one: Deviation, levels: &Levels) -> Row {
-        if !one.witness {
-            return [0; LEVELS];
-        }
+        let Some(moved) = levels.of_size.get(self.place(one.size)).filter(|_| one.witness) else { return [0; LEVELS] };
         let OfSize { deviation, alone } = self.of_size(one.size);
         let standard = self.standard(&one);
         // The density of `y`, where that of `x` is normal.
-        let usual = -0.5 * standard * standard - (deviation * self.scale.stretch(one.y).powi(2)).ln();
-        let ratios = levels.at.map(|level| {
-            let own = (levels.spread.powi(2) + (deviation * (1.0 - level * level / 4.0)).powi(2)).sqrt();
-            let moved = |spread: f64| -0.5 * ((one.y - level) / spread).powi(2) - spread.ln();
-            (moved(own).max(moved(levels.spread)) - 2.0_f64.ln() - usual).clamp(-1e4, 1e4)
-        });
-        let contamination = Contamination { ln_alone: narrow(alone.ln()), against: narrow(-alone.ln()) };
-        contamination.row(&ratios.map(narrow))
+        let usual = narrow(-0.5 * standard * standard - (deviation * self.scale.stretch(one.y).powi(2)).ln());
+        let y = narrow(one.y);
+        let mut ratios = [0.0; LEVELS];
+        for (ratio, (level, moved)) in ratios.iter_mut().zip(levels.at.iter().zip(moved)) {
+            let square = (y - level) * (y - level);
+            *ratio = (moved.height - moved.slope * square).max(levels.height - levels.slope * square) - usual;
+        }
+        let ln_alone = narrow(alone.ln());
+        settled(&ratios, ratios.iter().copied().fold(f32::NEG_INFINITY, f32::max) + ln_alone, -ln_alone)
     }
 }
 
@@ -201,38 +200,49 @@ fn narrow(number: f64) -> f32 {
     number as f32
 }
 
-/// Levels that are tried, and how far leaves are from theirs.
+/// Levels that are tried, and how leaves that moved to them are around them: as close as moved leaves may be, or as far as leaves that did not move are from theirs.
 struct Levels {
-    at: [f64; LEVELS],
-    spread: f64,
+    at: [f32; LEVELS],
+    height: f32,
+    slope: f32,
+    /// By size of leaves, as [`Noise::sizes`], and by level.
+    of_size: Vec<[Density; LEVELS]>,
 }
 
-/// Levels to both sides, or twice as dense to one where nothing moved to the other.
-fn levels(all: &[Deviation], noise: &Noise) -> Levels {
-    let far = farthest(all.len()) + ALONE;
-    let moved = |sign: f64| all.iter().any(|one| one.witness && noise.standard(one) * sign > far);
-    let (down, up) = (moved(-1.0), moved(1.0));
-    let count = LEVELS as f64;
-    let mut place = 0.0;
-    let mut next = |step: f64, sign: f64| {
-        place += 1.0;
-        sign * step * place
-    };
-    let at = match (down, up) {
-        (true, true) | (false, false) => {
-            let mut places = [0.0; LEVELS];
-            let (below, above) = places.split_at_mut(LEVELS / 2);
-            for (place, (below, above)) in below.iter_mut().zip(above).enumerate() {
-                let level = 4.0 / count * (place as f64 + 1.0);
-                (*below, *above) = (-level, level);
-            }
-            places
+/// Logarithm of a normal density at its middle, less that of the two that it may be, and how it falls with the square of the distance.
+#[derive(Clone, Copy, Debug)]
+struct Density {
+    height: f32,
+    slope: f32,
+}
+
+impl Density {
+    fn of(spread: f64) -> Density {
+        Density { height: narrow(-spread.ln() - 2.0_f64.ln()), slope: narrow(0.5 / (spread * spread)) }
+    }
+}
+
+impl Levels {
+    /// Levels to both sides, or twice as dense to one where nothing moved to the other.
+    fn of(all: &[Deviation], noise: &Noise) -> Levels {
+        let far = farthest(all.len()) + ALONE;
+        let moved = |sign: f64| all.iter().any(|one| one.witness && noise.standard(one) * sign > far);
+        let (down, up) = (moved(-1.0), moved(1.0));
+        let both = down == up;
+        let step = if both { 4.0 } else { 2.0 } / LEVELS as f64;
+        let mut at = [0.0; LEVELS];
+        for (place, level) in at.iter_mut().enumerate() {
+            // Of both sides in turn, from the middle on.
+            let (steps, is_up) = if both { (place / 2 + 1, place % 2 == 1) } else { (place + 1, up) };
+            *level = step * steps as f64 * if is_up { 1.0 } else { -1.0 };
         }
-        (true, false) => [0.0; LEVELS].map(|_| next(2.0 / count, -1.0)),
-        (false, true) => [0.0; LEVELS].map(|_| next(2.0 / count, 1.0)),
-    };
-    let step = if down == up { 4.0 / count } else { 2.0 / count };
-    Levels { at, spread: (SPREAD.powi(2) + (step / 2.0).powi(2)).sqrt() }
+        let spread = (SPREAD.powi(2) + (step / 2.0).powi(2)).sqrt();
+        let Density { height, slope } = Density::of(spread);
+        // What real and expected have in common makes their difference the smaller, the farther they are from each other.
+        let own = |deviation: f64, level: f64| (spread.powi(2) + (deviation * (1.0 - level * level / 4.0)).powi(2)).sqrt();
+        let of_size = noise.sizes.iter().map(|of_size| at.map(|level| Density::of(own(of_size.deviation, level))));
+        Levels { height, slope, of_size: of_size.collect(), at: at.map(narrow) }
+    }
 }
 
 /// How far the farthest of so many standard normal variables is, about.
@@ -253,13 +263,13 @@ fn spread(leaves: &[Deviation]) -> f64 {
 /// The `t` of one side: such that its tails are those of a normal distribution, beside its middle.
 fn tail(side: &[Deviation]) -> f64 {
     let mut all: Vec<f64> = side.iter().map(|one| one.y.abs()).collect();
-    all.sort_by(f64::total_cmp);
-    let Some(middle) = all.get(all.len() / 2).copied().filter(|middle| *middle > 0.0) else { return 0.0 };
-    let of_tail = |(share, normal): (usize, f64)| {
-        let far = *all.get(all.len().checked_sub(all.len() / share + 1)?)?;
+    let mut nth = |place: usize| (place < all.len()).then(|| *all.select_nth_unstable_by(place, f64::total_cmp).1);
+    let Some(middle) = nth(side.len() / 2).filter(|middle| *middle > 0.0) else { return 0.0 };
+    let mut of_tail = |(share, normal): (usize, f64)| {
+        let far = nth(side.len().checked_sub(side.len() / share + 1)?)?;
         let ratio = normal / NORMAL_MEDIAN;
         Some((far - ratio * middle) / ((ratio - 1.0) * middle * far))
     };
-    let found: Vec<f64> = TAILS.into_iter().filter_map(of_tail).collect();
+    let found: Vec<f64> = TAILS.into_iter().filter_map(&mut of_tail).collect();
     (found.iter().sum::<f64>() / (found.len() as f64).max(1.0)).clamp(-0.5, MOST_TAIL)
 }

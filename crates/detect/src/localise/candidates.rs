@@ -19,6 +19,8 @@ pub(super) struct Price {
     pub(super) any: f64,
     /// Each attribute, in nats.
     pub(super) attribute: f64,
+    /// Any but the first, in nats, beside that.
+    pub(super) further: f64,
 }
 
 /// Slices of the same attributes.
@@ -27,9 +29,9 @@ pub(super) struct Cuboid {
     /// The attributes' places, as bits.
     pub(super) attributes: u32,
     /// What the first name in it costs, in units.
-    pub(super) price: i32,
+    pub(super) price: i64,
     /// What another one costs.
-    pub(super) price_again: i32,
+    pub(super) price_again: i64,
     /// The candidates in it: the first, and the first behind.
     pub(super) candidates: (usize, usize),
 }
@@ -84,6 +86,8 @@ impl Lists {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Candidates {
     pub(super) cuboids: Vec<Cuboid>,
+    /// What any name but the first costs beside its price, in units.
+    pub(super) further: i64,
     /// By candidate, its leaves.
     pub(super) leaves: Lists,
     /// By leaf, the candidates that it is in.
@@ -118,7 +122,7 @@ struct Search<'a> {
     price: Price,
     depth: u32,
     /// What each leaf says at its best level.
-    best: Vec<i32>,
+    best: Vec<i64>,
     found: Candidates,
     cells: Vec<u32>,
 }
@@ -127,12 +131,13 @@ impl Candidates {
     /// All slices that may be named.
     pub(super) fn of(leaves: &Leaves, evidence: &Evidence, price: Price) -> Candidates {
         let order = leaves.by_name();
-        let best = evidence.iter().map(|row| i32::from(row.iter().copied().max().unwrap_or(0).max(0))).collect();
+        let best = evidence.iter().map(|row| i64::from(row.iter().copied().max().unwrap_or(0).max(0))).collect();
         let depth = depth(order.len(), leaves.len());
         let mut search = Search { leaves, order, price, depth, best, found: Candidates::default(), cells: Vec::new() };
         let count = leaves.len();
         search.below(&Node { attributes: 0, leaves: (0..id(count)).collect(), cells: vec![0; count], count: 1, slices: 1.0 }, 0);
         let mut found = search.found;
+        found.further = units(price.further);
         found.of_leaf = found.leaves.inverted(count);
         found.sums = (0..found.leaves.len()).map(|candidate| sum(found.leaves.get(candidate), evidence)).collect();
         found
@@ -160,7 +165,7 @@ pub(super) fn sum(leaves: &[u32], rows: &[Row]) -> Sum {
     let mut sum = [0; LEVELS];
     for row in leaves.iter().filter_map(|leaf| rows.get(place(*leaf))) {
         for (sum, one) in sum.iter_mut().zip(row) {
-            *sum += i32::from(*one);
+            *sum += i64::from(*one);
         }
     }
     sum
@@ -230,7 +235,7 @@ impl Search<'_> {
         let mut numbers = Numbers::new(&mut self.cells, node.count * values, node.leaves.len());
         let mut cells: Vec<u32> = Vec::with_capacity(node.leaves.len());
         // What is said in each cell at most, and by how many leaves.
-        let mut most: Vec<(i32, usize)> = Vec::new();
+        let mut most: Vec<(i64, usize)> = Vec::new();
         for (leaf, cell) in node.leaves.iter().zip(&node.cells) {
             let value = column.get(place(*leaf)).map_or(0, |value| place(*value));
             let known = numbers.of(place(*cell) * values + value, most.len());
@@ -257,7 +262,7 @@ impl Search<'_> {
     }
 
     /// Makes candidates of a node's cells, and leaves only what is in them.
-    fn keep(&mut self, node: Node, mut cuboid: Cuboid, most: &[(i32, usize)]) -> Node {
+    fn keep(&mut self, node: Node, mut cuboid: Cuboid, most: &[(i64, usize)]) -> Node {
         let begin = self.found.leaves.items.len();
         let mut next = begin;
         let mut kept = 0;

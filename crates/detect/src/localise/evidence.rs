@@ -2,43 +2,31 @@
 
 /// Levels that a slice may have moved to.
 pub(super) const LEVELS: usize = 16;
-/// A unit of evidence: this many are a nat.
-pub(super) const UNITS: f32 = 64.0;
+/// A unit of evidence: this many are a nat. A leaf may say very little, and there may be a hundred thousand of them.
+pub(super) const UNITS: f32 = 65_536.0;
 
 /// What one leaf says, by level.
-pub(super) type Row = [i16; LEVELS];
+pub(super) type Row = [i32; LEVELS];
 /// What the leaves of a slice say together, by level.
-pub(super) type Sum = [i32; LEVELS];
+pub(super) type Sum = [i64; LEVELS];
 
 /// All leaves' evidence, in their order.
 pub(super) type Evidence = Vec<Row>;
 
-/// What is thought of leaves that do not do as their slice does.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Contamination {
-    /// Logarithm of the share of leaves that move by themselves.
-    pub(super) ln_alone: f32,
-    /// Most that one leaf says against a slice.
-    pub(super) against: f32,
-}
-
-impl Contamination {
-    /// Evidence of a leaf of its log-likelihood ratios: against leaves that did not move, or moved by themselves to any of the levels.
-    #[expect(clippy::cast_possible_truncation, reason = "evidence is clamped to a few ten nats")]
-    pub(super) fn row(self, ratios: &[f32; LEVELS]) -> Row {
-        let most = ratios.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let alone = (most + self.ln_alone).max(0.0);
-        ratios.map(|ratio| ((ratio - alone).max(-self.against) * UNITS) as i16)
-    }
+/// Evidence of a leaf of its log-likelihood ratios: against leaves that did not move, or moved by themselves, which has the log-likelihood ratio `alone`. It says no more than
+/// `against` against a slice.
+#[expect(clippy::cast_possible_truncation, reason = "evidence is clamped to a few ten nats")]
+pub(super) fn settled(ratios: &[f32; LEVELS], alone: f32, against: f32) -> Row {
+    ratios.map(|ratio| ((ratio - alone.max(0.0)).max(-against) * UNITS) as i32)
 }
 
 /// Nats, of units.
-pub(super) fn nats(units: i32) -> f64 {
-    f64::from(units) / f64::from(UNITS)
+pub(super) fn nats(units: i64) -> f64 {
+    units as f64 / f64::from(UNITS)
 }
 
 /// Units, of nats.
 #[expect(clippy::cast_possible_truncation, reason = "prices are some ten nats")]
-pub(super) fn units(nats: f64) -> i32 {
-    (nats * f64::from(UNITS)) as i32
+pub(super) fn units(nats: f64) -> i64 {
+    (nats * f64::from(UNITS)) as i64
 }

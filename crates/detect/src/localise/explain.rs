@@ -17,7 +17,7 @@ pub(super) struct Name {
     pub(super) candidate: usize,
     pub(super) level: usize,
     /// What it explains beyond the others, less its price, in units.
-    pub(super) gain: i32,
+    pub(super) gain: i64,
 }
 
 /// What is explained so far, and what each candidate would add.
@@ -117,22 +117,23 @@ impl<'a> Explanation<'a> {
     }
 
     /// What a name adds to the others.
-    fn gain(&self, name: Name) -> i32 {
+    fn gain(&self, name: Name) -> i64 {
         let others = |leaf: u32| {
             let of_leaf = self.candidates.of_leaf.get(place(leaf));
             self.names.iter().any(|other| other.candidate != name.candidate && of_leaf.contains(&id(other.candidate)))
         };
         let own = self.candidates.leaves.get(name.candidate).iter().filter(|leaf| !others(**leaf));
-        let says = |leaf: &u32| self.evidence.get(place(*leaf)).and_then(|row| row.get(name.level)).copied().map_or(0, i32::from);
-        own.map(says).sum::<i32>() - self.price(name)
+        let says = |leaf: &u32| self.evidence.get(place(*leaf)).and_then(|row| row.get(name.level)).copied().map_or(0, i64::from);
+        own.map(says).sum::<i64>() - self.price(name)
     }
 
     /// What a name costs, beside the others.
-    fn price(&self, name: Name) -> i32 {
+    fn price(&self, name: Name) -> i64 {
         self.candidates.cuboid(name.candidate).map_or(0, |cuboid| {
             let (begin, end) = cuboid.candidates;
             let again = self.names.iter().any(|other| other.candidate != name.candidate && (begin..end).contains(&other.candidate));
-            if again { cuboid.price_again } else { cuboid.price }
+            let further = if self.names.iter().all(|other| other.candidate == name.candidate) { 0 } else { self.candidates.further };
+            further + if again { cuboid.price_again } else { cuboid.price }
         })
     }
 
@@ -173,10 +174,11 @@ impl<'a> Explanation<'a> {
     }
 
     /// The first candidate of a cuboid, what a name of it costs now, and what each would add by level.
-    fn in_cuboid(&self, cuboid: &Cuboid) -> (usize, i32, &[Sum]) {
+    fn in_cuboid(&self, cuboid: &Cuboid) -> (usize, i64, &[Sum]) {
         let (begin, end) = cuboid.candidates;
         let again = self.names.iter().any(|name| (begin..end).contains(&name.candidate));
-        (begin, if again { cuboid.price_again } else { cuboid.price }, self.sums.get(begin..end).unwrap_or(&[]))
+        let further = if self.names.is_empty() { 0 } else { self.candidates.further };
+        (begin, further + if again { cuboid.price_again } else { cuboid.price }, self.sums.get(begin..end).unwrap_or(&[]))
     }
 
     fn add(&mut self, name: Name) {
@@ -198,9 +200,9 @@ impl<'a> Explanation<'a> {
             if *known == row {
                 continue;
             }
-            let mut change = [0_i32; LEVELS];
+            let mut change = [0_i64; LEVELS];
             for (change, (new, old)) in change.iter_mut().zip(row.iter().zip(known.iter())) {
-                *change = i32::from(*new) - i32::from(*old);
+                *change = i64::from(*new) - i64::from(*old);
             }
             *known = row;
             for of_leaf in candidates.of_leaf.get(place(*leaf)) {
@@ -232,7 +234,7 @@ impl<'a> Explanation<'a> {
     }
 
     /// What a name adds to the others, and what in its place would add as much but for `less` units, the best first.
-    pub(super) fn instead(&mut self, name: Name, less: i32) -> (i32, Vec<Name>) {
+    pub(super) fn instead(&mut self, name: Name, less: i64) -> (i64, Vec<Name>) {
         let gain = self.gain(name);
         self.remove(name.candidate);
         let own = self.candidates.element(self.leaves, name.candidate);

@@ -3,13 +3,20 @@
 //! A leaf's usual rate is only as good as the attempts that it is known from. It is what its attributes' rates give (their product, relative to the rate of
 //! all), with as many failures' worth of belief as makes the failures that were counted likeliest; then what is known of the leaf itself.
 
-use super::evidence::{Contamination, Evidence, LEVELS, Row};
+use libm::lgamma;
+
+use super::evidence::{Evidence, LEVELS, Row, settled};
 use super::leaves::{Leaves, Trials};
 
-/// Odds of failing, as multiples of the usual.
-const ODDS: [f64; 10] = [1.5, 2.0, 3.0, 4.5, 7.0, 11.0, 18.0, 35.0, 80.0, 250.0];
+/// Levels of slices all of whose leaves moved about alike: odds of failing, as multiples of the usual.
+const ALIKE: [f64; 8] = [1.5, 2.2, 3.3, 5.0, 8.0, 14.0, 30.0, 100.0];
+/// Of slices whose leaves moved differently.
+const UNLIKE: [f64; 4] = [2.0, 5.0, 15.0, 60.0];
 /// Attempts that fail beside those that usually do: a fault that does not ask what fails anyway.
-const ADDED: [f64; 6] = [0.03, 0.08, 0.2, 0.4, 0.65, 0.95];
+const ADDED: [f64; 4] = [0.1, 0.3, 0.6, 0.95];
+/// How much leaves vary around the level of their slice: shapes of gamma distributions.
+const SHAPE_ALIKE: f64 = 5.0;
+const SHAPE_UNLIKE: f64 = 1.0;
 /// Failures' worth of belief in what attributes say of a leaf that are tried.
 const BELIEFS: [f64; 6] = [0.0, 0.5, 2.0, 8.0, 32.0, 1000.0];
 /// Failures' worth of belief that a value is like all others.
@@ -20,49 +27,100 @@ const LEAST_RATE: f64 = 1e-7;
 const MOST_SURPRISE: f64 = 4.0;
 /// A change of all attempts by less than this factor is none of a slice.
 const DRIFT: f64 = 1.5;
-/// Leaves that move by themselves: one in so many.
-const RARE: f64 = 3000.0;
+/// Fewest usual failures of leaves that show a drift, and fewest such leaves.
+const LARGE: f64 = 4.0;
+const FEWEST: usize = 10;
+/// By how much fewer leaves move by themselves to each level: by its multiple of odds, about. Nats.
+const RARER: [f32; LEVELS] = [0.4, 0.8, 1.2, 1.6, 2.1, 2.6, 3.4, 4.6, 0.7, 1.6, 2.7, 4.1, 1.9, 2.9, 3.6, 4.4];
+/// One leaf in so many moves by itself at least as often, whatever is seen.
+const RAREST: f64 = 1e6;
+/// A leaf that is this evident, in nats, and in no slice that is named, has moved by itself.
+const EVIDENT: f32 = 6.0;
 /// Most that one leaf says against a slice, in nats.
-const AGAINST: f32 = 6.0;
-/// By how much counts vary more than independent attempts would, where leaves are too small to say.
-const DISPERSION: f64 = 1.25;
-/// So many leaves' worth of belief in that.
-const PRIOR_LEAVES: f64 = 20.0;
-/// Median of the square of a standard normal variable.
-const NORMAL_SQUARE: f64 = 0.454_936;
+const AGAINST: f32 = 5.0;
+/// Classes of sizes: from a thousandth of a failure on, each of twice as many.
+const SIZES: usize = 32;
+/// One leaf counts no more than so many standard deviations.
+const MOST_DEVIATIONS: f64 = 4.0;
+/// What is thought of how rates vary where leaves do not say, and how sure that is (the reciprocal of a variance).
+const VARIATION: f64 = 0.04;
+const BELIEF_IN_VARIATION: f64 = 400.0;
+/// Between which it is.
+const LEAST_VARIATION: f64 = 1e-4;
+const MOST_VARIATION: f64 = 1.0;
 const WHOLE: f64 = 1_099_511_627_776.0;
 
-/// What the leaves say; those that slices explain already tell nothing of what is usual.
-pub(super) fn evidence(leaves: &Leaves, trials: &[Trials], explained: Option<&[bool]>) -> Evidence {
+/// What the leaves say; those that slices explain already tell nothing of what is usual. At least one leaf in `rare` is thought to move by itself.
+pub(super) fn evidence(leaves: &Leaves, trials: &[Trials], explained: Option<&[bool]>, rare: f64) -> Evidence {
     let attributed = attributed(leaves, trials);
     let none = vec![false; trials.len()];
-    let rest = explained.unwrap_or(&none);
+    let explained_so_far = explained.unwrap_or(&none);
     let usual = |belief: f64| {
         let rates = trials.iter().zip(&attributed).map(|(leaf, prior)| believed(leaf, *prior, belief)).collect::<Vec<f64>>();
-        let drift = drift(trials, &rates, rest);
+        let drift = drift(trials, &rates, explained_so_far);
         rates.into_iter().map(|rate| times_odds(rate, drift)).collect::<Vec<f64>>()
     };
-    let rates = BELIEFS.map(usual).into_iter().min_by_key(|rates| surprise(trials, rates, rest)).unwrap_or_default();
-    let dispersion = Dispersion::of(trials, &rates, rest);
-    let contamination = Contamination { ln_alone: -narrow(RARE.ln()), against: AGAINST };
-    trials.iter().zip(&rates).map(|(leaf, rate)| row(leaf, *rate, dispersion.factor(leaf.attempts * rate), contamination)).collect()
+    let rates = BELIEFS.map(usual).into_iter().min_by_key(|rates| surprise(trials, rates, explained_so_far)).unwrap_or_default();
+    let variation = Variation::of(trials, &rates, explained_so_far);
+    let ratios: Vec<[f32; LEVELS]> =
+        trials.iter().zip(&rates).map(|(leaf, rate)| ratios(leaf, *rate, variation.at(leaf.attempts * rate))).collect();
+    let rare = if explained.is_some() { rarity(&ratios, explained_so_far).max(rare) } else { rare };
+    ratios.iter().map(|ratios| row(ratios, rare)).collect()
 }
 
-/// What one leaf says.
-fn row(leaf: &Trials, usual: f64, dispersion: f64, contamination: Contamination) -> Row {
-    let failures = leaf.failures.min(leaf.attempts);
-    let rest = leaf.attempts - failures;
-    if leaf.attempts <= 0.0 {
-        return [0; LEVELS];
-    }
+/// One leaf in so many moves by itself, as far as is seen.
+fn rarity(ratios: &[[f32; LEVELS]], explained: &[bool]) -> f64 {
+    let rest = || ratios.iter().zip(explained).filter(|(_, explained)| !**explained);
+    let alone = rest().filter(|(ratios, _)| ratios.iter().any(|ratio| *ratio > EVIDENT)).count();
+    (rest().count() as f64 / (alone as f64 + 1.0)).min(RAREST)
+}
+
+/// Evidence of a leaf of its log-likelihood ratios. A leaf may also have moved by itself, the less likely the more.
+fn row(ratios: &[f32; LEVELS], rare: f64) -> Row {
+    let ln_rare = narrow(rare.ln());
+    let alone = ratios.iter().zip(RARER).map(|(ratio, rarer)| ratio - ln_rare - rarer).fold(0.0, f32::max);
+    settled(ratios, alone, AGAINST)
+}
+
+/// Log-likelihood ratios of one leaf, by level, where rates vary by this much beyond chance.
+fn ratios(leaf: &Trials, usual: f64, variation: f64) -> [f32; LEVELS] {
     let mut ratios = [0.0; LEVELS];
-    let moved = ODDS.into_iter().map(|odds| times_odds(usual, odds)).chain(ADDED.into_iter().map(|added| usual + (1.0 - usual) * added));
-    for (ratio, rate) in ratios.iter_mut().zip(moved) {
-        let of_rest = rest * ((1.0 - rate) / (1.0 - usual)).ln();
-        let of_failures = if failures > 0.0 { failures * (rate / usual).ln() } else { 0.0 };
-        *ratio = narrow(((of_failures + of_rest) / dispersion).clamp(-1e4, 1e4));
+    if leaf.attempts <= 0.0 {
+        return ratios;
     }
-    contamination.row(&ratios)
+    let [usually, alike, unlike] =
+        [0.0, 1.0 / SHAPE_ALIKE, 1.0 / SHAPE_UNLIKE].map(|more| NegativeBinomial::of(leaf.failures, 1.0 / (variation + more)));
+    let is_usual = usually.ln_likelihood(leaf.attempts * usual);
+    let multiple = |odds: f64| times_odds(usual, odds);
+    let levels = (ALIKE.into_iter().map(|odds| (alike, multiple(odds))))
+        .chain(UNLIKE.into_iter().map(|odds| (unlike, multiple(odds))))
+        .chain(ADDED.into_iter().map(|added| (alike, usual + (1.0 - usual) * added)));
+    for (ratio, (distribution, rate)) in ratios.iter_mut().zip(levels) {
+        *ratio = narrow((distribution.ln_likelihood(leaf.attempts * rate) - is_usual).clamp(-1e4, 1e4));
+    }
+    ratios
+}
+
+/// Counts around a mean that itself varies, as gamma distributions of this shape do.
+#[derive(Clone, Copy, Debug)]
+struct NegativeBinomial {
+    count: f64,
+    shape: f64,
+    /// What depends on these alone.
+    of_count: f64,
+}
+
+impl NegativeBinomial {
+    fn of(count: f64, shape: f64) -> NegativeBinomial {
+        let of_count = if count > 0.0 { lgamma(count + shape) - lgamma(shape) } else { 0.0 };
+        NegativeBinomial { count, shape, of_count }
+    }
+
+    /// But for what all have in common.
+    fn ln_likelihood(self, mean: f64) -> f64 {
+        let of_mean = if self.count > 0.0 { self.count * (mean / (self.shape + mean)).ln() } else { 0.0 };
+        self.of_count + of_mean - self.shape * (mean / self.shape).ln_1p()
+    }
 }
 
 /// What a leaf's attributes say of its usual rate.
@@ -110,10 +168,15 @@ fn believed(leaf: &Trials, attributed: f64, belief: f64) -> f64 {
     rate.clamp(LEAST_RATE, 0.95)
 }
 
-/// By how much all odds have changed, as far as that is a drift and no fault.
+/// By how much all odds have changed, as far as that is a drift and no fault: as half of the leaves have that have failures to speak of.
 fn drift(trials: &[Trials], rates: &[f64], explained: &[bool]) -> f64 {
-    let _ = (trials, rates, explained, DRIFT);
-    1.0
+    let large = trials.iter().zip(rates).zip(explained).filter(|((leaf, rate), explained)| leaf.attempts * **rate >= LARGE && !**explained);
+    let mut ratios: Vec<f64> = large.map(|((leaf, rate), _)| (leaf.failures + 0.2) / (leaf.attempts * rate)).collect();
+    if ratios.len() < FEWEST {
+        return 1.0;
+    }
+    let middle = ratios.len() / 2;
+    ratios.select_nth_unstable_by(middle, f64::total_cmp).1.clamp(1.0 / DRIFT, DRIFT)
 }
 
 /// How unlikely the failures are that were counted, by these rates: whole numbers, so that it does not depend on the order of leaves.
@@ -127,41 +190,42 @@ fn surprise(trials: &[Trials], rates: &[f64], explained: &[bool]) -> i64 {
     .sum()
 }
 
-/// By how much counts vary more than independent attempts would, by the binary logarithm of how many failures are usual.
-struct Dispersion {
-    factors: Vec<f64>,
+/// By how much the rates of leaves vary beyond chance, by how many failures are usual: squares of relative standard deviations.
+struct Variation {
+    by_size: Vec<f64>,
 }
 
-impl Dispersion {
-    fn of(trials: &[Trials], rates: &[f64], explained: &[bool]) -> Dispersion {
-        let mut by_size: Vec<Vec<f64>> = Vec::new();
+impl Variation {
+    /// By moments: what the squares of differences have beyond what chance has. One leaf counts no more than a few standard deviations.
+    fn of(trials: &[Trials], rates: &[f64], explained: &[bool]) -> Variation {
+        let mut sums = vec![(0_i128, 0_i128, 0_i128); SIZES];
         for ((leaf, rate), explained) in trials.iter().zip(rates).zip(explained) {
             let usual = leaf.attempts * rate;
-            let Some(place) = size(usual).filter(|_| !explained) else { continue };
-            if place >= by_size.len() {
-                by_size.resize(place + 1, Vec::new());
-            }
-            if let Some(same) = by_size.get_mut(place) {
-                same.push((leaf.failures - usual).powi(2) / (usual * (1.0 - rate)));
-            }
+            let Some((beyond, squares, all)) = sums.get_mut(size(usual)).filter(|_| !explained && usual > 0.0) else { continue };
+            let most = MOST_DEVIATIONS * usual.sqrt() + 1.0;
+            *beyond += whole((leaf.failures - usual).clamp(-most, most).powi(2) - usual * (1.0 - rate));
+            *squares += whole(usual * usual);
+            *all += whole(usual);
         }
-        let factor = |same: &mut Vec<f64>| {
-            let (count, middle) = (same.len() as f64, same.len() / 2);
-            let median = if same.is_empty() { 0.0 } else { *same.select_nth_unstable_by(middle, f64::total_cmp).1 };
-            ((count * median / NORMAL_SQUARE + PRIOR_LEAVES * DISPERSION) / (count + PRIOR_LEAVES)).max(1.0)
+        let variation = |(beyond, squares, all): (i128, i128, i128)| {
+            let [beyond, squares, all] = [beyond, squares, all].map(|sum| sum as f64 / WHOLE);
+            // What is known by it, as the reciprocal of a variance.
+            let known = squares * squares / (all + 2.0 * squares).max(f64::MIN_POSITIVE);
+            let own = if squares > 0.0 { beyond / squares } else { 0.0 };
+            ((known * own + BELIEF_IN_VARIATION * VARIATION) / (known + BELIEF_IN_VARIATION)).clamp(LEAST_VARIATION, MOST_VARIATION)
         };
-        Dispersion { factors: by_size.iter_mut().map(factor).collect() }
+        Variation { by_size: sums.into_iter().map(variation).collect() }
     }
 
-    fn factor(&self, usual: f64) -> f64 {
-        size(usual).and_then(|place| self.factors.get(place)).copied().unwrap_or(DISPERSION)
+    fn at(&self, usual: f64) -> f64 {
+        self.by_size.get(size(usual)).copied().unwrap_or(VARIATION)
     }
 }
 
-/// In which class of sizes so many failures are; nothing where there are so few that their median says nothing of their spread.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a positive exponent")]
-fn size(usual: f64) -> Option<usize> {
-    (usual >= 2.0).then(|| usual.log2() as usize)
+/// In which class of sizes so many failures are.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the number of classes")]
+fn size(usual: f64) -> usize {
+    (usual.max(f64::MIN_POSITIVE).log2() + 10.0).clamp(0.0, SIZES as f64 - 1.0) as usize
 }
 
 /// Log-likelihood ratio of a leaf's own rate to another.
