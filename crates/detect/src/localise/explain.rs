@@ -49,7 +49,7 @@ impl<'a> Explanation<'a> {
     }
 
     /// Weighs each name against all that could be in its place, until none changes.
-    pub(super) fn refine(&mut self) {
+    pub(super) fn refine(&mut self, splits: bool) {
         for _ in 0..ROUNDS {
             let before: Vec<(usize, usize)> = self.names.iter().map(|name| (name.candidate, name.level)).collect();
             for (candidate, _) in &before {
@@ -58,7 +58,9 @@ impl<'a> Explanation<'a> {
                     self.add(best);
                 }
             }
-            self.split();
+            if splits {
+                self.split();
+            }
             self.greedy();
             let mut after: Vec<(usize, usize)> = self.names.iter().map(|name| (name.candidate, name.level)).collect();
             after.sort_unstable();
@@ -70,40 +72,46 @@ impl<'a> Explanation<'a> {
         }
     }
 
-    /// Puts narrower slices in the place of a name, where they explain more of it together: at the same level, so that nothing is split because its parts moved a little
-    /// differently.
+    /// Puts narrower slices of one cuboid in the place of a name, where they explain more of it together: at the same level, and where what is left did not move to any. So nothing is
+    /// split because its parts moved a little differently.
     fn split(&mut self) {
         for name in self.names.clone() {
             let whole = self.gain(name);
             self.remove(name.candidate);
-            let before = self.names.len();
-            let mut parts = 0;
-            while let Some(part) = self.best_within(name) {
-                parts += part.gain;
+            let gain = |parts: &Vec<Name>| parts.iter().map(|part| part.gain).sum::<i64>();
+            let parts = self.narrower(name).max_by_key(gain).filter(|parts| gain(parts) > whole);
+            for part in parts.unwrap_or_else(|| vec![name]) {
                 self.add(part);
-            }
-            if parts <= whole {
-                for part in self.names.split_off(before) {
-                    self.settle(part.candidate);
-                }
-                self.add(name);
             }
         }
     }
 
-    /// The candidate that adds most, of those narrower than another, at its level.
-    fn best_within(&self, whole: Name) -> Option<Name> {
+    /// For each cuboid of more attributes than a candidate's: the slices in it that explain the candidate at its level, where they leave nothing of it that moved.
+    fn narrower(&self, whole: Name) -> impl Iterator<Item = Vec<Name>> + '_ {
         let attributes = self.candidates.cuboid(whole.candidate).map_or(0, |cuboid| cuboid.attributes);
-        let narrower =
-            self.candidates.cuboids.iter().filter(|cuboid| cuboid.attributes & attributes == attributes && cuboid.attributes != attributes);
-        let is_within = |name: &Name| {
-            let first = self.candidates.leaves.get(name.candidate).first().copied().map_or(usize::MAX, place);
-            self.candidates.of_leaf.get(first).contains(&id(whole.candidate))
-        };
-        narrower
-            .flat_map(|cuboid| self.gains_at(cuboid, whole.level))
-            .filter(|name| name.gain > 0 && is_within(name))
-            .min_by(|one, other| self.order(one, other))
+        let is_narrower = move |cuboid: &&Cuboid| cuboid.attributes & attributes == attributes && cuboid.attributes != attributes;
+        self.candidates.cuboids.iter().filter(is_narrower).filter_map(move |cuboid| {
+            let again = cuboid.price_again + self.candidates.further;
+            let (begin, first, sums) = self.in_cuboid(cuboid);
+            let mut left = self.sums.get(whole.candidate).copied()?;
+            let mut parts: Vec<Name> = Vec::new();
+            for (at, sum) in sums.iter().enumerate() {
+                let part = Name { candidate: begin + at, gain: sum.get(whole.level)? - again, ..whole };
+                if part.gain > 0 && self.is_within(part, whole) {
+                    left.iter_mut().zip(sum).for_each(|(left, part)| *left -= part);
+                    parts.push(part);
+                }
+            }
+            // The first name may cost more, or less.
+            parts.first_mut()?.gain += again - first;
+            left.iter().all(|left| *left <= 0).then_some(parts)
+        })
+    }
+
+    /// Whether a candidate of more attributes is part of another.
+    fn is_within(&self, part: Name, whole: Name) -> bool {
+        let first = self.candidates.leaves.get(part.candidate).first().copied().map_or(usize::MAX, place);
+        self.candidates.of_leaf.get(first).contains(&id(whole.candidate))
     }
 
     /// Drops names that add nothing to the others, the least first.
@@ -161,15 +169,6 @@ impl<'a> Explanation<'a> {
             let most = sum.iter().copied().max().unwrap_or(0);
             let level = sum.iter().position(|one| *one == most).unwrap_or(0);
             Name { candidate: begin + at, level, gain: most - price }
-        })
-    }
-
-    fn gains_at(&self, cuboid: &Cuboid, level: usize) -> impl Iterator<Item = Name> + '_ {
-        let (begin, price, sums) = self.in_cuboid(cuboid);
-        sums.iter().enumerate().map(move |(at, sum)| Name {
-            candidate: begin + at,
-            level,
-            gain: sum.get(level).copied().unwrap_or(0) - price,
         })
     }
 

@@ -135,7 +135,8 @@ fn explained(leaves: &Leaves, price: Price, evidence: impl Fn(Option<&[bool]>) -
     let candidates = Candidates::of(leaves, &second, price);
     let mut explanation = Explanation::new(leaves, &candidates, &second);
     explanation.greedy();
-    explanation.refine();
+    // Rates move too differently within a slice to tell leaves that did not move from those that moved little.
+    explanation.refine(matches!(leaves.measure(), Measure::Additive(_)));
     explanation.drop_idle();
     told(leaves, &candidates, &mut explanation)
 }

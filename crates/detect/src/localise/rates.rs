@@ -25,11 +25,6 @@ const LIKE_ALL: f64 = 5.0;
 const LEAST_RATE: f64 = 1e-7;
 /// Most that the likelihood of one leaf counts in the choice of a belief.
 const MOST_SURPRISE: f64 = 4.0;
-/// A change of all attempts by less than this factor is none of a slice.
-const DRIFT: f64 = 1.5;
-/// Fewest usual failures of leaves that show a drift, and fewest such leaves.
-const LARGE: f64 = 4.0;
-const FEWEST: usize = 10;
 /// By how much fewer leaves move by themselves to each level: by its multiple of odds, about. Nats.
 const RARER: [f32; LEVELS] = [0.4, 0.8, 1.2, 1.6, 2.1, 2.6, 3.4, 4.6, 0.7, 1.6, 2.7, 4.1, 1.9, 2.9, 3.6, 4.4];
 /// One leaf in so many moves by itself at least as often, whatever is seen.
@@ -56,9 +51,7 @@ pub(super) fn evidence(leaves: &Leaves, trials: &[Trials], explained: Option<&[b
     let none = vec![false; trials.len()];
     let explained_so_far = explained.unwrap_or(&none);
     let usual = |belief: f64| {
-        let rates = trials.iter().zip(&attributed).map(|(leaf, prior)| believed(leaf, *prior, belief)).collect::<Vec<f64>>();
-        let drift = drift(trials, &rates, explained_so_far);
-        rates.into_iter().map(|rate| times_odds(rate, drift)).collect::<Vec<f64>>()
+        trials.iter().zip(&attributed).map(|(leaf, prior)| believed(leaf, *prior, belief)).collect::<Vec<f64>>()
     };
     let rates = BELIEFS.map(usual).into_iter().min_by_key(|rates| surprise(trials, rates, explained_so_far)).unwrap_or_default();
     let variation = Variation::of(trials, &rates, explained_so_far);
@@ -166,17 +159,6 @@ fn believed(leaf: &Trials, attributed: f64, belief: f64) -> f64 {
     let attempts = leaf.expected_attempts + belief / attributed;
     let rate = if attempts > 0.0 { (leaf.expected_failures + belief) / attempts } else { attributed };
     rate.clamp(LEAST_RATE, 0.95)
-}
-
-/// By how much all odds have changed, as far as that is a drift and no fault: as half of the leaves have that have failures to speak of.
-fn drift(trials: &[Trials], rates: &[f64], explained: &[bool]) -> f64 {
-    let large = trials.iter().zip(rates).zip(explained).filter(|((leaf, rate), explained)| leaf.attempts * **rate >= LARGE && !**explained);
-    let mut ratios: Vec<f64> = large.map(|((leaf, rate), _)| (leaf.failures + 0.2) / (leaf.attempts * rate)).collect();
-    if ratios.len() < FEWEST {
-        return 1.0;
-    }
-    let middle = ratios.len() / 2;
-    ratios.select_nth_unstable_by(middle, f64::total_cmp).1.clamp(1.0 / DRIFT, DRIFT)
 }
 
 /// How unlikely the failures are that were counted, by these rates: whole numbers, so that it does not depend on the order of leaves.
