@@ -50,9 +50,7 @@ pub(super) fn evidence(leaves: &Leaves, trials: &[Trials], explained: Option<&[b
     let attributed = attributed(leaves, trials);
     let none = vec![false; trials.len()];
     let explained_so_far = explained.unwrap_or(&none);
-    let usual = |belief: f64| {
-        trials.iter().zip(&attributed).map(|(leaf, prior)| believed(leaf, *prior, belief)).collect::<Vec<f64>>()
-    };
+    let usual = |belief: f64| trials.iter().zip(&attributed).map(|(leaf, prior)| believed(leaf, *prior, belief)).collect::<Vec<f64>>();
     let rates = BELIEFS.map(usual).into_iter().min_by_key(|rates| surprise(trials, rates, explained_so_far)).unwrap_or_default();
     let variation = Variation::of(trials, &rates, explained_so_far);
     let ratios: Vec<[f32; LEVELS]> =
