@@ -20,18 +20,19 @@
 //! How much evidence is asked for grows with the logarithm of the number of slices and of the days of which one may have a false incident
 //! ([`Settings`]), and falls with that of the window: there are fewer long windows in a month than short ones, so fewer of them look so by chance.
 //!
-//! Missing approvals are compared with what is usual for the slice at this moment, at its level before relative to the rest of the fleet, and no more
-//! than the rest of the fleet has now: neither the end of a flash sale nor a fleet that is quiet as a whole is a fault of a slice.
+//! Missing approvals are compared with what is usual for the slice at this moment, at its level before relative to the rest of the fleet (at most the
+//! usual one), and as busy as the rest of the fleet is now, but no busier than that was before: neither the end of a flash sale nor a fleet that is quiet as a whole is a fault of a slice.
 //!
-//! An incident closes when approvals at the usual rate make that likelier than the fault by `e^8` (and more, the longer it has lasted), for at least
+//! An incident closes when approvals at the usual rate make that likelier than the fault by `e^9` (and more, the longer it has lasted), for at least
 //! half a minute: a cumulative sum (Page, 1954). Without traffic it is unobserved. One that comes back soon is the same again. Whatever fails where
 //! maintenance was announced ([`Announced`]) is the maintenance.
 //!
 //! # Assumptions
 //!
-//! Counts vary by a quarter more than independent ones (customers try again). The logarithm of a rate drifts with a standard deviation of a fifth over
-//! hours, of 0.13 within the time until it is learnt, and of 0.15 from minute to minute; that of a slice's share of the approvals with 0.11. These were
-//! looked up on simulated fleets with such drifts; a fleet that drifts more has more false incidents.
+//! Failures vary by a quarter more than independent ones (customers try again), approvals by a tenth. The logarithm of a rate drifts with a standard
+//! deviation of a fifth over hours, of 0.13 within the time until it is learnt, and of 0.15 from minute to minute; that of a slice's share of the
+//! approvals with 0.11. The sizes of these drifts follow those of the simulated fleets of the yardstick (`make bench-detect`), as its generator has them:
+//! they are constants, and not estimated from a fleet's own past. A fleet that drifts more has more false incidents.
 //!
 //! # Limits
 //!
