@@ -121,19 +121,29 @@ struct Search<'a> {
     order: Vec<usize>,
     price: Price,
     depth: u32,
-    /// What each leaf says at its best level.
-    best: Vec<i64>,
+    /// What each leaf says at its best level, for a slice or against it.
+    best: Vec<i32>,
     found: Candidates,
+    /// Room for the numbers of cells, and for those that leaves are in.
+    table: Vec<u32>,
     cells: Vec<u32>,
+}
+
+/// What the leaves of a cell say, each at its best level.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cell {
+    for_it: i64,
+    against: i64,
+    leaves: usize,
 }
 
 impl Candidates {
     /// All slices that may be named.
     pub(super) fn of(leaves: &Leaves, evidence: &Evidence, price: Price) -> Candidates {
         let order = leaves.by_name();
-        let best = evidence.iter().map(|row| i64::from(row.iter().copied().max().unwrap_or(0).max(0))).collect();
+        let best = evidence.iter().map(|row| row.iter().copied().max().unwrap_or(0)).collect();
         let depth = depth(order.len(), leaves.len());
-        let mut search = Search { leaves, order, price, depth, best, found: Candidates::default(), cells: Vec::new() };
+        let mut search = Search { leaves, order, price, depth, best, found: Candidates::default(), table: Vec::new(), cells: Vec::new() };
         let count = leaves.len();
         search.below(&Node { attributes: 0, leaves: (0..id(count)).collect(), cells: vec![0; count], count: 1, slices: 1.0 }, 0);
         let mut found = search.found;
@@ -227,72 +237,83 @@ impl Search<'_> {
         }
     }
 
-    /// The slices of a node by one more attribute: those that may be named become candidates.
+    /// The slices of a node by one more attribute: those that may be named become candidates, and those that narrower ones may be named of stay.
     fn child(&mut self, node: &Node, next: usize) -> Node {
         let attribute = self.order.get(next).copied().unwrap_or(0);
         let column = self.leaves.column(attribute);
         let values = self.leaves.attributes().get(attribute).map_or(0, |attribute| attribute.values().len());
-        let mut numbers = Numbers::new(&mut self.cells, node.count * values, node.leaves.len());
-        let mut cells: Vec<u32> = Vec::with_capacity(node.leaves.len());
-        // What is said in each cell at most, and by how many leaves.
-        let mut most: Vec<(i64, usize)> = Vec::new();
+        let mut numbers = Numbers::new(&mut self.table, node.count * values, node.leaves.len());
+        self.cells.clear();
+        let mut cells: Vec<Cell> = Vec::new();
         for (leaf, cell) in node.leaves.iter().zip(&node.cells) {
             let value = column.get(place(*leaf)).map_or(0, |value| place(*value));
-            let known = numbers.of(place(*cell) * values + value, most.len());
-            if place(known) == most.len() {
-                most.push((0, 0));
+            let number = numbers.of(place(*cell) * values + value, cells.len());
+            if place(number) == cells.len() {
+                cells.push(Cell::default());
             }
-            cells.push(known);
-            if let (Some((most, count)), Some(best)) = (most.get_mut(place(known)), self.best.get(place(*leaf))) {
-                *most += best;
-                *count += 1;
+            self.cells.push(number);
+            if let (Some(cell), Some(best)) = (cells.get_mut(place(number)), self.best.get(place(*leaf))) {
+                cell.for_it += i64::from((*best).max(0));
+                cell.against += i64::from((*best).min(0));
+                cell.leaves += 1;
             }
         }
         let attributes = node.attributes | 1 << next;
-        let slices = (node.slices * values as f64).min(self.leaves.len() as f64);
-        let again = self.price.any + slices.ln();
-        let cuboid = Cuboid {
-            attributes,
-            price: units(again + self.price.attribute * f64::from(attributes.count_ones())),
-            price_again: units(again),
-            candidates: (self.found.leaves.len(), self.found.leaves.len()),
-        };
         let slices = node.slices * values as f64;
-        self.keep(Node { attributes, leaves: node.leaves.clone(), cells, count: most.len(), slices }, cuboid, &most)
+        let again = self.price.any + slices.min(self.leaves.len() as f64).ln();
+        let price = units(again + self.price.attribute * f64::from(attributes.count_ones()));
+        let begin = self.found.leaves.len();
+        let cuboid = Cuboid { attributes, price, price_again: units(again), candidates: (begin, begin) };
+        self.keep_candidates(node, cuboid, &cells);
+        self.rest(node, &cells, Node { attributes, slices, leaves: Vec::new(), cells: Vec::new(), count: 0 }, units(again))
     }
 
-    /// Makes candidates of a node's cells, and leaves only what is in them.
-    fn keep(&mut self, node: Node, mut cuboid: Cuboid, most: &[(i64, usize)]) -> Node {
-        let begin = self.found.leaves.items.len();
-        let mut next = begin;
-        let mut kept = 0;
-        // Where the leaves of each cell begin, and its number among those that are kept.
-        let mut begins: Vec<(usize, u32)> = Vec::with_capacity(most.len());
-        for (most, count) in most {
-            if *most < cuboid.price_again {
-                begins.push((0, NONE));
-                continue;
+    /// Makes candidates of the cells that may be named themselves, though half of what speaks against them were explained by others.
+    fn keep_candidates(&mut self, node: &Node, mut cuboid: Cuboid, cells: &[Cell]) {
+        let found = &mut self.found.leaves;
+        let mut next = found.items.len();
+        // Where the leaves of each cell go.
+        let mut slots: Vec<Option<usize>> = Vec::with_capacity(cells.len());
+        for cell in cells {
+            let is_kept = cell.for_it + cell.against / 2 >= cuboid.price_again;
+            slots.push(is_kept.then_some(next));
+            if is_kept {
+                next += cell.leaves;
+                found.ends.push(next);
             }
-            begins.push((next, kept));
-            kept += 1;
-            next += count;
-            self.found.leaves.ends.push(next);
         }
-        self.found.leaves.items.resize(next, 0);
-        let mut rest =
-            Node { leaves: Vec::with_capacity(next - begin), cells: Vec::with_capacity(next - begin), count: place(kept), ..node };
-        for (leaf, cell) in node.leaves.iter().zip(&node.cells) {
-            let Some((slot, number)) = begins.get_mut(place(*cell)).filter(|(_, number)| *number != NONE) else { continue };
-            if let Some(item) = self.found.leaves.items.get_mut(*slot) {
+        if found.ends.len() == cuboid.candidates.0 {
+            return;
+        }
+        found.items.resize(next, 0);
+        for (leaf, cell) in node.leaves.iter().zip(&self.cells) {
+            let Some(Some(slot)) = slots.get_mut(place(*cell)) else { continue };
+            if let Some(item) = found.items.get_mut(*slot) {
                 *item = *leaf;
             }
             *slot += 1;
+        }
+        cuboid.candidates.1 = found.ends.len();
+        self.found.cuboids.push(cuboid);
+    }
+
+    /// What is looked into further: cells in which leaves may say enough for a name.
+    fn rest(&self, node: &Node, cells: &[Cell], mut rest: Node, price: i64) -> Node {
+        let mut numbers: Vec<u32> = Vec::with_capacity(cells.len());
+        let mut leaves = 0;
+        for cell in cells {
+            // A narrower one has fewer leaves.
+            let is_kept = cell.for_it >= price && cell.leaves > 1;
+            numbers.push(if is_kept { id(rest.count) } else { NONE });
+            rest.count += usize::from(is_kept);
+            leaves += if is_kept { cell.leaves } else { 0 };
+        }
+        rest.leaves.reserve(leaves);
+        rest.cells.reserve(leaves);
+        for (leaf, cell) in node.leaves.iter().zip(&self.cells) {
+            let Some(number) = numbers.get(place(*cell)).filter(|number| **number != NONE) else { continue };
             rest.leaves.push(*leaf);
             rest.cells.push(*number);
-        }
-        if kept > 0 {
-            cuboid.candidates.1 = self.found.leaves.len();
-            self.found.cuboids.push(cuboid);
         }
         rest
     }

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::candidates::{Candidates, Cuboid, id, place};
-use super::evidence::{Evidence, LEVELS, Row, Sum};
+use super::evidence::{Evidence, Sum};
 use super::leaves::Leaves;
 
 /// Most slices that are named.
@@ -25,9 +25,9 @@ pub(super) struct Explanation<'a> {
     leaves: &'a Leaves,
     candidates: &'a Candidates,
     evidence: &'a Evidence,
-    /// By leaf: what it says beyond what is explained.
-    rows: Vec<Row>,
-    /// By candidate: the same, of its leaves together.
+    /// By leaf: whether it is in a slice that is named, and says nothing any more.
+    is_named: Vec<bool>,
+    /// By candidate: what its leaves say that are not.
     sums: Vec<Sum>,
     pub(super) names: Vec<Name>,
 }
@@ -35,8 +35,8 @@ pub(super) struct Explanation<'a> {
 impl<'a> Explanation<'a> {
     /// Nothing is explained yet.
     pub(super) fn new(leaves: &'a Leaves, candidates: &'a Candidates, evidence: &'a Evidence) -> Explanation<'a> {
-        let (rows, sums) = (evidence.clone(), candidates.sums.clone());
-        Explanation { leaves, candidates, evidence, rows, sums, names: Vec::new() }
+        let (is_named, sums) = (vec![false; leaves.len()], candidates.sums.clone());
+        Explanation { leaves, candidates, evidence, is_named, sums, names: Vec::new() }
     }
 
     /// Names slices while one explains more than it costs.
@@ -190,21 +190,17 @@ impl<'a> Explanation<'a> {
         self.settle(candidate);
     }
 
-    /// Looks anew at what the leaves of a candidate say beyond what is explained.
+    /// Looks anew at which leaves of a candidate are in slices that are named.
     fn settle(&mut self, candidate: usize) {
         let candidates = self.candidates;
         for leaf in candidates.leaves.get(candidate) {
-            let row = self.beyond(*leaf);
-            let Some(known) = self.rows.get_mut(place(*leaf)) else { continue };
-            if *known == row {
-                continue;
-            }
-            let mut change = [0_i64; LEVELS];
-            for (change, (new, old)) in change.iter_mut().zip(row.iter().zip(known.iter())) {
-                *change = i64::from(*new) - i64::from(*old);
-            }
-            *known = row;
-            for of_leaf in candidates.of_leaf.get(place(*leaf)) {
+            let of_leaf = candidates.of_leaf.get(place(*leaf));
+            let is_named = self.names.iter().any(|name| of_leaf.contains(&id(name.candidate)));
+            let Some(known) = self.is_named.get_mut(place(*leaf)).filter(|known| **known != is_named) else { continue };
+            *known = is_named;
+            let Some(row) = self.evidence.get(place(*leaf)) else { continue };
+            let change = row.map(|says| if is_named { -i64::from(says) } else { i64::from(says) });
+            for of_leaf in of_leaf {
                 if let Some(sum) = self.sums.get_mut(place(*of_leaf)) {
                     sum.iter_mut().zip(change).for_each(|(sum, change)| *sum += change);
                 }
@@ -212,24 +208,9 @@ impl<'a> Explanation<'a> {
         }
     }
 
-    /// What a leaf says beyond what the names explain: nothing where it is in one of them.
-    fn beyond(&self, leaf: u32) -> Row {
-        let of_leaf = self.candidates.of_leaf.get(place(leaf));
-        let is_named = self.names.iter().any(|name| of_leaf.contains(&id(name.candidate)));
-        if is_named { [0; LEVELS] } else { self.evidence.get(place(leaf)).copied().unwrap_or([0; LEVELS]) }
-    }
-
     /// Which leaves the names explain.
-    pub(super) fn explained(&self) -> Vec<bool> {
-        let mut explained = vec![false; self.rows.len()];
-        for name in &self.names {
-            for leaf in self.candidates.leaves.get(name.candidate) {
-                if let Some(explained) = explained.get_mut(place(*leaf)) {
-                    *explained = true;
-                }
-            }
-        }
-        explained
+    pub(super) fn explained(self) -> Vec<bool> {
+        self.is_named
     }
 
     /// What a name adds to the others, and what in its place would add as much but for `less` units, the best first.

@@ -14,10 +14,10 @@
 //! ```
 //!
 //! with the share `a` of leaves that move by themselves. So one leaf cannot say more than `-ln a` for a slice, nor more than `c` against it. A slice `S` that is
-//! named explains `max over l of (sum over its leaves of E[i,l])`, less the price of its name, as its description is long (minimum description length; Rissanen, 1978):
+//! named explains `max over l of (sum over its leaves of E[i,l])`, less the price of its name, which is the longer, the longer it takes to say which slice it is:
 //!
 //! ```text
-//! price(S) = any + each * attributes(S) + ln slices(cuboid of S)
+//! price(S) = any + each * attributes(S) + ln slices(cuboid of S)      and `further`, for any but the first
 //! ```
 //!
 //! of which the part for attributes is paid once for a cuboid: one fault has often several slices of the same attributes.
@@ -30,31 +30,34 @@
 //!
 //! # Rates
 //!
-//! `rates`: failures are negative binomial around the usual rate with a variation that is estimated from leaves that did not move, by their size. In a slice
+//! `rates`: failures are negative binomial around the usual rate, with a variation that is estimated from leaves that did not move, by their size. In a slice
 //! they vary more: a fault does not hit all alike. Levels are multiples of odds, and shares of attempts that fail beside the usual ones. The usual rate of a leaf is what is known of
-//! it, shrunk to the product of what is known of its values, as much as makes the counts likeliest. Only more failures are looked for.
+//! it, shrunk to the product of what is known of its values, as much as makes the counts likeliest. Only more failures are looked for. Many leaves are first thought to move by
+//! themselves, since they do so in real fleets; where nothing is named then, it is looked again as if fewer did.
 //!
 //! # Search
 //!
 //! 1. *Candidates*: all slices whose leaves could ever pay for a name, each at its own best level. Nothing narrower than what could not can, so the search in depth over attributes stops
 //!    there.
 //! 2. *Greedy*: the slice that explains most is named, its leaves say nothing any more, and the next is looked for (explain-away).
-//! 3. *Together*: each name is weighed against all that could be in its place, the others being named; narrower slices take the place of a wider one, where they explain more of it at the same
-//!    level; what the others explain is dropped; until nothing changes.
+//! 3. *Together*: each name is weighed against all that could be in its place, the others being named; of amounts, narrower slices of one cuboid take the place of a wider one, where
+//!    they explain more of it at the same level and leave nothing that moved; what the others explain is dropped; until nothing changes.
 //!
 //! Greedy naming is done twice: what is usual is first estimated from all leaves, then without those that were named.
 //!
 //! # Assumptions and limits
 //!
 //! Leaves of a slice move alike, and in one direction. Where two slices have the same leaves, the one of fewer attributes is named, and the other is among the alternatives. Of a leaf in two
-//! named slices, one explains it. The search is over all sets of attributes up to so many as keep it within 80 million looks at a leaf: 50,000 leaves of ten attributes to the full, 300,000 of
-//! eight to four of them. Sums are of whole numbers, so that the order of leaves changes nothing.
+//! named slices, one explains it. All sets of attributes are searched while that is at most 80 million looks at a leaf (300,000 leaves of eight attributes); beyond it, only sets of so many
+//! attributes as keep it below (50,000 leaves of twelve attributes: sets of up to five). Sums are of whole numbers, so that the order of leaves changes nothing.
+//!
+//! Prices, and how rare it is that leaves move by themselves, were chosen on made instances (`tests/bench/src/rca/made.rs`) and on the odd cases of the RobustSpot data, not derived.
 //!
 //! # Sources
 //!
-//! Adtributor (Bhagwan et al., NSDI 2014) for explanatory power of elements; HotSpot (Sun et al., 2018) for the ripple effect, that all leaves of a cause change by one factor; Squeeze (Li et al., ISSRE 2019) and PSqueeze
-//! for deviation scores and their clusters, of which levels are a fixed grid; AutoRoot (Jing et al., 2021) and RiskLoc (Kalander, 2022) for noise seen on the side that did not move; RobustSpot (Lin et al., 2020) for
-//! rates of sparse leaves. Scan statistics (Kulldorff, 1997) and subset scan (Neill, 2012) for slices weighed by likelihood ratios.
+//! Adtributor (Bhagwan et al., NSDI 2014) for elements that explain an excess; HotSpot (Sun et al., IEEE Access 2018) for the ripple effect, that all leaves of a cause change by one factor; Squeeze (Li et
+//! al., ISSRE 2019) for deviations and their clusters, of which levels are a fixed grid; RiskLoc (Kalander, 2022) for noise seen on the side that did not move; RobustSpot for rates of sparse
+//! leaves. Scan statistics (Kulldorff, 1997) for slices weighed by likelihood ratios, and minimum description length (Rissanen, 1978) for what a name costs.
 
 mod additive;
 mod candidates;

@@ -2,6 +2,10 @@
 //!
 //! A leaf's usual rate is only as good as the attempts that it is known from. It is what its attributes' rates give (their product, relative to the rate of
 //! all), with as many failures' worth of belief as makes the failures that were counted likeliest; then what is known of the leaf itself.
+//!
+//! Failures `k` of a leaf with `n` attempts and the usual rate `p` are negative binomial: `mean n p`, variance `n p + v (n p)^2`. The variation `v` is estimated by moments, from leaves of
+//! about as many usual failures. In a slice that moved the mean is `n` times the level's rate, and the variation is greater by `1/5`, or by 1 where its leaves moved unlike each other. A leaf moves
+//! by itself to each level the less likely the higher it is; how often, is counted among the leaves that no slice explains.
 
 use libm::lgamma;
 
@@ -27,7 +31,7 @@ const LEAST_RATE: f64 = 1e-7;
 const MOST_SURPRISE: f64 = 4.0;
 /// By how much fewer leaves move by themselves to each level: by its multiple of odds, about. Nats.
 const RARER: [f32; LEVELS] = [0.4, 0.8, 1.2, 1.6, 2.1, 2.6, 3.4, 4.6, 0.7, 1.6, 2.7, 4.1, 1.9, 2.9, 3.6, 4.4];
-/// One leaf in so many moves by itself at least as often, whatever is seen.
+/// At least one leaf in so many moves by itself, however few are seen.
 const RAREST: f64 = 1e6;
 /// A leaf that is this evident, in nats, and in no slice that is named, has moved by itself.
 const EVIDENT: f32 = 6.0;
@@ -43,9 +47,10 @@ const BELIEF_IN_VARIATION: f64 = 400.0;
 /// Between which it is.
 const LEAST_VARIATION: f64 = 1e-4;
 const MOST_VARIATION: f64 = 1.0;
+/// Sums are of whole numbers, of which this many are 1, so that they do not depend on the order of leaves.
 const WHOLE: f64 = 1_099_511_627_776.0;
 
-/// What the leaves say; those that slices explain already tell nothing of what is usual. At least one leaf in `rare` is thought to move by itself.
+/// What the leaves say; those that slices explain already tell nothing of what is usual. At most one leaf in `rare` is thought to move by itself.
 pub(super) fn evidence(leaves: &Leaves, trials: &[Trials], explained: Option<&[bool]>, rare: f64) -> Evidence {
     let attributed = attributed(leaves, trials);
     let none = vec![false; trials.len()];
@@ -135,21 +140,22 @@ fn attributed(leaves: &Leaves, trials: &[Trials]) -> Vec<f64> {
             .into_iter()
             .map(|(failures, attempts)| {
                 let ratio = (failures as f64 / WHOLE + LIKE_ALL) / (attempts as f64 / WHOLE + LIKE_ALL / all) / all;
-                thousandths(ratio.ln())
+                millionths(ratio.ln())
             })
             .collect();
         for (log, value) in logs.iter_mut().zip(column) {
             *log += usize::try_from(*value).ok().and_then(|value| ratios.get(value)).copied().unwrap_or(0);
         }
     }
-    logs.into_iter().map(|log| (all * (log as f64 / THOUSANDTHS).exp()).clamp(LEAST_RATE, 0.9)).collect()
+    logs.into_iter().map(|log| (all * (log as f64 / MILLIONTHS).exp()).clamp(LEAST_RATE, 0.9)).collect()
 }
 
-const THOUSANDTHS: f64 = 1e6;
+/// Logarithms are summed in these.
+const MILLIONTHS: f64 = 1e6;
 
 #[expect(clippy::cast_possible_truncation, reason = "a logarithm of a rate is small")]
-fn thousandths(log: f64) -> i64 {
-    (log * THOUSANDTHS).round() as i64
+fn millionths(log: f64) -> i64 {
+    (log * MILLIONTHS).round() as i64
 }
 
 /// The usual rate of a leaf, with so many failures' worth of belief in what its attributes say.
@@ -165,7 +171,7 @@ fn surprise(trials: &[Trials], rates: &[f64], explained: &[bool]) -> i64 {
     rest.map(|((leaf, rate), _)| {
         let failures = leaf.failures.min(leaf.attempts);
         let own = if leaf.attempts > 0.0 { failures / leaf.attempts } else { 0.0 };
-        thousandths(divergence(leaf.attempts, own, *rate).min(MOST_SURPRISE))
+        millionths(divergence(leaf.attempts, own, *rate).min(MOST_SURPRISE))
     })
     .sum()
 }
