@@ -24,6 +24,12 @@ const TAILS: [(usize, f64); 2] = [(50, 2.326), (200, 2.807)];
 const MOST_TAIL: f64 = 3.0;
 /// By how many standard deviations more than the farthest of normal leaves one is that has moved by itself.
 const ALONE: f64 = 1.0;
+/// Of so many leaves, a few that moved change nothing in what is thought of the noise. Where there are fewer, it is worth its time to learn it again.
+const MANY: usize = 10_000;
+/// From here on, in standard deviations, leaves are off: noise has some of them, and what moved a little is among them.
+const OFF: f64 = 2.5;
+/// One leaf in so many is hardly any.
+const HARDLY_ANY: usize = 2000;
 /// How many times fewer leaves than there are move by themselves, unless more are seen to.
 const RARE: f64 = 100_000.0;
 /// Most leaves that are thought to.
@@ -65,18 +71,28 @@ struct OfSize {
     alone: f64,
 }
 
-/// What the leaves say; those that slices explain already tell nothing of the noise. At first (`explained` is nothing), leaves may have moved to one side: the noise is that of the other.
-pub(super) fn evidence(amounts: &[Amount], explained: Option<&[bool]>) -> Evidence {
+/// What the leaves say; those that slices explain already tell nothing of the noise. At first (`explained` is nothing), leaves may have moved to one side: the noise is that of the other,
+/// unless both sides look alike. Then, which the second value says, nothing is to be learned of the noise by naming slices.
+pub(super) fn evidence(amounts: &[Amount], explained: Option<&[bool]>) -> (Evidence, bool) {
     let deviations: Vec<Deviation> = amounts.iter().map(|amount| Deviation::of(*amount)).collect();
-    let noise = match explained {
-        None => Noise::of_the_quieter_side(&deviations),
+    let mut rest: Vec<Deviation> = deviations.iter().filter(|one| one.witness).copied().collect();
+    let (noise, is_known) = match explained {
+        None => {
+            let of_one_side = Noise::of_the_quieter_side(&rest);
+            let is_known = rest.len() >= MANY && of_one_side.is_of_both(&rest);
+            if is_known {
+                rest.retain(|one| !of_one_side.is_alone(one, deviations.len()));
+            }
+            (if is_known { Noise::of(&rest) } else { of_one_side }, is_known)
+        }
         Some(explained) => {
-            let rest = deviations.iter().zip(explained).filter(|(_, explained)| !**explained).map(|(deviation, _)| *deviation);
-            Noise::of(&rest.collect::<Vec<_>>())
+            let unexplained = deviations.iter().zip(explained).filter(|(one, explained)| one.witness && !**explained);
+            rest = unexplained.map(|(one, _)| *one).collect();
+            (Noise::of(&rest), true)
         }
     };
     let levels = Levels::of(&deviations, &noise);
-    deviations.iter().map(|deviation| noise.row(*deviation, &levels)).collect()
+    (deviations.iter().map(|deviation| noise.row(*deviation, &levels)).collect(), is_known)
 }
 
 impl Deviation {
@@ -108,20 +124,18 @@ impl Scale {
 
 impl Noise {
     /// Noise where slices may have moved to one side.
-    fn of_the_quieter_side(all: &[Deviation]) -> Noise {
-        let witnesses: Vec<Deviation> = all.iter().filter(|one| one.witness).copied().collect();
+    fn of_the_quieter_side(witnesses: &[Deviation]) -> Noise {
         let side = |sign: f64| -> Vec<Deviation> { witnesses.iter().filter(|one| one.y * sign >= 0.0).copied().collect() };
         let (below, above) = (side(-1.0), side(1.0));
         let quieter = if spread(&below) < spread(&above) { below } else { above };
         let t = tail(&quieter);
-        Noise::on(Scale { below: t, above: t }, if quieter.is_empty() { &witnesses } else { &quieter }, &witnesses)
+        Noise::on(Scale { below: t, above: t }, if quieter.is_empty() { witnesses } else { &quieter }, witnesses)
     }
 
     /// Noise of leaves that did not move.
     fn of(rest: &[Deviation]) -> Noise {
-        let rest: Vec<Deviation> = rest.iter().filter(|one| one.witness).copied().collect();
         let side = |sign: f64| -> Vec<Deviation> { rest.iter().filter(|one| one.y * sign >= 0.0).copied().collect() };
-        Noise::on(Scale { below: tail(&side(-1.0)), above: tail(&side(1.0)) }, &rest, &rest)
+        Noise::on(Scale { below: tail(&side(-1.0)), above: tail(&side(1.0)) }, rest, rest)
     }
 
     /// Noise on a scale: its size is that of some leaves, and which leaves move by themselves is seen on the side on which fewer do.
@@ -145,6 +159,19 @@ impl Noise {
         let mut noise = Noise { scale, sizes: of_size.collect(), least };
         noise.count_alone(all);
         noise
+    }
+
+    /// Whether it is the noise of the other side too: about as many leaves are off to both sides, and hardly any are far off.
+    fn is_of_both(&self, all: &[Deviation]) -> bool {
+        let off = |sign: f64| all.iter().filter(|one| self.standard(one) * sign > OFF).count() as f64;
+        let (below, above) = (off(-1.0), off(1.0));
+        let far = all.iter().filter(|one| self.is_alone(one, all.len())).count();
+        (below - above).abs() <= 2.0 * (below + above).sqrt() && far * HARDLY_ANY <= all.len()
+    }
+
+    /// Whether a leaf is farther off than any of so many is by noise.
+    fn is_alone(&self, one: &Deviation, count: usize) -> bool {
+        self.standard(one).abs() > farthest(count) + ALONE
     }
 
     /// Sees how many leaves of each size move by themselves: on the side on which fewer do, since slices may have moved to the other.

@@ -10,6 +10,8 @@ use super::leaves::{Element, Leaves};
 
 /// Leaves times sets of attributes that are looked at, at most: what would be more is not searched to its depth.
 const MOST_VISITS: usize = 80_000_000;
+/// Leaves that are summed in 32 bits: none says more than 30 nats.
+const AT_A_TIME: usize = 1000;
 const NONE: u32 = u32::MAX;
 
 /// What a name costs.
@@ -106,14 +108,33 @@ pub(super) fn place(id: u32) -> usize {
     usize::try_from(id).unwrap_or(usize::MAX)
 }
 
-/// Leaves that are looked into together, and in which cell each is of the attributes so far.
-struct Node {
-    attributes: u32,
+/// Leaves, and in which cell each is.
+#[derive(Clone, Debug, Default)]
+struct Placed {
     leaves: Vec<u32>,
     cells: Vec<u32>,
+}
+
+impl Placed {
+    fn push(&mut self, leaf: u32, cell: u32) {
+        self.leaves.push(leaf);
+        self.cells.push(cell);
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+        self.leaves.iter().copied().zip(self.cells.iter().copied())
+    }
+}
+
+/// What is looked into together: the cells of some attributes in which leaves may say enough for a name.
+struct Node {
+    attributes: u32,
     count: usize,
-    /// Of how many slices this is one, at most.
+    /// Of how many slices these are, at most.
     slices: f64,
+    /// Their leaves, and those of them that speak for a slice.
+    all: Placed,
+    speaking: Placed,
 }
 
 struct Search<'a> {
@@ -124,9 +145,8 @@ struct Search<'a> {
     /// What each leaf says at its best level, for a slice or against it.
     best: Vec<i32>,
     found: Candidates,
-    /// Room for the numbers of cells, and for those that leaves are in.
+    /// Room for the numbers of cells.
     table: Vec<u32>,
-    cells: Vec<u32>,
 }
 
 /// What the leaves of a cell say, each at its best level.
@@ -141,11 +161,14 @@ impl Candidates {
     /// All slices that may be named.
     pub(super) fn of(leaves: &Leaves, evidence: &Evidence, price: Price) -> Candidates {
         let order = leaves.by_name();
-        let best = evidence.iter().map(|row| row.iter().copied().max().unwrap_or(0)).collect();
+        let best: Vec<i32> = evidence.iter().map(|row| row.iter().copied().max().unwrap_or(0)).collect();
         let depth = depth(order.len(), leaves.len());
-        let mut search = Search { leaves, order, price, depth, best, found: Candidates::default(), table: Vec::new(), cells: Vec::new() };
         let count = leaves.len();
-        search.below(&Node { attributes: 0, leaves: (0..id(count)).collect(), cells: vec![0; count], count: 1, slices: 1.0 }, 0);
+        let all = Placed { leaves: (0..id(count)).collect(), cells: vec![0; count] };
+        let mut speaking = Placed::default();
+        (0..id(count)).zip(&best).filter(|(_, best)| **best > 0).for_each(|(leaf, _)| speaking.push(leaf, 0));
+        let mut search = Search { leaves, order, price, depth, best, found: Candidates::default(), table: Vec::new() };
+        search.below(&Node { attributes: 0, count: 1, slices: 1.0, all, speaking }, 0);
         let mut found = search.found;
         found.further = units(price.further);
         found.of_leaf = found.leaves.inverted(count);
@@ -170,13 +193,15 @@ impl Candidates {
     }
 }
 
-/// What these leaves say together.
+/// What these leaves say together. So many at a time as fit half the digits, which takes half the time.
 pub(super) fn sum(leaves: &[u32], rows: &[Row]) -> Sum {
     let mut sum = [0; LEVELS];
-    for row in leaves.iter().filter_map(|leaf| rows.get(place(*leaf))) {
-        for (sum, one) in sum.iter_mut().zip(row) {
-            *sum += i64::from(*one);
+    for some in leaves.chunks(AT_A_TIME) {
+        let mut of_some: Row = [0; LEVELS];
+        for row in some.iter().filter_map(|leaf| rows.get(place(*leaf))) {
+            of_some.iter_mut().zip(row).for_each(|(sum, one)| *sum += one);
         }
+        sum.iter_mut().zip(of_some).for_each(|(sum, of_some)| *sum += i64::from(of_some));
     }
     sum
 }
@@ -210,6 +235,14 @@ impl Numbers<'_> {
         Numbers::Table(table)
     }
 
+    /// The number of a cell, if it has one.
+    fn known(&self, key: usize) -> Option<u32> {
+        match self {
+            Numbers::Map(map) => map.get(&key).copied(),
+            Numbers::Table(table) => table.get(key).copied().filter(|number| *number != NONE),
+        }
+    }
+
     /// The number of a cell, which is `next` where it is new.
     fn of(&mut self, key: usize, next: usize) -> u32 {
         match self {
@@ -231,7 +264,7 @@ impl Search<'_> {
     fn below(&mut self, node: &Node, first: usize) {
         for next in first..self.order.len() {
             let child = self.child(node, next);
-            if child.attributes.count_ones() < self.depth && !child.leaves.is_empty() {
+            if child.attributes.count_ones() < self.depth && child.count > 0 {
                 self.below(&child, next + 1);
             }
         }
@@ -242,34 +275,56 @@ impl Search<'_> {
         let attribute = self.order.get(next).copied().unwrap_or(0);
         let column = self.leaves.column(attribute);
         let values = self.leaves.attributes().get(attribute).map_or(0, |attribute| attribute.values().len());
-        let mut numbers = Numbers::new(&mut self.table, node.count * values, node.leaves.len());
-        self.cells.clear();
-        let mut cells: Vec<Cell> = Vec::new();
-        for (leaf, cell) in node.leaves.iter().zip(&node.cells) {
-            let value = column.get(place(*leaf)).map_or(0, |value| place(*value));
-            let number = numbers.of(place(*cell) * values + value, cells.len());
-            if place(number) == cells.len() {
-                cells.push(Cell::default());
+        let (attributes, slices) = (node.attributes | 1 << next, node.slices * values as f64);
+        let again = self.price.any + slices.min(self.leaves.len() as f64).ln();
+        let price = units(again + self.price.attribute * f64::from(attributes.count_ones()));
+        let key = |leaf: u32, cell: u32| place(cell) * values + column.get(place(leaf)).map_or(0, |value| place(*value));
+        let mut child = Node { attributes, count: 0, slices, all: Placed::default(), speaking: Placed::default() };
+        // First only those that speak for a slice: most cells are none that could be named.
+        let mut numbers = Numbers::new(&mut self.table, node.count * values, node.all.leaves.len());
+        let mut said: Vec<i64> = Vec::new();
+        for (leaf, cell) in node.speaking.iter() {
+            let number = numbers.of(key(leaf, cell), said.len());
+            if place(number) == said.len() {
+                said.push(0);
             }
-            self.cells.push(number);
-            if let (Some(cell), Some(best)) = (cells.get_mut(place(number)), self.best.get(place(*leaf))) {
+            child.speaking.push(leaf, number);
+            if let (Some(said), Some(best)) = (said.get_mut(place(number)), self.best.get(place(leaf))) {
+                *said += i64::from(*best);
+            }
+        }
+        let mut kept: Vec<u32> = Vec::with_capacity(said.len());
+        for said in said {
+            let is_kept = said >= units(again);
+            kept.push(if is_kept { id(child.count) } else { NONE });
+            child.count += usize::from(is_kept);
+        }
+        if child.count == 0 {
+            return child;
+        }
+        let number = |number: u32| kept.get(place(number)).copied().filter(|kept| *kept != NONE);
+        child.speaking = child.speaking.iter().fold(Placed::default(), |mut rest, (leaf, cell)| {
+            number(cell).into_iter().for_each(|cell| rest.push(leaf, cell));
+            rest
+        });
+        let mut cells = vec![Cell::default(); child.count];
+        for (leaf, cell) in node.all.iter() {
+            let Some(number) = numbers.known(key(leaf, cell)).and_then(number) else { continue };
+            child.all.push(leaf, number);
+            if let (Some(cell), Some(best)) = (cells.get_mut(place(number)), self.best.get(place(leaf))) {
                 cell.for_it += i64::from((*best).max(0));
                 cell.against += i64::from((*best).min(0));
                 cell.leaves += 1;
             }
         }
-        let attributes = node.attributes | 1 << next;
-        let slices = node.slices * values as f64;
-        let again = self.price.any + slices.min(self.leaves.len() as f64).ln();
-        let price = units(again + self.price.attribute * f64::from(attributes.count_ones()));
         let begin = self.found.leaves.len();
         let cuboid = Cuboid { attributes, price, price_again: units(again), candidates: (begin, begin) };
-        self.keep_candidates(node, cuboid, &cells);
-        self.rest(node, &cells, Node { attributes, slices, leaves: Vec::new(), cells: Vec::new(), count: 0 }, units(again))
+        self.keep(&child.all, cuboid, &cells);
+        child
     }
 
     /// Makes candidates of the cells that may be named themselves, though half of what speaks against them were explained by others.
-    fn keep_candidates(&mut self, node: &Node, mut cuboid: Cuboid, cells: &[Cell]) {
+    fn keep(&mut self, all: &Placed, mut cuboid: Cuboid, cells: &[Cell]) {
         let found = &mut self.found.leaves;
         let mut next = found.items.len();
         // Where the leaves of each cell go.
@@ -286,35 +341,14 @@ impl Search<'_> {
             return;
         }
         found.items.resize(next, 0);
-        for (leaf, cell) in node.leaves.iter().zip(&self.cells) {
-            let Some(Some(slot)) = slots.get_mut(place(*cell)) else { continue };
+        for (leaf, cell) in all.iter() {
+            let Some(Some(slot)) = slots.get_mut(place(cell)) else { continue };
             if let Some(item) = found.items.get_mut(*slot) {
-                *item = *leaf;
+                *item = leaf;
             }
             *slot += 1;
         }
         cuboid.candidates.1 = found.ends.len();
         self.found.cuboids.push(cuboid);
-    }
-
-    /// What is looked into further: cells in which leaves may say enough for a name.
-    fn rest(&self, node: &Node, cells: &[Cell], mut rest: Node, price: i64) -> Node {
-        let mut numbers: Vec<u32> = Vec::with_capacity(cells.len());
-        let mut leaves = 0;
-        for cell in cells {
-            // A narrower one has fewer leaves.
-            let is_kept = cell.for_it >= price && cell.leaves > 1;
-            numbers.push(if is_kept { id(rest.count) } else { NONE });
-            rest.count += usize::from(is_kept);
-            leaves += if is_kept { cell.leaves } else { 0 };
-        }
-        rest.leaves.reserve(leaves);
-        rest.cells.reserve(leaves);
-        for (leaf, cell) in node.leaves.iter().zip(&self.cells) {
-            let Some(number) = numbers.get(place(*cell)).filter(|number| **number != NONE) else { continue };
-            rest.leaves.push(*leaf);
-            rest.cells.push(*number);
-        }
-        rest
     }
 }

@@ -5,6 +5,9 @@ pub(super) const LEVELS: usize = 16;
 /// A unit of evidence: this many are a nat. A leaf may say very little, and there may be a hundred thousand of them.
 pub(super) const UNITS: f32 = 65_536.0;
 
+/// Most that a leaf says, in nats.
+const MOST: f32 = 30.0;
+
 /// What one leaf says, by level.
 pub(super) type Row = [i32; LEVELS];
 /// What the leaves of a slice say together, by level.
@@ -17,7 +20,7 @@ pub(super) type Evidence = Vec<Row>;
 /// `against` against a slice.
 #[expect(clippy::cast_possible_truncation, reason = "evidence is clamped to a few ten nats")]
 pub(super) fn settled(ratios: &[f32; LEVELS], alone: f32, against: f32) -> Row {
-    ratios.map(|ratio| ((ratio - alone.max(0.0)).max(-against) * UNITS) as i32)
+    ratios.map(|ratio| ((ratio - alone.max(0.0)).clamp(-against, MOST) * UNITS) as i32)
 }
 
 /// Nats, of units.

@@ -25,8 +25,8 @@ pub(super) struct Explanation<'a> {
     leaves: &'a Leaves,
     candidates: &'a Candidates,
     evidence: &'a Evidence,
-    /// By leaf: whether it is in a slice that is named, and says nothing any more.
-    is_named: Vec<bool>,
+    /// By leaf: in how many slices that are named it is. In any, it says nothing any more.
+    named: Vec<u32>,
     /// By candidate: what its leaves say that are not.
     sums: Vec<Sum>,
     pub(super) names: Vec<Name>,
@@ -35,8 +35,8 @@ pub(super) struct Explanation<'a> {
 impl<'a> Explanation<'a> {
     /// Nothing is explained yet.
     pub(super) fn new(leaves: &'a Leaves, candidates: &'a Candidates, evidence: &'a Evidence) -> Explanation<'a> {
-        let (is_named, sums) = (vec![false; leaves.len()], candidates.sums.clone());
-        Explanation { leaves, candidates, evidence, is_named, sums, names: Vec::new() }
+        let (named, sums) = (vec![0; leaves.len()], candidates.sums.clone());
+        Explanation { leaves, candidates, evidence, named, sums, names: Vec::new() }
     }
 
     /// Names slices while one explains more than it costs.
@@ -182,35 +182,46 @@ impl<'a> Explanation<'a> {
 
     fn add(&mut self, name: Name) {
         self.names.push(name);
-        self.settle(name.candidate);
-    }
-
-    fn remove(&mut self, candidate: usize) {
-        self.names.retain(|name| name.candidate != candidate);
-        self.settle(candidate);
-    }
-
-    /// Looks anew at which leaves of a candidate are in slices that are named.
-    fn settle(&mut self, candidate: usize) {
-        let candidates = self.candidates;
-        for leaf in candidates.leaves.get(candidate) {
-            let of_leaf = candidates.of_leaf.get(place(*leaf));
-            let is_named = self.names.iter().any(|name| of_leaf.contains(&id(name.candidate)));
-            let Some(known) = self.is_named.get_mut(place(*leaf)).filter(|known| **known != is_named) else { continue };
-            *known = is_named;
-            let Some(row) = self.evidence.get(place(*leaf)) else { continue };
-            let change = row.map(|says| if is_named { -i64::from(says) } else { i64::from(says) });
-            for of_leaf in of_leaf {
-                if let Some(sum) = self.sums.get_mut(place(*of_leaf)) {
-                    sum.iter_mut().zip(change).for_each(|(sum, change)| *sum += change);
+        for leaf in self.candidates.leaves.get(name.candidate) {
+            if let Some(count) = self.named.get_mut(place(*leaf)) {
+                *count += 1;
+                if *count == 1 {
+                    self.change(*leaf, -1);
                 }
             }
         }
     }
 
+    fn remove(&mut self, candidate: usize) {
+        let before = self.names.len();
+        self.names.retain(|name| name.candidate != candidate);
+        if self.names.len() == before {
+            return;
+        }
+        for leaf in self.candidates.leaves.get(candidate) {
+            if let Some(count) = self.named.get_mut(place(*leaf)) {
+                *count -= 1;
+                if *count == 0 {
+                    self.change(*leaf, 1);
+                }
+            }
+        }
+    }
+
+    /// Adds what a leaf says to all that it is in, or takes it from them.
+    fn change(&mut self, leaf: u32, sign: i64) {
+        let Some(row) = self.evidence.get(place(leaf)) else { return };
+        let change = row.map(|says| sign * i64::from(says));
+        for of_leaf in self.candidates.of_leaf.get(place(leaf)) {
+            if let Some(sum) = self.sums.get_mut(place(*of_leaf)) {
+                sum.iter_mut().zip(change).for_each(|(sum, change)| *sum += change);
+            }
+        }
+    }
+
     /// Which leaves the names explain.
-    pub(super) fn explained(self) -> Vec<bool> {
-        self.is_named
+    pub(super) fn explained(&self) -> Vec<bool> {
+        self.named.iter().map(|count| *count > 0).collect()
     }
 
     /// What a name adds to the others, and what in its place would add as much but for `less` units, the best first.

@@ -119,24 +119,37 @@ pub fn localise(leaves: &Leaves) -> Vec<Moved> {
         return Vec::new();
     }
     match leaves.measure() {
-        Measure::Additive(amounts) => explained(leaves, OF_AMOUNTS, |explained| additive::evidence(amounts, explained)),
+        Measure::Additive(amounts) => {
+            let (mut evidence, is_known) = additive::evidence(amounts, None);
+            if !is_known {
+                let moved = explained(leaves, &evidence, OF_AMOUNTS);
+                (evidence, _) = additive::evidence(amounts, Some(&moved));
+            }
+            named(leaves, &evidence, OF_AMOUNTS)
+        }
         Measure::Rate(trials) => RARE
             .into_iter()
-            .map(|rare| explained(leaves, OF_RATES, |explained| rates::evidence(leaves, trials, explained, rare)))
+            .map(|rare| {
+                let moved = explained(leaves, &rates::evidence(leaves, trials, None, rare), OF_RATES);
+                named(leaves, &rates::evidence(leaves, trials, Some(&moved), rare), OF_RATES)
+            })
             .find(|moved| !moved.is_empty())
             .unwrap_or_default(),
     }
 }
 
-/// Names what explains the evidence. What is usual is first learned from all leaves, then without those that moved.
-fn explained(leaves: &Leaves, price: Price, evidence: impl Fn(Option<&[bool]>) -> Evidence) -> Vec<Moved> {
-    let first = evidence(None);
-    let candidates = Candidates::of(leaves, &first, price);
-    let mut explanation = Explanation::new(leaves, &candidates, &first);
+/// Which leaves are in slices that are worth a name: what is usual is learned from the others.
+fn explained(leaves: &Leaves, evidence: &Evidence, price: Price) -> Vec<bool> {
+    let candidates = Candidates::of(leaves, evidence, price);
+    let mut explanation = Explanation::new(leaves, &candidates, evidence);
     explanation.greedy();
-    let second = evidence(Some(&explanation.explained()));
-    let candidates = Candidates::of(leaves, &second, price);
-    let mut explanation = Explanation::new(leaves, &candidates, &second);
+    explanation.explained()
+}
+
+/// Names what explains the evidence.
+fn named(leaves: &Leaves, evidence: &Evidence, price: Price) -> Vec<Moved> {
+    let candidates = Candidates::of(leaves, evidence, price);
+    let mut explanation = Explanation::new(leaves, &candidates, evidence);
     explanation.greedy();
     // Rates move too differently within a slice to tell leaves that did not move from those that moved little.
     explanation.refine(matches!(leaves.measure(), Measure::Additive(_)));
