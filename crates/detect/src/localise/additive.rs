@@ -28,6 +28,11 @@ const ALONE: f64 = 1.0;
 const MANY: usize = 10_000;
 /// From here on, in standard deviations, leaves are off: noise has some of them, and what moved a little is among them.
 const OFF: f64 = 2.5;
+/// Standard deviation of a deviation by the rounding of both numbers, in steps by their sum.
+const ROUNDING: f64 = 0.816;
+/// Where rounding makes no more of a deviation than this, noise is seen; at least one leaf in so many is taken for it.
+const FINE: f64 = 0.03;
+const FEWEST_FINE: usize = 10;
 /// One leaf in so many is hardly any.
 const HARDLY_ANY: usize = 2000;
 /// How many times fewer leaves than there are move by themselves, unless more are seen to.
@@ -43,6 +48,8 @@ struct Deviation {
     y: f64,
     /// Binary logarithm of its size.
     size: i32,
+    /// The lesser of its numbers that is not 0.
+    least: f64,
     witness: bool,
 }
 
@@ -67,6 +74,8 @@ struct Noise {
 struct OfSize {
     /// Standard deviation on the scale.
     deviation: f64,
+    /// Standard deviation of `y` by the rounding of numbers.
+    rounding: f64,
     /// Share of them that move by themselves.
     alone: f64,
 }
@@ -99,9 +108,10 @@ impl Deviation {
     fn of(Amount { real, expected }: Amount) -> Deviation {
         let size = real.abs() + expected.abs();
         if size <= f64::MIN_POSITIVE {
-            return Deviation { y: 0.0, size: 0, witness: false };
+            return Deviation { y: 0.0, size: 0, least: f64::INFINITY, witness: false };
         }
-        Deviation { y: (2.0 * (real - expected) / size).clamp(-2.0, 2.0), size: exponent(size), witness: true }
+        let least = [real.abs(), expected.abs()].into_iter().filter(|number| *number > 0.0).fold(f64::INFINITY, f64::min);
+        Deviation { y: (2.0 * (real - expected) / size).clamp(-2.0, 2.0), size: exponent(size), least, witness: true }
     }
 }
 
@@ -127,23 +137,26 @@ impl Noise {
     fn of_the_quieter_side(witnesses: &[Deviation]) -> Noise {
         let side = |sign: f64| -> Vec<Deviation> { witnesses.iter().filter(|one| one.y * sign >= 0.0).copied().collect() };
         let (below, above) = (side(-1.0), side(1.0));
-        let quieter = if spread(&below) < spread(&above) { below } else { above };
-        let t = tail(&quieter);
+        let steps = Steps::of(witnesses);
+        let quieter = if spread(&below, steps.fine) < spread(&above, steps.fine) { below } else { above };
+        let t = tail(&quieter, steps.fine);
         Noise::on(Scale { below: t, above: t }, if quieter.is_empty() { witnesses } else { &quieter }, witnesses)
     }
 
     /// Noise of leaves that did not move.
     fn of(rest: &[Deviation]) -> Noise {
         let side = |sign: f64| -> Vec<Deviation> { rest.iter().filter(|one| one.y * sign >= 0.0).copied().collect() };
-        Noise::on(Scale { below: tail(&side(-1.0)), above: tail(&side(1.0)) }, rest, rest)
+        let fine = Steps::of(rest).fine;
+        Noise::on(Scale { below: tail(&side(-1.0), fine), above: tail(&side(1.0), fine) }, rest, rest)
     }
 
     /// Noise on a scale: its size is that of some leaves, and which leaves move by themselves is seen on the side on which fewer do.
     fn on(scale: Scale, leaves: &[Deviation], all: &[Deviation]) -> Noise {
+        let steps = Steps::of(all);
         let on_scale: Vec<Deviation> = leaves.iter().map(|one| Deviation { y: scale.of(one.y), ..*one }).collect();
-        let common = spread(&on_scale).max(LEAST_SPREAD);
-        let least = on_scale.iter().map(|one| one.size).min().unwrap_or(0);
-        let most = on_scale.iter().map(|one| one.size).max().unwrap_or(0);
+        let common = spread(&on_scale, steps.fine).max(LEAST_SPREAD);
+        let least = all.iter().map(|one| one.size).min().unwrap_or(0);
+        let most = all.iter().map(|one| one.size).max().unwrap_or(0);
         let mut by_size: Vec<Vec<Deviation>> = vec![Vec::new(); usize::try_from(most - least).unwrap_or(0) + 1];
         for one in &on_scale {
             if let Some(same) = usize::try_from(one.size - least).ok().and_then(|place| by_size.get_mut(place)) {
@@ -151,10 +164,12 @@ impl Noise {
             }
         }
         let floor = 1.0 / (RARE * (all.len() as f64).max(1.0));
-        let of_size = by_size.iter().map(|same| {
+        let of_size = by_size.iter().zip(least..).map(|(same, size)| {
             let count = same.len() as f64;
-            let variance = (count * spread(same).powi(2) + PRIOR_LEAVES * common.powi(2)) / (count + PRIOR_LEAVES);
-            OfSize { deviation: variance.sqrt().max(LEAST_SPREAD), alone: floor }
+            let variance = (count * spread(same, i32::MIN).powi(2) + PRIOR_LEAVES * common.powi(2)) / (count + PRIOR_LEAVES);
+            // Of numbers that are hardly larger than their steps, most are equal, whatever the noise.
+            let deviation = if size < steps.fine { common } else { variance.sqrt() };
+            OfSize { deviation: deviation.max(LEAST_SPREAD), rounding: steps.rounding(size), alone: floor }
         });
         let mut noise = Noise { scale, sizes: of_size.collect(), least };
         noise.count_alone(all);
@@ -163,10 +178,15 @@ impl Noise {
 
     /// Whether it is the noise of the other side too: about as many leaves are off to both sides, and hardly any are far off.
     fn is_of_both(&self, all: &[Deviation]) -> bool {
-        let off = |sign: f64| all.iter().filter(|one| self.standard(one) * sign > OFF).count() as f64;
-        let (below, above) = (off(-1.0), off(1.0));
-        let far = all.iter().filter(|one| self.is_alone(one, all.len())).count();
-        (below - above).abs() <= 2.0 * (below + above).sqrt() && far * HARDLY_ANY <= all.len()
+        let (mut below, mut above, mut far) = (0_u32, 0_u32, 0_usize);
+        let limit = farthest(all.len()) + ALONE;
+        for standard in all.iter().map(|one| self.standard(one)) {
+            below += u32::from(standard < -OFF);
+            above += u32::from(standard > OFF);
+            far += usize::from(standard.abs() > limit);
+        }
+        let (difference, sum) = (f64::from(below.abs_diff(above)), f64::from(below) + f64::from(above));
+        difference <= 2.0 * sum.sqrt() && far * HARDLY_ANY <= all.len()
     }
 
     /// Whether a leaf is farther off than any of so many is by noise.
@@ -196,26 +216,28 @@ impl Noise {
     }
 
     fn of_size(&self, size: i32) -> OfSize {
-        self.sizes.get(self.place(size)).copied().unwrap_or(OfSize { deviation: LEAST_SPREAD, alone: MOST_ALONE })
+        self.sizes.get(self.place(size)).copied().unwrap_or(OfSize { deviation: LEAST_SPREAD, rounding: 0.0, alone: MOST_ALONE })
     }
 
     /// How many standard deviations a leaf is off.
     fn standard(&self, one: &Deviation) -> f64 {
-        self.scale.of(one.y) / self.of_size(one.size).deviation
+        let OfSize { deviation, rounding, .. } = self.of_size(one.size);
+        one.y / both_ways(deviation * self.scale.stretch(one.y), rounding)
     }
 
     /// What one leaf says.
     fn row(&self, one: Deviation, levels: &Levels) -> Row {
-        let Some(moved) = levels.of_size.get(self.place(one.size)).filter(|_| one.witness) else { return [0; LEVELS] };
-        let OfSize { deviation, alone } = self.of_size(one.size);
+        let Some((close, moved)) = levels.of_size.get(self.place(one.size)).filter(|_| one.witness) else { return [0; LEVELS] };
+        let OfSize { deviation, rounding, alone } = self.of_size(one.size);
         let standard = self.standard(&one);
         // The density of `y`, where that of `x` is normal.
-        let usual = narrow(-0.5 * standard * standard - (deviation * self.scale.stretch(one.y).powi(2)).ln());
+        let density = both_ways(deviation * self.scale.stretch(one.y).powi(2), rounding);
+        let usual = narrow(-0.5 * standard * standard - density.ln());
         let y = narrow(one.y);
         let mut ratios = [0.0; LEVELS];
         for (ratio, (level, moved)) in ratios.iter_mut().zip(levels.at.iter().zip(moved)) {
             let square = (y - level) * (y - level);
-            *ratio = (moved.height - moved.slope * square).max(levels.height - levels.slope * square) - usual;
+            *ratio = (moved.height - moved.slope * square).max(close.height - close.slope * square) - usual;
         }
         let ln_alone = narrow(alone.ln());
         settled(&ratios, ratios.iter().copied().fold(f32::NEG_INFINITY, f32::max) + ln_alone, -ln_alone)
@@ -230,10 +252,8 @@ fn narrow(number: f64) -> f32 {
 /// Levels that are tried, and how leaves that moved to them are around them: as close as moved leaves may be, or as far as leaves that did not move are from theirs.
 struct Levels {
     at: [f32; LEVELS],
-    height: f32,
-    slope: f32,
-    /// By size of leaves, as [`Noise::sizes`], and by level.
-    of_size: Vec<[Density; LEVELS]>,
+    /// By size of leaves, as [`Noise::sizes`]: the closer, and the farther by level.
+    of_size: Vec<(Density, [Density; LEVELS])>,
 }
 
 /// Logarithm of a normal density at its middle, less that of the two that it may be, and how it falls with the square of the distance.
@@ -253,8 +273,8 @@ impl Levels {
     /// Levels to both sides, or twice as dense to one where nothing moved to the other.
     fn of(all: &[Deviation], noise: &Noise) -> Levels {
         let far = farthest(all.len()) + ALONE;
-        let moved = |sign: f64| all.iter().any(|one| one.witness && noise.standard(one) * sign > far);
-        let (down, up) = (moved(-1.0), moved(1.0));
+        let standards = all.iter().filter(|one| one.witness).map(|one| noise.standard(one));
+        let (down, up) = standards.fold((false, false), |(down, up), standard| (down || standard < -far, up || standard > far));
         let both = down == up;
         let step = if both { 4.0 } else { 2.0 } / LEVELS as f64;
         let mut at = [0.0; LEVELS];
@@ -264,12 +284,18 @@ impl Levels {
             *level = step * steps as f64 * if is_up { 1.0 } else { -1.0 };
         }
         let spread = (SPREAD.powi(2) + (step / 2.0).powi(2)).sqrt();
-        let Density { height, slope } = Density::of(spread);
-        // What real and expected have in common makes their difference the smaller, the farther they are from each other.
-        let own = |deviation: f64, level: f64| (spread.powi(2) + (deviation * (1.0 - level * level / 4.0)).powi(2)).sqrt();
-        let of_size = noise.sizes.iter().map(|of_size| at.map(|level| Density::of(own(of_size.deviation, level))));
-        Levels { height, slope, of_size: of_size.collect(), at: at.map(narrow) }
+        let of_size = noise.sizes.iter().map(|of_size| {
+            let close = both_ways(spread, of_size.rounding);
+            // What real and expected have in common makes their difference the smaller, the farther they are from each other.
+            (Density::of(close), at.map(|level| Density::of(both_ways(close, of_size.deviation * (1.0 - level * level / 4.0)))))
+        });
+        Levels { of_size: of_size.collect(), at: at.map(narrow) }
     }
+}
+
+/// Standard deviation of what deviates in two ways.
+fn both_ways(one: f64, other: f64) -> f64 {
+    (one * one + other * other).sqrt()
 }
 
 /// How far the farthest of so many standard normal variables is, about.
@@ -277,9 +303,38 @@ fn farthest(count: usize) -> f64 {
     (2.0 * (count as f64).max(2.0).ln()).sqrt()
 }
 
-/// Robust standard deviation around 0.
-fn spread(leaves: &[Deviation]) -> f64 {
-    let mut sizes: Vec<f64> = leaves.iter().map(|one| one.y.abs()).collect();
+/// The steps in which numbers differ: money in cents, counts by one.
+#[derive(Clone, Copy, Debug)]
+struct Steps {
+    /// The least number that there is.
+    quantum: f64,
+    /// Leaves from this size on show noise, and not only how numbers are rounded.
+    fine: i32,
+}
+
+impl Steps {
+    fn of(leaves: &[Deviation]) -> Steps {
+        let quantum = leaves.iter().map(|one| one.least).fold(f64::INFINITY, f64::min);
+        let fine = exponent(ROUNDING * quantum / FINE) + 1;
+        let fewest = leaves.len() / FEWEST_FINE;
+        if leaves.iter().filter(|one| one.size >= fine).count() >= fewest {
+            return Steps { quantum, fine };
+        }
+        // Then those that are largest show most of it.
+        let mut sizes: Vec<i32> = leaves.iter().map(|one| one.size).collect();
+        let place = sizes.len() - fewest.max(1);
+        Steps { quantum, fine: *sizes.select_nth_unstable(place).1 }
+    }
+
+    /// Standard deviation of `y` by rounding, of leaves of this size.
+    fn rounding(self, size: i32) -> f64 {
+        ROUNDING * self.quantum / f64::from(size).exp2()
+    }
+}
+
+/// Robust standard deviation around 0 of leaves from a size on.
+fn spread(leaves: &[Deviation], from: i32) -> f64 {
+    let mut sizes: Vec<f64> = leaves.iter().filter(|one| one.size >= from).map(|one| one.y.abs()).collect();
     let middle = sizes.len() / 2;
     if sizes.is_empty() {
         return 0.0;
@@ -287,13 +342,14 @@ fn spread(leaves: &[Deviation]) -> f64 {
     *sizes.select_nth_unstable_by(middle, f64::total_cmp).1 / NORMAL_MEDIAN
 }
 
-/// The `t` of one side: such that its tails are those of a normal distribution, beside its middle.
-fn tail(side: &[Deviation]) -> f64 {
-    let mut all: Vec<f64> = side.iter().map(|one| one.y.abs()).collect();
-    let mut nth = |place: usize| (place < all.len()).then(|| *all.select_nth_unstable_by(place, f64::total_cmp).1);
-    let Some(middle) = nth(side.len() / 2).filter(|middle| *middle > 0.0) else { return 0.0 };
+/// The `t` of one side, of leaves from a size on: such that its tails are those of a normal distribution, beside its middle.
+fn tail(side: &[Deviation], from: i32) -> f64 {
+    let mut all: Vec<f64> = side.iter().filter(|one| one.size >= from).map(|one| one.y.abs()).collect();
+    let count = all.len();
+    let mut nth = |place: usize| (place < count).then(|| *all.select_nth_unstable_by(place, f64::total_cmp).1);
+    let Some(middle) = nth(count / 2).filter(|middle| *middle > 0.0) else { return 0.0 };
     let mut of_tail = |(share, normal): (usize, f64)| {
-        let far = nth(side.len().checked_sub(side.len() / share + 1)?)?;
+        let far = nth(count.checked_sub(count / share + 1)?)?;
         let ratio = normal / NORMAL_MEDIAN;
         Some((far - ratio * middle) / ((ratio - 1.0) * middle * far))
     };

@@ -108,23 +108,8 @@ pub(super) fn place(id: u32) -> usize {
     usize::try_from(id).unwrap_or(usize::MAX)
 }
 
-/// Leaves, and in which cell each is.
-#[derive(Clone, Debug, Default)]
-struct Placed {
-    leaves: Vec<u32>,
-    cells: Vec<u32>,
-}
-
-impl Placed {
-    fn push(&mut self, leaf: u32, cell: u32) {
-        self.leaves.push(leaf);
-        self.cells.push(cell);
-    }
-
-    fn iter(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
-        self.leaves.iter().copied().zip(self.cells.iter().copied())
-    }
-}
+/// Leaves, each with the cell that it is in.
+type Placed = Vec<(u32, u32)>;
 
 /// What is looked into together: the cells of some attributes in which leaves may say enough for a name.
 struct Node {
@@ -164,9 +149,8 @@ impl Candidates {
         let best: Vec<i32> = evidence.iter().map(|row| row.iter().copied().max().unwrap_or(0)).collect();
         let depth = depth(order.len(), leaves.len());
         let count = leaves.len();
-        let all = Placed { leaves: (0..id(count)).collect(), cells: vec![0; count] };
-        let mut speaking = Placed::default();
-        (0..id(count)).zip(&best).filter(|(_, best)| **best > 0).for_each(|(leaf, _)| speaking.push(leaf, 0));
+        let all: Placed = (0..id(count)).map(|leaf| (leaf, 0)).collect();
+        let speaking = all.iter().zip(&best).filter(|(_, best)| **best > 0).map(|(placed, _)| *placed).collect();
         let mut search = Search { leaves, order, price, depth, best, found: Candidates::default(), table: Vec::new() };
         search.below(&Node { attributes: 0, count: 1, slices: 1.0, all, speaking }, 0);
         let mut found = search.found;
@@ -279,16 +263,22 @@ impl Search<'_> {
         let again = self.price.any + slices.min(self.leaves.len() as f64).ln();
         let price = units(again + self.price.attribute * f64::from(attributes.count_ones()));
         let key = |leaf: u32, cell: u32| place(cell) * values + column.get(place(leaf)).map_or(0, |value| place(*value));
-        let mut child = Node { attributes, count: 0, slices, all: Placed::default(), speaking: Placed::default() };
+        let mut child = Node {
+            attributes,
+            count: 0,
+            slices,
+            all: Placed::with_capacity(node.all.len()),
+            speaking: Placed::with_capacity(node.speaking.len()),
+        };
         // First only those that speak for a slice: most cells are none that could be named.
-        let mut numbers = Numbers::new(&mut self.table, node.count * values, node.all.leaves.len());
+        let mut numbers = Numbers::new(&mut self.table, node.count * values, node.all.len());
         let mut said: Vec<i64> = Vec::new();
-        for (leaf, cell) in node.speaking.iter() {
+        for (leaf, cell) in node.speaking.iter().copied() {
             let number = numbers.of(key(leaf, cell), said.len());
             if place(number) == said.len() {
                 said.push(0);
             }
-            child.speaking.push(leaf, number);
+            child.speaking.push((leaf, number));
             if let (Some(said), Some(best)) = (said.get_mut(place(number)), self.best.get(place(leaf))) {
                 *said += i64::from(*best);
             }
@@ -303,14 +293,11 @@ impl Search<'_> {
             return child;
         }
         let number = |number: u32| kept.get(place(number)).copied().filter(|kept| *kept != NONE);
-        child.speaking = child.speaking.iter().fold(Placed::default(), |mut rest, (leaf, cell)| {
-            number(cell).into_iter().for_each(|cell| rest.push(leaf, cell));
-            rest
-        });
+        child.speaking = child.speaking.iter().filter_map(|(leaf, cell)| Some((*leaf, number(*cell)?))).collect();
         let mut cells = vec![Cell::default(); child.count];
-        for (leaf, cell) in node.all.iter() {
+        for (leaf, cell) in node.all.iter().copied() {
             let Some(number) = numbers.known(key(leaf, cell)).and_then(number) else { continue };
-            child.all.push(leaf, number);
+            child.all.push((leaf, number));
             if let (Some(cell), Some(best)) = (cells.get_mut(place(number)), self.best.get(place(leaf))) {
                 cell.for_it += i64::from((*best).max(0));
                 cell.against += i64::from((*best).min(0));
@@ -324,7 +311,7 @@ impl Search<'_> {
     }
 
     /// Makes candidates of the cells that may be named themselves, though half of what speaks against them were explained by others.
-    fn keep(&mut self, all: &Placed, mut cuboid: Cuboid, cells: &[Cell]) {
+    fn keep(&mut self, all: &[(u32, u32)], mut cuboid: Cuboid, cells: &[Cell]) {
         let found = &mut self.found.leaves;
         let mut next = found.items.len();
         // Where the leaves of each cell go.
@@ -341,7 +328,7 @@ impl Search<'_> {
             return;
         }
         found.items.resize(next, 0);
-        for (leaf, cell) in all.iter() {
+        for (leaf, cell) in all.iter().copied() {
             let Some(Some(slot)) = slots.get_mut(place(cell)) else { continue };
             if let Some(item) = found.items.get_mut(*slot) {
                 *item = leaf;

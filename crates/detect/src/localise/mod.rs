@@ -26,7 +26,7 @@
 //!
 //! `additive`: deviations `y = 2 (real - expected) / (real + expected)` as in Squeeze, whose noise is normal on a scale that is estimated on both sides of 0 apart, with a
 //! standard deviation by size of leaves (median of absolute deviations). Before anything is known, it is that of the side on which leaves are nearer to 0, since slices may have moved to the
-//! other. How many leaves move by themselves is seen on the side on which fewer do.
+//! other. Where numbers are as small as the steps that they are rounded to, deviations are the larger for it. How many leaves move by themselves is seen on the side on which fewer do.
 //!
 //! # Rates
 //!
@@ -43,7 +43,8 @@
 //! 3. *Together*: each name is weighed against all that could be in its place, the others being named; of amounts, narrower slices of one cuboid take the place of a wider one, where
 //!    they explain more of it at the same level and leave nothing that moved; what the others explain is dropped; until nothing changes.
 //!
-//! Greedy naming is done twice: what is usual is first estimated from all leaves, then without those that were named.
+//! Greedy naming is done twice: what is usual is first estimated from all leaves, then without those that were named. Of many amounts of which about as many are off to both sides, once: there is
+//! nothing to be learned of the noise.
 //!
 //! # Assumptions and limits
 //!

@@ -120,6 +120,10 @@ fn nothing_is_named_where_nothing_moved() {
         assert_eq!(labels(&found), Vec::<String>::new(), "rates of seed {seed}");
     }
     assert_eq!(localise(&Leaves::additive(["bank"]).unwrap()), []);
+    let zero = |values| (values, Amount { real: 0.0, expected: 0.0 });
+    assert_eq!(labels(&of_amounts(&all_values().into_iter().map(zero).collect::<Vec<_>>(), IN_ORDER)), Vec::<String>::new());
+    let none = |values| (values, Trials { failures: 0.0, attempts: 0.0, expected_failures: 0.0, expected_attempts: 0.0 });
+    assert_eq!(labels(&of_trials(&all_values().into_iter().map(none).collect::<Vec<_>>(), IN_ORDER)), Vec::<String>::new());
 }
 
 #[test]
@@ -151,6 +155,17 @@ fn other_labels_change_nothing_but_labels() {
         assert_eq!(labels(&before), ["carrier=v2", "bank=v1&model=v3"]);
         assert_eq!(labels(&after), ["carrier=v7", "bank=v4&model=v1"]);
         assert_eq!(before.1[0].score, after.1[0].score);
+    }
+}
+
+#[test]
+fn rounded_numbers_are_not_what_moved() {
+    for seed in 0..10 {
+        let cents = |amount: f64| (amount / 100.0 * 2.0).round() / 100.0;
+        let rounded =
+            |(values, Amount { real, expected }): Counted<Amount>| (values, Amount { real: cents(real), expected: cents(expected) });
+        let rows: Vec<_> = amounts(seed, &[]).into_iter().map(rounded).collect();
+        assert_eq!(labels(&of_amounts(&rows, IN_ORDER)), Vec::<String>::new(), "seed {seed}");
     }
 }
 
