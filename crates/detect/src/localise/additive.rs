@@ -135,38 +135,38 @@ impl Scale {
 impl Noise {
     /// Noise where slices may have moved to one side.
     fn of_the_quieter_side(witnesses: &[Deviation]) -> Noise {
-        let side = |sign: f64| -> Vec<Deviation> { witnesses.iter().filter(|one| one.y * sign >= 0.0).copied().collect() };
-        let (below, above) = (side(-1.0), side(1.0));
         let steps = Steps::of(witnesses);
-        let quieter = if spread(&below, steps.fine) < spread(&above, steps.fine) { below } else { above };
-        let t = tail(&quieter, steps.fine);
-        Noise::on(Scale { below: t, above: t }, if quieter.is_empty() { witnesses } else { &quieter }, witnesses)
+        let [below, above] = [-1.0, 1.0].map(|sign| spread(off_to(witnesses, sign, steps.fine)));
+        let sign = if below < above { -1.0 } else { 1.0 };
+        let t = tail(off_to(witnesses, sign, steps.fine));
+        let is_one_sided = witnesses.iter().any(|one| one.y * sign >= 0.0);
+        Noise::on(Scale { below: t, above: t }, witnesses, |one| !is_one_sided || one.y * sign >= 0.0)
     }
 
     /// Noise of leaves that did not move.
     fn of(rest: &[Deviation]) -> Noise {
-        let side = |sign: f64| -> Vec<Deviation> { rest.iter().filter(|one| one.y * sign >= 0.0).copied().collect() };
         let fine = Steps::of(rest).fine;
-        Noise::on(Scale { below: tail(&side(-1.0), fine), above: tail(&side(1.0), fine) }, rest, rest)
+        let [below, above] = [-1.0, 1.0].map(|sign| tail(off_to(rest, sign, fine)));
+        Noise::on(Scale { below, above }, rest, |_| true)
     }
 
-    /// Noise on a scale: its size is that of some leaves, and which leaves move by themselves is seen on the side on which fewer do.
-    fn on(scale: Scale, leaves: &[Deviation], all: &[Deviation]) -> Noise {
+    /// Noise on a scale: its size is that of the leaves that show it, and which leaves move by themselves is seen on the side on which fewer do.
+    fn on(scale: Scale, all: &[Deviation], shows: impl Fn(&Deviation) -> bool) -> Noise {
         let steps = Steps::of(all);
-        let on_scale: Vec<Deviation> = leaves.iter().map(|one| Deviation { y: scale.of(one.y), ..*one }).collect();
-        let common = spread(&on_scale, steps.fine).max(LEAST_SPREAD);
+        let shown = || all.iter().filter(|one| shows(one)).map(|one| (one.size, scale.of(one.y).abs()));
+        let common = spread(shown().filter(|(size, _)| *size >= steps.fine).map(|(_, x)| x).collect()).max(LEAST_SPREAD);
         let least = all.iter().map(|one| one.size).min().unwrap_or(0);
         let most = all.iter().map(|one| one.size).max().unwrap_or(0);
-        let mut by_size: Vec<Vec<Deviation>> = vec![Vec::new(); usize::try_from(most - least).unwrap_or(0) + 1];
-        for one in &on_scale {
-            if let Some(same) = usize::try_from(one.size - least).ok().and_then(|place| by_size.get_mut(place)) {
-                same.push(*one);
+        let mut by_size: Vec<Vec<f64>> = vec![Vec::new(); usize::try_from(most - least).unwrap_or(0) + 1];
+        for (size, x) in shown() {
+            if let Some(same) = usize::try_from(size - least).ok().and_then(|place| by_size.get_mut(place)) {
+                same.push(x);
             }
         }
         let floor = 1.0 / (RARE * (all.len() as f64).max(1.0));
-        let of_size = by_size.iter().zip(least..).map(|(same, size)| {
+        let of_size = by_size.into_iter().zip(least..).map(|(same, size)| {
             let count = same.len() as f64;
-            let variance = (count * spread(same, i32::MIN).powi(2) + PRIOR_LEAVES * common.powi(2)) / (count + PRIOR_LEAVES);
+            let variance = (count * spread(same).powi(2) + PRIOR_LEAVES * common.powi(2)) / (count + PRIOR_LEAVES);
             // Of numbers that are hardly larger than their steps, most are equal, whatever the noise.
             let deviation = if size < steps.fine { common } else { variance.sqrt() };
             OfSize { deviation: deviation.max(LEAST_SPREAD), rounding: steps.rounding(size), alone: floor }
@@ -332,9 +332,13 @@ impl Steps {
     }
 }
 
-/// Robust standard deviation around 0 of leaves from a size on.
-fn spread(leaves: &[Deviation], from: i32) -> f64 {
-    let mut sizes: Vec<f64> = leaves.iter().filter(|one| one.size >= from).map(|one| one.y.abs()).collect();
+/// How far the leaves from a size on are off to one side.
+fn off_to(leaves: &[Deviation], sign: f64, from: i32) -> Vec<f64> {
+    leaves.iter().filter(|one| one.size >= from && one.y * sign >= 0.0).map(|one| one.y.abs()).collect()
+}
+
+/// Robust standard deviation around 0 of what is off so far.
+fn spread(mut sizes: Vec<f64>) -> f64 {
     let middle = sizes.len() / 2;
     if sizes.is_empty() {
         return 0.0;
@@ -342,9 +346,8 @@ fn spread(leaves: &[Deviation], from: i32) -> f64 {
     *sizes.select_nth_unstable_by(middle, f64::total_cmp).1 / NORMAL_MEDIAN
 }
 
-/// The `t` of one side, of leaves from a size on: such that its tails are those of a normal distribution, beside its middle.
-fn tail(side: &[Deviation], from: i32) -> f64 {
-    let mut all: Vec<f64> = side.iter().filter(|one| one.size >= from).map(|one| one.y.abs()).collect();
+/// The `t` of one side, whose leaves are so far off: such that its tails are those of a normal distribution, beside its middle.
+fn tail(mut all: Vec<f64>) -> f64 {
     let count = all.len();
     let mut nth = |place: usize| (place < count).then(|| *all.select_nth_unstable_by(place, f64::total_cmp).1);
     let Some(middle) = nth(count / 2).filter(|middle| *middle > 0.0) else { return 0.0 };

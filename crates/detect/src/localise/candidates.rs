@@ -149,8 +149,11 @@ impl Candidates {
         let best: Vec<i32> = evidence.iter().map(|row| row.iter().copied().max().unwrap_or(0)).collect();
         let depth = depth(order.len(), leaves.len());
         let count = leaves.len();
-        let all: Placed = (0..id(count)).map(|leaf| (leaf, 0)).collect();
-        let speaking = all.iter().zip(&best).filter(|(_, best)| **best > 0).map(|(placed, _)| *placed).collect();
+        // A leaf that was 0 and is 0 says nothing.
+        let says = |leaf: &u32| evidence.get(place(*leaf)).is_some_and(|row| *row != [0; LEVELS]);
+        let all: Placed = (0..id(count)).filter(says).map(|leaf| (leaf, 0)).collect();
+        let speaks = |(leaf, _): &(u32, u32)| best.get(place(*leaf)).is_some_and(|best| *best > 0);
+        let speaking = all.iter().copied().filter(speaks).collect();
         let mut search = Search { leaves, order, price, depth, best, found: Candidates::default(), table: Vec::new() };
         search.below(&Node { attributes: 0, count: 1, slices: 1.0, all, speaking }, 0);
         let mut found = search.found;
@@ -219,10 +222,19 @@ impl Numbers<'_> {
         Numbers::Table(table)
     }
 
+    /// Gives each cell another number, or none.
+    fn renumber(&mut self, others: &[u32]) {
+        let other = |number: u32| others.get(place(number)).copied().unwrap_or(NONE);
+        match self {
+            Numbers::Map(map) => map.values_mut().for_each(|number| *number = other(*number)),
+            Numbers::Table(table) => table.iter_mut().for_each(|number| *number = other(*number)),
+        }
+    }
+
     /// The number of a cell, if it has one.
     fn known(&self, key: usize) -> Option<u32> {
         match self {
-            Numbers::Map(map) => map.get(&key).copied(),
+            Numbers::Map(map) => map.get(&key).copied().filter(|number| *number != NONE),
             Numbers::Table(table) => table.get(key).copied().filter(|number| *number != NONE),
         }
     }
@@ -294,9 +306,10 @@ impl Search<'_> {
         }
         let number = |number: u32| kept.get(place(number)).copied().filter(|kept| *kept != NONE);
         child.speaking = child.speaking.iter().filter_map(|(leaf, cell)| Some((*leaf, number(*cell)?))).collect();
+        numbers.renumber(&kept);
         let mut cells = vec![Cell::default(); child.count];
         for (leaf, cell) in node.all.iter().copied() {
-            let Some(number) = numbers.known(key(leaf, cell)).and_then(number) else { continue };
+            let Some(number) = numbers.known(key(leaf, cell)) else { continue };
             child.all.push((leaf, number));
             if let (Some(cell), Some(best)) = (cells.get_mut(place(number)), self.best.get(place(leaf))) {
                 cell.for_it += i64::from((*best).max(0));

@@ -98,7 +98,7 @@ pub struct Moved {
     pub contribution: f64,
     /// What it had, relative to what was expected: an amount to an amount, or a failure rate to a failure rate. Infinite where nothing was expected.
     pub relative_risk: f64,
-    /// How many leaves it has.
+    /// How many of its leaves had something to count, or were to have.
     pub leaves: usize,
     /// What would explain nearly as much in its place, the best first.
     pub alternatives: Vec<Alternative>,
