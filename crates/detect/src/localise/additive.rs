@@ -85,19 +85,20 @@ struct OfSize {
 pub(super) fn evidence(amounts: &[Amount], explained: Option<&[bool]>) -> (Evidence, bool) {
     let deviations: Vec<Deviation> = amounts.iter().map(|amount| Deviation::of(*amount)).collect();
     let mut rest: Vec<Deviation> = deviations.iter().filter(|one| one.witness).copied().collect();
+    let steps = Steps::of(&rest);
     let (noise, is_known) = match explained {
         None => {
-            let of_one_side = Noise::of_the_quieter_side(&rest);
+            let of_one_side = Noise::of_the_quieter_side(&rest, steps);
             let is_known = rest.len() >= MANY && of_one_side.is_of_both(&rest);
             if is_known {
                 rest.retain(|one| !of_one_side.is_alone(one, deviations.len()));
             }
-            (if is_known { Noise::of(&rest) } else { of_one_side }, is_known)
+            (if is_known { Noise::of(&rest, steps) } else { of_one_side }, is_known)
         }
         Some(explained) => {
             let unexplained = deviations.iter().zip(explained).filter(|(one, explained)| one.witness && !**explained);
             rest = unexplained.map(|(one, _)| *one).collect();
-            (Noise::of(&rest), true)
+            (Noise::of(&rest, steps), true)
         }
     };
     let levels = Levels::of(&deviations, &noise);
@@ -134,25 +135,22 @@ impl Scale {
 
 impl Noise {
     /// Noise where slices may have moved to one side.
-    fn of_the_quieter_side(witnesses: &[Deviation]) -> Noise {
-        let steps = Steps::of(witnesses);
+    fn of_the_quieter_side(witnesses: &[Deviation], steps: Steps) -> Noise {
         let [below, above] = [-1.0, 1.0].map(|sign| spread(off_to(witnesses, sign, steps.fine)));
         let sign = if below < above { -1.0 } else { 1.0 };
         let t = tail(off_to(witnesses, sign, steps.fine));
         let is_one_sided = witnesses.iter().any(|one| one.y * sign >= 0.0);
-        Noise::on(Scale { below: t, above: t }, witnesses, |one| !is_one_sided || one.y * sign >= 0.0)
+        Noise::on((Scale { below: t, above: t }, steps), witnesses, |one| !is_one_sided || one.y * sign >= 0.0)
     }
 
     /// Noise of leaves that did not move.
-    fn of(rest: &[Deviation]) -> Noise {
-        let fine = Steps::of(rest).fine;
-        let [below, above] = [-1.0, 1.0].map(|sign| tail(off_to(rest, sign, fine)));
-        Noise::on(Scale { below, above }, rest, |_| true)
+    fn of(rest: &[Deviation], steps: Steps) -> Noise {
+        let [below, above] = [-1.0, 1.0].map(|sign| tail(off_to(rest, sign, steps.fine)));
+        Noise::on((Scale { below, above }, steps), rest, |_| true)
     }
 
     /// Noise on a scale: its size is that of the leaves that show it, and which leaves move by themselves is seen on the side on which fewer do.
-    fn on(scale: Scale, all: &[Deviation], shows: impl Fn(&Deviation) -> bool) -> Noise {
-        let steps = Steps::of(all);
+    fn on((scale, steps): (Scale, Steps), all: &[Deviation], shows: impl Fn(&Deviation) -> bool) -> Noise {
         let shown = || all.iter().filter(|one| shows(one)).map(|one| (one.size, scale.of(one.y).abs()));
         let common = spread(shown().filter(|(size, _)| *size >= steps.fine).map(|(_, x)| x).collect()).max(LEAST_SPREAD);
         let least = all.iter().map(|one| one.size).min().unwrap_or(0);

@@ -137,8 +137,10 @@ struct Search<'a> {
 /// What the leaves of a cell say, each at its best level.
 #[derive(Clone, Copy, Debug, Default)]
 struct Cell {
+    /// Those that speak for it.
     for_it: i64,
-    against: i64,
+    /// All of them.
+    all: i64,
     leaves: usize,
 }
 
@@ -296,24 +298,26 @@ impl Search<'_> {
             }
         }
         let mut kept: Vec<u32> = Vec::with_capacity(said.len());
-        for said in said {
-            let is_kept = said >= units(again);
-            kept.push(if is_kept { id(child.count) } else { NONE });
-            child.count += usize::from(is_kept);
+        let mut cells: Vec<Cell> = Vec::new();
+        for for_it in said {
+            let is_kept = for_it >= units(again);
+            kept.push(if is_kept { id(cells.len()) } else { NONE });
+            if is_kept {
+                cells.push(Cell { for_it, ..Cell::default() });
+            }
         }
+        child.count = cells.len();
         if child.count == 0 {
             return child;
         }
         let number = |number: u32| kept.get(place(number)).copied().filter(|kept| *kept != NONE);
         child.speaking = child.speaking.iter().filter_map(|(leaf, cell)| Some((*leaf, number(*cell)?))).collect();
         numbers.renumber(&kept);
-        let mut cells = vec![Cell::default(); child.count];
         for (leaf, cell) in node.all.iter().copied() {
             let Some(number) = numbers.known(key(leaf, cell)) else { continue };
             child.all.push((leaf, number));
             if let (Some(cell), Some(best)) = (cells.get_mut(place(number)), self.best.get(place(leaf))) {
-                cell.for_it += i64::from((*best).max(0));
-                cell.against += i64::from((*best).min(0));
+                cell.all += i64::from(*best);
                 cell.leaves += 1;
             }
         }
@@ -330,7 +334,7 @@ impl Search<'_> {
         // Where the leaves of each cell go.
         let mut slots: Vec<Option<usize>> = Vec::with_capacity(cells.len());
         for cell in cells {
-            let is_kept = cell.for_it + cell.against / 2 >= cuboid.price_again;
+            let is_kept = i64::midpoint(cell.for_it, cell.all) >= cuboid.price_again;
             slots.push(is_kept.then_some(next));
             if is_kept {
                 next += cell.leaves;
