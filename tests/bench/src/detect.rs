@@ -118,11 +118,14 @@ fn name(file: &Path) -> String {
 fn stream(plan: &Plan<'_>, scenario: &Path, seed: u64) -> anyhow::Result<Scored> {
     let name = format!("{}-{seed}", name(scenario));
     let directory = plan.output.join(STREAMS).join(&name);
-    let written: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(scenario)?).with_context(|| format!("{} is no scenario", scenario.display()))?;
-    if !directory.join("oracle.csv").exists() {
+    let text = std::fs::read(scenario)?;
+    let written: serde_json::Value = serde_json::from_slice(&text).with_context(|| format!("{} is no scenario", scenario.display()))?;
+    // It is made again where the scenario of that name is another one now.
+    let made_of = directory.join("scenario.json");
+    if std::fs::read(&made_of).ok().as_ref() != Some(&text) {
         say(&format!("detect: {name} is made\n"));
         make(plan.shared, scenario, seed, &directory)?;
+        std::fs::write(&made_of, &text)?;
     }
     let read = Directory::open(&directory)?;
     let ran = run(&read, || cpu_time().unwrap_or_default(), |_| ())?;
@@ -173,20 +176,11 @@ fn python(shared: &Path, arguments: &[&str]) -> anyhow::Result<String> {
 fn tell(name: &str, score: &Score, ran: &Ran) {
     let of = Summary::of(std::slice::from_ref(score), |_| true);
     let per_tick = ran.judging.as_secs_f64() * 1000.0 / real(ran.ticks.max(1));
-    say(&format!(
-        "detect: {name}: {} faults, recall {:.3}, precision {:.3} ({} false, {} duplicates), exact at opening {:.3}, delay over the oracle's {:.2} / {:.2} / {:.2}, \
-         {per_tick:.2} ms a tick, {:.0} ms at most\n",
-        of.detectable,
-        of.recall,
-        of.precision,
-        of.r#false,
-        of.duplicates,
-        of.exact_at_open,
-        of.delay_ratio_median,
-        of.delay_ratio_mean,
-        of.delay_ratio_p95,
-        ran.longest.as_secs_f64() * 1000.0,
-    ));
+    if of.detectable == 0 {
+        say(&format!("detect: {name}: nothing to find in {:.1} days, {} false, {per_tick:.2} ms a tick\n", score.days, of.r#false));
+    } else {
+        tell_found(name, &of, (per_tick, ran.longest.as_secs_f64() * 1000.0));
+    }
     for outcome in score.outcomes.iter().filter(|outcome| outcome.is_detectable()) {
         let fault = &outcome.fault;
         let oracle = outcome.oracle.and_then(|oracle| oracle.delay_s).unwrap_or_default();
@@ -211,6 +205,23 @@ fn tell(name: &str, score: &Score, ran: &Ran) {
     }
 }
 
+/// What was found in a stream.
+fn tell_found(name: &str, of: &Summary, (per_tick, longest): (f64, f64)) {
+    say(&format!(
+        "detect: {name}: {} faults, recall {:.3}, precision {:.3} ({} false, {} duplicates), exact at opening {:.3}, delay over the oracle's {:.2} / {:.2} / {:.2}, \
+         {per_tick:.2} ms a tick, {longest:.0} ms at most\n",
+        of.detectable,
+        of.recall,
+        of.precision,
+        of.r#false,
+        of.duplicates,
+        of.exact_at_open,
+        of.delay_ratio_median,
+        of.delay_ratio_mean,
+        of.delay_ratio_p95,
+    ));
+}
+
 /// What plain detectors say of the same stream.
 fn peers(shared: &Path, directory: &Path, days: f64) -> anyhow::Result<()> {
     let (baselines, scorer) = (shared.join("baselines.py"), shared.join("score.py"));
@@ -232,6 +243,9 @@ fn peers(shared: &Path, directory: &Path, days: f64) -> anyhow::Result<()> {
 /// The figures beside those of others, and by class and kind.
 fn beside(scored: &[Scored]) -> String {
     let scores: Vec<Score> = scored.iter().filter(|scored| !scored.is_quiet).map(|scored| scored.score.clone()).collect();
+    if scores.is_empty() {
+        return String::new();
+    }
     let all = Summary::of(&scores, |_| true);
     let mut text = format!("\n{:<16} {:>7} {:>10} {:>16} {:>6}\n", "detector", "recall", "precision", "false+duplicate", "exact");
     let wrong = all.r#false + all.duplicates;
