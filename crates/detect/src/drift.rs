@@ -11,6 +11,7 @@
 //! goes on, nothing is learnt of the slices that it touches; nor while a slice fails plainly more than usual, which may be a fault that is not found yet.
 
 use crate::class::Class;
+use crate::dispersion::Cell;
 
 /// Failures that the prior of a level is worth: a standard deviation of a fifth.
 const PRIOR: f64 = 25.0;
@@ -28,6 +29,8 @@ pub(crate) struct Drifts(Vec<(Class, Drift)>);
 struct Drift {
     failures: f64,
     usual: f64,
+    /// What came since the last round of cells, beside what was to be expected at the level that was known then.
+    cell: Option<(Level, Cell)>,
 }
 
 /// Where a rate is now, relative to what is usual.
@@ -45,16 +48,26 @@ impl Default for Level {
 }
 
 impl Drifts {
-    /// Takes in a minute.
-    pub(crate) fn take_in(&mut self, class: Class, failures: f64, usual: f64) {
+    /// Takes in a minute, where the level of the fleet is known.
+    pub(crate) fn take_in(&mut self, class: Class, (failures, usual): (f64, f64), of_fleet: f64) {
+        let before = self.level(class, of_fleet);
         let kept = (-1.0 / MINUTES).exp();
         let place = self.0.iter().position(|(own, _)| *own == class).unwrap_or_else(|| {
             self.0.push((class, Drift::default()));
             self.0.len() - 1
         });
         if let Some((_, drift)) = self.0.get_mut(place) {
-            *drift = Drift { failures: kept * drift.failures + failures, usual: kept * drift.usual + usual };
+            let (level, mut cell) = drift.cell.unwrap_or((before, Cell::default()));
+            cell.counted += failures;
+            cell.expected += usual * level.level;
+            *drift = Drift { failures: kept * drift.failures + failures, usual: kept * drift.usual + usual, cell: Some((level, cell)) };
         }
+    }
+
+    /// What came of each class since this was asked last; the variance of a cell is that of the level.
+    pub(crate) fn cells(&mut self) -> impl Iterator<Item = (Class, Cell)> {
+        let taken = self.0.iter_mut().filter_map(|(class, drift)| Some((*class, drift.cell.take()?)));
+        taken.map(|(class, (level, cell))| (class, Cell { variance: level.variance, ..cell }))
     }
 
     /// The level of a class, where that of the fleet is known.
@@ -75,12 +88,12 @@ mod tests {
         assert_eq!(drifts.level(Class::DeviceRead, 1.0), Level::default());
         assert!((drifts.level(Class::DeviceRead, 1.2).level - 1.2).abs() < 1e-9, "that of the fleet");
         for _ in 0..60 {
-            drifts.take_in(Class::DeviceRead, 15.0, 10.0);
+            drifts.take_in(Class::DeviceRead, (15.0, 10.0), 1.0);
         }
         let Level { level, variance } = drifts.level(Class::DeviceRead, 1.0);
         assert!((1.44..1.5).contains(&level) && variance < 0.003, "{level} {variance}");
         for _ in 0..240 {
-            drifts.take_in(Class::DeviceRead, 10.0, 10.0);
+            drifts.take_in(Class::DeviceRead, (10.0, 10.0), 1.0);
         }
         let level = drifts.level(Class::DeviceRead, 1.0).level;
         assert!((1.0..1.1).contains(&level), "{level}");

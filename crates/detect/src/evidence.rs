@@ -7,23 +7,29 @@
 //! min over d >= 0 of  LLR(counts; usual * e^d) / phi  +  d^2 / (2 v)
 //! ```
 //!
-//! with `phi` for counts that vary more than independent ones would, and `v` the variance of the drift, which is smaller where more is known of the
-//! slice (`drift`). It saturates at `ln(observed / usual)^2 / (2 v)`, so that no length of time makes a small drift an incident.
+//! with `phi` for counts that vary more than independent ones would (`dispersion`), and `v` the variance of the drift, which is smaller where more is
+//! known of the slice (`drift`). It saturates at `ln(observed / usual)^2 / (2 v)`, so that no length of time makes a small drift an incident.
 
-/// By how much the variance of failures exceeds that of independent ones: customers try again.
-const RATE_DISPERSION: f64 = 1.25;
-/// The same for approvals.
-const VOLUME_DISPERSION: f64 = 1.1;
+/// How what is usual varies.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Varying {
+    /// By how much the variance of counts exceeds that of independent ones: `phi`.
+    pub(crate) clusters: f64,
+    /// Variance of the logarithm of the rate: `v`.
+    pub(crate) variance: f64,
+}
+
 /// Steps of the bisection for `d`: it is found to a millionth of its range.
 const STEPS: u32 = 20;
 
-/// What counts of failures, among attempts, say for a rate above the usual one, on top of a drift of this variance. Where it is not more than `least`
+/// What counts of failures, among attempts, say for a rate above the usual one that varies so. Where it is not more than `least`
 /// it may be said to be anything up to that.
-pub(crate) fn more_failures((failures, attempts): (f64, f64), usual: f64, variance: f64, least: f64) -> f64 {
+pub(crate) fn more_failures((failures, attempts): (f64, f64), usual: f64, varying: Varying, least: f64) -> f64 {
+    let Varying { clusters, variance } = varying;
     if failures <= attempts * usual {
         return 0.0;
     }
-    let (without_drift, largest) = (excess(failures, attempts, usual) / RATE_DISPERSION, (failures / attempts / usual).ln());
+    let (without_drift, largest) = (excess(failures, attempts, usual) / clusters, (failures / attempts / usual).ln());
     if without_drift.min(largest * largest / (2.0 * variance)) <= least {
         return 0.0;
     }
@@ -31,29 +37,29 @@ pub(crate) fn more_failures((failures, attempts): (f64, f64), usual: f64, varian
         let rate = (usual * d.exp()).min(1.0 - 1e-9);
         -failures + (attempts - failures) * rate / (1.0 - rate)
     };
-    let d = zero(largest, |d| slope(d) / RATE_DISPERSION + d / variance);
-    excess(failures, attempts, usual * d.exp()) / RATE_DISPERSION + d * d / (2.0 * variance)
+    let d = zero(largest, |d| slope(d) / clusters + d / variance);
+    excess(failures, attempts, usual * d.exp()) / clusters + d * d / (2.0 * variance)
 }
 
-/// What counts of approvals say for fewer than the expected ones, on top of a drift of this variance.
-pub(crate) fn fewer_approvals(approvals: f64, expected: f64, variance: f64) -> f64 {
+/// What counts of approvals say for fewer than the expected ones, which vary so.
+pub(crate) fn fewer_approvals(approvals: f64, expected: f64, Varying { clusters, variance }: Varying) -> f64 {
     if approvals >= expected {
         return 0.0;
     }
     // Where there are none, the drift that would explain it has no end.
     let largest = (expected / approvals.max(1e-3)).ln();
-    let d = zero(largest, |d| (approvals - expected * (-d).exp()) / VOLUME_DISPERSION + d / variance);
-    deficit(approvals, expected * (-d).exp()) / VOLUME_DISPERSION + d * d / (2.0 * variance)
+    let d = zero(largest, |d| (approvals - expected * (-d).exp()) / clusters + d / variance);
+    deficit(approvals, expected * (-d).exp()) / clusters + d * d / (2.0 * variance)
 }
 
 /// Evidence of failures without a drift: what tells slices apart from each other, where the drift would make them all alike.
-pub(crate) fn plain_failures(failures: f64, attempts: f64, usual: f64) -> f64 {
-    excess(failures, attempts, usual) / RATE_DISPERSION
+pub(crate) fn plain_failures((failures, attempts): (f64, f64), usual: f64, clusters: f64) -> f64 {
+    excess(failures, attempts, usual) / clusters
 }
 
 /// The same for approvals.
-pub(crate) fn plain_approvals(approvals: f64, expected: f64) -> f64 {
-    deficit(approvals, expected) / VOLUME_DISPERSION
+pub(crate) fn plain_approvals(approvals: f64, expected: f64, clusters: f64) -> f64 {
+    deficit(approvals, expected) / clusters
 }
 
 /// Binomial: the rate that was observed against `usual`; 0 where it is not above.
@@ -94,21 +100,21 @@ fn zero(largest: f64, slope: impl Fn(f64) -> f64) -> f64 {
 mod tests {
     use super::*;
 
-    const VARIANCE: f64 = 0.18 * 0.18;
+    const VARYING: Varying = Varying { clusters: 1.25, variance: 0.18 * 0.18 };
 
     #[test]
     fn the_least_over_all_drifts_is_found() {
         for (failures, attempts, usual) in [(8.0, 10.0, 0.001), (40.0, 1000.0, 0.01), (30.0, 30.0, 0.002), (300.0, 10_000.0, 0.02)] {
-            let at = |d: f64| excess(failures, attempts, usual * d.exp()) / RATE_DISPERSION + d * d / (2.0 * VARIANCE);
-            let found = more_failures((failures, attempts), usual, VARIANCE, 0.0);
-            let pruned = more_failures((failures, attempts), usual, VARIANCE, found - 0.1);
-            assert!((pruned - found).abs() < 1e-9 && more_failures((failures, attempts), usual, VARIANCE, 1e9) == 0.0);
+            let at = |d: f64| excess(failures, attempts, usual * d.exp()) / VARYING.clusters + d * d / (2.0 * VARYING.variance);
+            let found = more_failures((failures, attempts), usual, VARYING, 0.0);
+            let pruned = more_failures((failures, attempts), usual, VARYING, found - 0.1);
+            assert!((pruned - found).abs() < 1e-9 && more_failures((failures, attempts), usual, VARYING, 1e9) == 0.0);
             let by_hand = (0..100_000).map(|step| at(f64::from(step) * 1e-4)).fold(f64::INFINITY, f64::min);
             assert!((found - by_hand).abs() < 1e-3, "{failures} of {attempts}: {found} {by_hand}");
         }
         for (approvals, expected) in [(0.0, 20.0), (5.0, 40.0), (700.0, 1000.0)] {
-            let at = |d: f64| deficit(approvals, expected * (-d).exp()) / VOLUME_DISPERSION + d * d / (2.0 * VARIANCE);
-            let found = fewer_approvals(approvals, expected, VARIANCE);
+            let at = |d: f64| deficit(approvals, expected * (-d).exp()) / VARYING.clusters + d * d / (2.0 * VARYING.variance);
+            let found = fewer_approvals(approvals, expected, VARYING);
             let by_hand = (0..100_000).map(|step| at(f64::from(step) * 1e-4)).fold(f64::INFINITY, f64::min);
             assert!((found - by_hand).abs() < 1e-3, "{approvals} of {expected}: {found} {by_hand}");
         }
@@ -117,21 +123,21 @@ mod tests {
     #[test]
     fn no_volume_makes_a_drift_an_incident() {
         // A quarter more than usual, over more attempts than any fleet makes.
-        assert!(more_failures((1.25e7, 1e9), 0.01, VARIANCE, 0.0) < 1.0);
-        assert!(more_failures((4.0e7, 1e9), 0.01, VARIANCE, 0.0) > 25.0);
-        assert!(fewer_approvals(0.9e9, 1e9, VARIANCE) < 1.0);
+        assert!(more_failures((1.25e7, 1e9), 0.01, VARYING, 0.0) < 1.0);
+        assert!(more_failures((4.0e7, 1e9), 0.01, VARYING, 0.0) > 25.0);
+        assert!(fewer_approvals(0.9e9, 1e9, VARYING) < 1.0);
     }
 
     #[test]
     fn as_many_as_usual_say_nothing() {
-        assert_eq!((more_failures((1.0, 100.0), 0.01, VARIANCE, 0.0), more_failures((0.0, 0.0), 0.01, VARIANCE, 0.0)), (0.0, 0.0));
-        assert_eq!((fewer_approvals(10.0, 10.0, VARIANCE), fewer_approvals(0.0, 0.0, VARIANCE)), (0.0, 0.0));
+        assert_eq!((more_failures((1.0, 100.0), 0.01, VARYING, 0.0), more_failures((0.0, 0.0), 0.01, VARYING, 0.0)), (0.0, 0.0));
+        assert_eq!((fewer_approvals(10.0, 10.0, VARYING), fewer_approvals(0.0, 0.0, VARYING)), (0.0, 0.0));
     }
 
     #[test]
     fn a_dead_bank_is_plain_within_a_handful_of_attempts() {
-        assert!(more_failures((5.0, 5.0), 0.001, VARIANCE, 0.0) > 17.0);
-        assert!(more_failures((2.0, 30.0), 0.001, VARIANCE, 0.0) < 8.0);
-        assert!(fewer_approvals(0.0, 42.0, VARIANCE) > 15.0);
+        assert!(more_failures((5.0, 5.0), 0.001, VARYING, 0.0) > 17.0);
+        assert!(more_failures((2.0, 30.0), 0.001, VARYING, 0.0) < 8.0);
+        assert!(fewer_approvals(0.0, 42.0, VARYING) > 15.0);
     }
 }

@@ -10,7 +10,9 @@ use std::ops::RangeInclusive;
 pub(crate) use self::naming::PARTS_SHARE;
 use crate::baseline::{Baselines, Counts, Past, Usual, real};
 use crate::class::{Class, Signal};
+use crate::dispersion::{Cell, Dispersing, Dispersion};
 use crate::drift::{Drifts, Level};
+use crate::evidence::Varying;
 use crate::leaf::{Failing, Leaf};
 use crate::series::{KEPT, Series, Sums, TICK_S};
 use crate::settings::Settings;
@@ -20,6 +22,14 @@ use crate::slice::{Kind, Slice};
 const SWEEP_TICKS: u32 = 60;
 /// Ticks of a minute: so much is learnt of drifts at once.
 const MINUTE: u32 = 6;
+/// Ticks from whose counts it is learnt how much they vary, of failures and of approvals: half an hour, and ten minutes.
+const ROUND: u32 = 180;
+const APPROVALS_ROUND: u32 = 60;
+/// By how much the variance of failures usually exceeds that of independent ones, as customers try again; and in half an hour, in which they end trying.
+const CLUSTERS: f64 = 1.25;
+const CLUSTERS_OF_ROUND: f64 = 1.4;
+/// The same of approvals, in ten minutes.
+const APPROVALS_CLUSTERS_OF_ROUND: f64 = 1.2;
 /// Ticks after which it is known what was of a fault.
 const KNOWN_AFTER: u32 = 180;
 /// Most places of leaves that are remembered.
@@ -54,7 +64,7 @@ pub(crate) struct Disturbance<'a> {
 }
 
 /// The last hour, and what is usual.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Fleet {
     settings: Settings,
     baselines: Baselines,
@@ -75,6 +85,15 @@ pub(crate) struct Fleet {
     first: Option<u32>,
     /// The last tick that drifts were learnt from.
     followed: Option<u32>,
+    /// How much failures vary, by number of their class, and how much approvals do.
+    failures: [Dispersing; Class::NUMBER],
+    approvals: Dispersing,
+}
+
+impl Default for Fleet {
+    fn default() -> Fleet {
+        Fleet::new(Settings::default())
+    }
 }
 
 /// A slice, and what is known of it.
@@ -99,7 +118,22 @@ struct Watched<'a> {
 
 impl Fleet {
     pub(crate) fn new(settings: Settings) -> Fleet {
-        Fleet { settings, ..Fleet::default() }
+        Fleet {
+            settings,
+            baselines: Baselines::default(),
+            hour: None,
+            parts: Vec::new(),
+            numbers: HashMap::new(),
+            places: HashMap::new(),
+            live: Sums::default(),
+            known: None,
+            kinds: BTreeMap::new(),
+            now: 0,
+            first: None,
+            followed: None,
+            failures: std::array::from_fn(|_| Dispersing::new(CLUSTERS_OF_ROUND)),
+            approvals: Dispersing::new(APPROVALS_CLUSTERS_OF_ROUND),
+        }
     }
 
     /// The hour of the past that is known, by its first second.
@@ -242,6 +276,12 @@ impl Fleet {
             let minute = begin..=begin + MINUTE - 1;
             self.follow_minute(&minute, disturbances);
             self.followed = Some(*minute.end());
+            if (minute.end() + 1).is_multiple_of(ROUND) {
+                self.learn_variation_of_failures();
+            }
+            if (minute.end() + 1).is_multiple_of(APPROVALS_ROUND) {
+                self.learn_variation_of_approvals(minute.end() + 1 - APPROVALS_ROUND..=*minute.end(), disturbances);
+            }
             begin += MINUTE;
         }
     }
@@ -267,10 +307,33 @@ impl Fleet {
             }
         }
         for (number, class, failures, usual) in learnt {
+            let of_fleet = self.level_of_fleet(class);
             if let Some(part) = self.parts.get_mut(number) {
-                part.drifts.take_in(class, failures, usual);
+                part.drifts.take_in(class, (failures, usual), of_fleet);
             }
         }
+    }
+
+    /// Learns how much failures vary, from the slices that faults of their class are of.
+    fn learn_variation_of_failures(&mut self) {
+        for part in &mut self.parts {
+            for (class, cell) in part.drifts.cells() {
+                let is_typical = part.slice.attributes() == 1 && class.is_plausible_in(&part.kind);
+                if is_typical && let Some(dispersing) = self.failures.get_mut(class.number()) {
+                    dispersing.take_in(Cell { variance: cell.variance + failing::variance(ROUND), ..cell });
+                }
+            }
+        }
+        self.failures.iter_mut().for_each(Dispersing::settle);
+    }
+
+    /// How much failures of a class vary in a window in which their level does so much.
+    fn varying(&self, class: Class, variance: f64) -> Varying {
+        let known = self.failures.get(class.number()).map(|dispersing| dispersing.known);
+        known.map_or(Varying { clusters: CLUSTERS, variance }, |Dispersion { clusters, drift }| Varying {
+            clusters: clusters * CLUSTERS,
+            variance: drift * variance,
+        })
     }
 
     /// Remembers in which slices leaves are.

@@ -61,8 +61,8 @@ impl Fleet {
             if failures >= LEAST_FAILURES {
                 let threshold = threshold - fewer(length);
                 let counted = (real(failures), real(watched.part.series.attempts(window.clone())));
-                let variance = watched.level.variance + variance(length);
-                let evidence = more_failures(counted, self.rate_of(watched, &window), variance, threshold + most_above);
+                let varying = self.varying(watched.class, watched.level.variance + variance(length));
+                let evidence = more_failures(counted, self.rate_of(watched, &window), varying, threshold + most_above);
                 if evidence > threshold + most_above {
                     (best, most_above) = (Some((window, evidence)), evidence - threshold);
                 }
@@ -81,8 +81,8 @@ impl Fleet {
     /// What so many failures say in a window, whatever was counted.
     fn evidence(&self, watched: &Watched<'_>, window: &RangeInclusive<u32>, failures: f64) -> f64 {
         let counted = (failures, real(watched.part.series.attempts(window.clone())));
-        let variance = watched.level.variance + variance(window.end() + 1 - window.start());
-        more_failures(counted, self.rate_of(watched, window), variance, 0.0)
+        let varying = self.varying(watched.class, watched.level.variance + variance(window.end() + 1 - window.start()));
+        more_failures(counted, self.rate_of(watched, window), varying, 0.0)
     }
 
     /// What so many failures in a slice say.
@@ -98,7 +98,7 @@ impl Fleet {
 }
 
 /// How much a rate in a window of so many ticks may differ from its level: the variance of its logarithm.
-fn variance(ticks: u32) -> f64 {
+pub(super) fn variance(ticks: u32) -> f64 {
     HOUR_VARIANCE + MINUTE_VARIANCE / (f64::from(ticks) / 6.0).max(1.0)
 }
 

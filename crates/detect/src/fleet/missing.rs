@@ -2,11 +2,12 @@
 
 use std::ops::RangeInclusive;
 
-use super::{Fleet, Part, Suspicion, fewer};
+use super::{Disturbance, Fleet, Part, Suspicion, fewer};
 use crate::baseline::real;
 use crate::class::Signal;
+use crate::dispersion::{Cell, Dispersion};
 use crate::drift::Level;
-use crate::evidence::{fewer_approvals, plain_approvals};
+use crate::evidence::{Varying, fewer_approvals, plain_approvals};
 use crate::slice::{Dimension, Slice};
 
 /// Windows over which approvals are summed, in ticks.
@@ -19,7 +20,9 @@ const MISSING: f64 = 0.95;
 const LEAST_EXPECTED: f64 = 15.0;
 /// What a slice is compared with in localisation: a little less than usual.
 const MARGIN: f64 = 0.85;
-/// Variance of the logarithm of what is expected.
+/// By how much the variance of approvals usually exceeds that of independent ones.
+const CLUSTERS: f64 = 1.1;
+/// Variance of the logarithm of what is expected, in a fleet that varies as others do.
 const VARIANCE: f64 = 0.11 * 0.11;
 /// Ticks before a window whose approvals say at which level a slice is.
 const LEVEL_TICKS: u32 = 210;
@@ -38,7 +41,16 @@ pub(crate) struct Expected {
     pub(crate) approvals: f64,
     /// How the slice was before, relative to what is usual and to how the rest of the fleet was.
     pub(crate) level: f64,
-    /// Variance of the logarithm of the approvals.
+    varying: Varying,
+}
+
+/// How busy a slice and the rest of the fleet were before a window, and that rest is in it, relative to what is usual.
+#[derive(Clone, Copy, Debug)]
+struct Levels {
+    before: f64,
+    before_of_rest: f64,
+    now_of_rest: f64,
+    /// Of the logarithm of what comes of them, since they are counted.
     variance: f64,
 }
 
@@ -55,11 +67,7 @@ impl Fleet {
         }
         let threshold = THRESHOLD + self.surcharge();
         let suspicions = self.parts.iter().filter_map(|part| {
-            // Shops close, and so do all of a chain at once.
-            let is_judged = part.usual.share.is_some_and(|share| share <= LARGEST_SHARE)
-                && !part.kind.is_fleet()
-                && !part.kind.has(Dimension::MerchantGroup);
-            if !is_judged {
+            if !part.is_judged_by_approvals() {
                 return None;
             }
             let windows = WINDOWS.into_iter().filter(|length| self.earliest(*length) + length == self.now + 1);
@@ -69,12 +77,12 @@ impl Fleet {
                 let approved = real(part.series.approved(window.clone()));
                 let is_missing = |expected: f64| expected >= LEAST_EXPECTED && approved < MISSING * expected;
                 let expected = self.expected_of(part, &window).filter(|expected| is_missing(expected.approvals))?;
-                if fewer_approvals(approved, MISSING * expected.approvals, expected.variance) <= threshold || is_dismissed(&part.slice) {
+                if fewer_approvals(approved, MISSING * expected.approvals, expected.varying) <= threshold || is_dismissed(&part.slice) {
                     return None;
                 }
                 let left = Some(expected.approvals - lost(&part.slice, &window)).filter(|left| is_missing(*left))?;
-                let evidence = fewer_approvals(approved, MISSING * left, expected.variance);
-                let score = plain_approvals(approved, MARGIN * left) - self.price(part);
+                let evidence = fewer_approvals(approved, MISSING * left, expected.varying);
+                let score = plain_approvals(approved, MARGIN * left, expected.varying.clusters) - self.price(part);
                 let suspicion = Suspicion { slice: part.slice.clone(), signal: Signal::MissingApprovals, window, evidence };
                 (evidence > threshold).then_some((suspicion, score))
             });
@@ -91,17 +99,41 @@ impl Fleet {
     }
 
     fn expected_of(&self, part: &Part, window: &RangeInclusive<u32>) -> Option<Expected> {
+        let Levels { before, before_of_rest, now_of_rest, variance } = self.levels(part, window)?;
+        let level = (before / before_of_rest).min(1.0);
+        let approvals = part.series.usual(window) * level * now_of_rest.min(before_of_rest);
+        let Dispersion { clusters, drift } = self.approvals.known;
+        Some(Expected { approvals, level, varying: Varying { clusters: clusters * CLUSTERS, variance: drift * VARIANCE + variance } })
+    }
+
+    fn levels(&self, part: &Part, window: &RangeInclusive<u32>) -> Option<Levels> {
         let begin = *window.start();
         let before = self.earliest(self.now - begin + 1 + LEVEL_TICKS).max(self.known?)..=begin.checked_sub(1)?;
         if before.is_empty() || self.live.sum(&before) < LEAST_LEVEL_TICKS {
             return None;
         }
         let (before_of_rest, now_of_rest) = (self.level_of_rest(part, &before), self.level_of_rest(part, window));
-        let level = (level(part, &before) / before_of_rest.level).min(1.0);
-        let busy = now_of_rest.level.min(before_of_rest.level);
-        let of_level = 1.0 / (real(part.series.approved(before)) + LEVEL_PRIOR);
-        let variance = VARIANCE + of_level + now_of_rest.variance;
-        Some(Expected { approvals: part.series.usual(window) * level * busy, level, variance })
+        let variance = 1.0 / (real(part.series.approved(before.clone())) + LEVEL_PRIOR) + now_of_rest.variance;
+        Some(Levels { before: level(part, &before), before_of_rest: before_of_rest.level, now_of_rest: now_of_rest.level, variance })
+    }
+
+    /// Learns how much approvals vary, from those that were in a window without faults.
+    pub(super) fn learn_variation_of_approvals(&mut self, window: RangeInclusive<u32>, disturbances: &[Disturbance<'_>]) {
+        let since = window.start().saturating_sub(LEVEL_TICKS);
+        let overlapping = |disturbance: &&Disturbance<'_>| *disturbance.ticks.end() >= since && disturbance.ticks.start() <= window.end();
+        let disturbances: Vec<_> = disturbances.iter().filter(overlapping).collect();
+        let is_undisturbed = |part: &&Part| !disturbances.iter().any(|disturbance| !disturbance.slice.is_apart_from(&part.slice));
+        let typical = self.parts.iter().filter(|part| part.usual.is_known && part.slice.attributes() == 1 && part.is_judged_by_approvals());
+        let cells: Vec<Cell> = typical
+            .filter(is_undisturbed)
+            .filter_map(|part| {
+                let Levels { before, before_of_rest, now_of_rest, variance } = self.levels(part, &window)?;
+                let expected = part.series.usual(&window) * before * now_of_rest / before_of_rest;
+                Some(Cell { counted: real(part.series.approved(window.clone())), expected, variance: VARIANCE + variance })
+            })
+            .collect();
+        cells.into_iter().for_each(|cell| self.approvals.take_in(cell));
+        self.approvals.settle();
     }
 
     /// Approvals that are expected of a slice in the last tick, where its level is known.
@@ -135,6 +167,14 @@ impl Fleet {
         let approved = (real(fleet.series.approved(ticks.clone())) - real(part.series.approved(ticks.clone()))).max(0.0);
         let usual = (fleet.series.usual(ticks) - part.series.usual(ticks)).max(0.0);
         Level { level: (approved + 1.0) / (usual + 1.0), variance: 1.0 / (approved + 1.0) }
+    }
+}
+
+impl Part {
+    /// Whether approvals can be missing in it: it has a past, and there is a rest of the fleet to compare it with. Shops close, and so do all of a chain at once.
+    fn is_judged_by_approvals(&self) -> bool {
+        let has_rest = self.usual.share.is_some_and(|share| share <= LARGEST_SHARE) && !self.kind.is_fleet();
+        has_rest && !self.kind.has(Dimension::MerchantGroup)
     }
 }
 

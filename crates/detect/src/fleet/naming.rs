@@ -68,6 +68,6 @@ impl Fleet {
         }
         let attempts = real(part.series.attempts(ticks.clone()));
         let usual = self.rate_of(&self.watched(part, *class), ticks);
-        plain_failures(failing.witnessed, attempts, (MARGIN * usual).min(0.9)) - self.price(part)
+        plain_failures((failing.witnessed, attempts), (MARGIN * usual).min(0.9), self.varying(*class, 0.0).clusters) - self.price(part)
     }
 }
