@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use faultline_deploy::LocalConfig;
 use faultline_proto::incident::v1::{Incident, IncidentState, SliceValue};
-use faultline_store::{ClickHouseConfig, Database, IncidentRow};
+use faultline_store::{ClickHouseConfig, Database, IncidentRow, LikeHour};
 use faultline_stream::{Cluster, IncidentLog, KafkaConfig, LogError};
 use tokio::net::TcpListener;
 
@@ -301,7 +301,10 @@ async fn what_is_usual_is_what_was_counted_at_such_hours() {
     assert_eq!(database.incidents("acme", hour - 700).await.unwrap(), [incident]);
     assert_eq!(database.incidents("acme", hour).await.unwrap(), []);
 
-    let usual = database.usual("acme", hour, hour + 300).await.unwrap();
+    let like = |same_day: fn(u32) -> bool| -> Vec<LikeHour> {
+        (0..=28).map(|days| LikeHour { begin: hour - days * day, is_same_day: same_day(days) }).collect()
+    };
+    let usual = database.usual("acme", &like(|days| days % 7 == 0), hour + 300).await.unwrap();
     let mut approved: Vec<_> = usual.counts.iter().filter(|count| count.class == "approved").collect();
     approved.sort_by_key(|count| count.family.clone());
     let counted: Vec<_> = approved.iter().map(|count| (count.key.as_str(), count.at_hour, count.around)).collect();
@@ -314,7 +317,11 @@ async fn what_is_usual_is_what_was_counted_at_such_hours() {
     let mut observed: Vec<_> = usual.observed.iter().map(|hour| (hour.hour, hour.same_day, hour.approved, hour.seconds)).collect();
     observed.sort_unstable();
     assert_eq!(observed, [(0, false, 1000, 3600), (0, true, 705, 600), (1, true, 140, 3900), (2, true, 10, 3600)]);
-    assert_eq!(database.usual("other", hour, hour).await.unwrap().counts, []);
+    assert_eq!(database.usual("other", &like(|_| true), hour).await.unwrap().counts, []);
+    // Where every day is of the same kind, all of it is of such a day.
+    let alike = database.usual("acme", &like(|_| true), hour + 300).await.unwrap();
+    assert!(alike.observed.iter().all(|hour| hour.same_day));
+    assert!(alike.counts.iter().all(|count| count.on_day == count.on_days));
 }
 
 /// What `make demo` does, in short.

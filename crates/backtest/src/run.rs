@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use faultline_detect::{Counts, Detector, Leaf, Question, Tick};
+use faultline_detect::{Counts, Detector, Leaf, Question, Settings, Tick};
 
 use crate::directory::{Directory, Row};
 use crate::field::ReadError;
@@ -57,13 +57,13 @@ pub struct Ran {
     pub longest: Duration,
 }
 
-/// Runs a detector over a directory. `clock` says how long something took, by whatever is to be measured; `tell` is told how far it is.
+/// Runs a detector with these settings over a directory. `clock` says how long something took, by whatever is to be measured; `tell` is told how far it is.
 ///
 /// # Errors
 /// When its counts cannot be read, or are not what they are to be.
-pub fn run(directory: &Directory, clock: fn() -> Duration, mut tell: impl FnMut(Progress)) -> Result<Ran, ReadError> {
+pub fn run(directory: &Directory, settings: Settings, clock: fn() -> Duration, mut tell: impl FnMut(Progress)) -> Result<Ran, ReadError> {
     let mut rows = directory.counts()?;
-    let mut run = Run::new(directory, clock);
+    let mut run = Run::new(directory, settings, clock);
     while let Some(row) = rows.next()? {
         let bytes = rows.read();
         run.until(row.arrival, &mut |progress| tell(Progress { bytes, ..progress }));
@@ -108,8 +108,8 @@ struct Failures {
 }
 
 impl<'a> Run<'a> {
-    fn new(directory: &'a Directory, clock: fn() -> Duration) -> Run<'a> {
-        let mut detector = Detector::default();
+    fn new(directory: &'a Directory, settings: Settings, clock: fn() -> Duration) -> Run<'a> {
+        let mut detector = Detector::new(settings);
         detector.announce(directory.announced().to_vec());
         Run {
             directory,

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::{Directory, ReadError, read_labels, read_oracle, run, score, slice_text, write_incidents};
+use faultline_detect::Settings;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
@@ -66,7 +67,7 @@ fn a_fault_is_found_and_scored_and_what_comes_too_late_is_none() {
     write_directory(directory.path());
     let read = Directory::open(directory.path()).unwrap();
     let mut last = 0;
-    let ran = run(&read, Duration::default, |progress| last = progress.bytes).unwrap();
+    let ran = run(&read, Settings::default(), Duration::default, |progress| last = progress.bytes).unwrap();
     assert_eq!((ran.ticks, ran.events, ran.late, ran.slices), (240, 240 * 60, 200, 10));
     assert_eq!(last, read.size().unwrap());
     let found: Vec<String> = ran.found.iter().map(|found| slice_text(&found.incident.slice)).collect();
@@ -78,7 +79,7 @@ fn a_fault_is_found_and_scored_and_what_comes_too_late_is_none() {
     assert!(score.outcomes[0].delay_ratio().unwrap() <= 2.0);
     let mut written = Vec::new();
     write_incidents(&ran.found, &mut written).unwrap();
-    let again = run(&read, Duration::default, |_| ()).unwrap();
+    let again = run(&read, Settings::default(), Duration::default, |_| ()).unwrap();
     let mut second = Vec::new();
     write_incidents(&again.found, &mut second).unwrap();
     assert_eq!(written, second);
@@ -95,7 +96,7 @@ fn what_was_announced_is_no_incident() {
     write_directory(directory.path());
     let calendar = format!("kind,start,end,slice\nmaintenance,{},{},issuer=b\n", START + 1800, START + 2100);
     fs::write(directory.path().join("calendar.csv"), calendar).unwrap();
-    let ran = run(&Directory::open(directory.path()).unwrap(), Duration::default, |_| ()).unwrap();
+    let ran = run(&Directory::open(directory.path()).unwrap(), Settings::default(), Duration::default, |_| ()).unwrap();
     assert_eq!(ran.found, []);
 }
 
@@ -106,7 +107,7 @@ fn what_is_wrong_is_said_with_file_line_and_value() {
     let path = directory.path().join("counts.csv.gz");
     let said = |counts: &str| {
         gzip(&path, counts);
-        run(&Directory::open(directory.path()).unwrap(), Duration::default, |_| ()).unwrap_err().to_string()
+        run(&Directory::open(directory.path()).unwrap(), Settings::default(), Duration::default, |_| ()).unwrap_err().to_string()
     };
     let weather = said("bucket,leaf,tag,n,arrival\n1793620800,0,approved,1,\n1793620800,0,weather,1,\n");
     assert!(weather.contains("counts.csv.gz, line 3: `tag` is \"weather\", and is to be a tag: approved, funds"), "{weather}");

@@ -37,12 +37,13 @@
 //! # Limits
 //!
 //! Nothing is concluded of a fleet of which less than half an hour is known, nor of a slice with fewer than fifty attempts of its own at such hours.
-//! A slice is one of the counted families, not any combination of values. Hours of the week are those of UTC, and a holiday is only seen as a fleet that
-//! is quiet as a whole. What terminals that fall silent have in common is found by [`silence`], which opens no incident; here they are approvals that are
+//! A slice is one of the counted families, not any combination of values. Which hours say what is usual, whoever drives the detector takes from a
+//! [`Calendar`]; without one, hours of the week are those of UTC, and a holiday is only seen as a fleet that is quiet as a whole. What terminals that fall silent have in common is found by [`silence`], which opens no incident; here they are approvals that are
 //! missing in their slices. Times are seconds since 1970-01-01 UTC; evidence is in nats.
 
 mod announced;
 mod baseline;
+mod calendar;
 mod class;
 mod detector;
 mod dispersion;
@@ -61,9 +62,10 @@ pub use faultline_proto::verdict::v1::Cause;
 
 pub use crate::announced::Announced;
 pub use crate::baseline::{Counts, Observed, Past, PastCounts};
+pub use crate::calendar::{Calendar, CalendarError, HourLike};
 pub use crate::class::{Class, Signal};
 pub use crate::detector::{Change, Detector, Question, Tick, What};
 pub use crate::incident::{Incident, State, Watch};
 pub use crate::leaf::Leaf;
 pub use crate::settings::Settings;
-pub use crate::slice::{Dimension, Slice};
+pub use crate::slice::{Dimension, NoSlice, Slice};

@@ -1,5 +1,7 @@
 //! What can be chosen.
 
+use std::ops::RangeInclusive;
+
 /// Settings of a detector.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Settings {
@@ -14,6 +16,9 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Within which days may be chosen.
+    pub const DAYS: RangeInclusive<f64> = 1.0..=3650.0;
+
     /// All of them, by name.
     #[must_use]
     pub fn figures(&self) -> [(&'static str, f64); 1] {

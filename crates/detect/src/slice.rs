@@ -1,6 +1,7 @@
 //! Parts of the fleet.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 /// What attempts are told apart by.
@@ -131,6 +132,25 @@ impl fmt::Display for Slice {
     }
 }
 
+/// A text is not a slice: it is neither `fleet` nor `dimension=value` joined by `&`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it is neither `fleet` nor values like issuer=icbc&region=440000")]
+pub struct NoSlice;
+
+impl FromStr for Slice {
+    type Err = NoSlice;
+
+    fn from_str(text: &str) -> Result<Slice, NoSlice> {
+        if text == "fleet" {
+            return Ok(Slice::fleet());
+        }
+        let value = |part: &str| part.split_once('=').and_then(|(name, value)| Some((Dimension::named(name)?, value.to_owned())));
+        let values: Vec<(Dimension, String)> = text.split('&').map(value).collect::<Option<_>>().ok_or(NoSlice)?;
+        let (slice, number) = (Slice::new(values.clone()), values.len());
+        if slice.0.len() == number { Ok(slice) } else { Err(NoSlice) }
+    }
+}
+
 /// The dimensions that slices of one kind have values of.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Kind(Vec<Dimension>);
@@ -164,6 +184,10 @@ mod tests {
         assert_eq!((chip.common(&swiped), chip.common(&region)), (icbc.clone(), Slice::fleet()));
         assert_eq!(chip.at(&icbc.kind()), icbc);
         assert_eq!((chip.to_string().as_str(), Slice::fleet().to_string().as_str()), ("entry_mode=chip&issuer=icbc", "fleet"));
+        assert_eq!(("issuer=icbc&entry_mode=chip".parse(), "fleet".parse()), (Ok(chip), Ok(Slice::fleet())));
+        for wrong in ["", "issuer", "weather=rain", "issuer=a&issuer=b"] {
+            assert_eq!(wrong.parse::<Slice>(), Err(NoSlice), "{wrong}");
+        }
     }
 
     #[test]

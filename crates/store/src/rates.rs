@@ -14,8 +14,6 @@ const COUNTS_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the question of what is usual may take.
 const USUAL_TIMEOUT: Duration = Duration::from_secs(300);
 const HOUR_S: u32 = 3600;
-/// Seconds of four weeks: how long ago something may be to say what is usual.
-const LOOK_BACK_S: u32 = 28 * 24 * HOUR_S;
 
 /// Attempts of a slice that ended in one class, in one bucket.
 #[derive(Clone, Debug, PartialEq, Eq, Row, Deserialize)]
@@ -34,7 +32,16 @@ pub struct Count {
     pub attempts: u64,
 }
 
-/// What is usual at an hour of the week, by what was counted in the four weeks before.
+/// An hour that says what is usual at another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LikeHour {
+    /// Its first second, since 1970-01-01 UTC.
+    pub begin: u32,
+    /// Whether it is of a day of the same kind; otherwise it is only the same hour of the day.
+    pub is_same_day: bool,
+}
+
+/// What is usual at an hour, by what was counted in the weeks before.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Usual {
     /// By slice and class.
@@ -52,11 +59,11 @@ pub struct UsualCount {
     pub key: String,
     /// First half of the tag.
     pub class: String,
-    /// How many at this hour, on the same day of the week.
+    /// How many at this hour, on days of the same kind.
     pub at_hour: u64,
     /// How many from an hour before to an hour after, on all days.
     pub around: u64,
-    /// How many in the hour before, this one, and the next; on the same day of the week.
+    /// How many in the hour before, this one, and the next; on days of the same kind.
     pub on_day: (u64, u64, u64),
     /// The same on all days.
     pub on_days: (u64, u64, u64),
@@ -67,7 +74,7 @@ pub struct UsualCount {
 pub struct UsualApprovals {
     /// 0: the hour before; 1: the hour; 2: the hour after.
     pub hour: u8,
-    /// Whether it was on the same day of the week.
+    /// Whether it was on a day of the same kind.
     pub same_day: bool,
     /// How many.
     pub approved: u64,
@@ -91,6 +98,14 @@ pub struct FailingLeaf {
     pub witnessed: f64,
 }
 
+impl LikeHour {
+    /// The hour before it, itself, and the next: their first seconds, and numbers of which of them each is, four more where the day is of the same kind.
+    fn three(&self) -> [(u32, u8); 3] {
+        let day = if self.is_same_day { 4 } else { 0 };
+        [(self.begin.saturating_sub(HOUR_S), day), (self.begin, day + 1), (self.begin.saturating_add(HOUR_S), day + 2)]
+    }
+}
+
 impl Database {
     /// What was counted in the buckets from one to another, by their first seconds since 1970-01-01 UTC, in order of time. Simulated counts are left out.
     ///
@@ -104,30 +119,30 @@ impl Database {
         self.answer("say what was counted", COUNTS_TIMEOUT, query.fetch_all::<Count>()).await
     }
 
-    /// What is usual for a tenant at the hour that begins at this second since 1970-01-01 UTC, as far as something was counted until `now`. What was simulated
+    /// What is usual for a tenant at an hour that is like these, as far as something was counted until `now` (seconds since 1970-01-01 UTC). What was simulated
     /// counts. What incidents are of is left out while they last, for a day at most: after that it is usual.
     ///
     /// # Errors
     /// When the server does not answer.
-    pub async fn usual(&self, tenant: &str, hour: u32, now: u32) -> Result<Usual, StoreError> {
-        // Which of three hours of the day it is, and whether it is on the same day of the week.
-        let hours = "WITH ? AS this, toInt64(toUnixTimestamp(toStartOfHour(bucket))) - this AS away, \
-                     toUInt8(intDiv(positiveModulo(away + 3600, 86400), 3600)) AS hour, \
-                     positiveModulo(away - (toInt64(hour) - 1) * 3600, 604800) = 0 AS same_day, \
+    pub async fn usual(&self, tenant: &str, like: &[LikeHour], now: u32) -> Result<Usual, StoreError> {
+        // Which of three hours of the day it is, and four more where it is on a day of the same kind.
+        let (hours, which): (Vec<u32>, Vec<u8>) = like.iter().flat_map(LikeHour::three).unzip();
+        let since = hours.iter().min().copied().unwrap_or(now);
+        let hours_of_days = "WITH transform(toUnixTimestamp(toStartOfHour(bucket)), ?, ?, toUInt8(3)) AS which, \
+                     toUInt8(which % 4) AS hour, which >= 4 AS same_day, \
                      splitByChar('/', tag)[1] AS class, \
                      (SELECT groupArray((began, least(if(closed > began, closed, updated), began + 86400), signals)) FROM \
                         (SELECT began, closed, updated, signals FROM incidents WHERE tenant = ? AND updated >= fromUnixTimestamp(?) \
                          ORDER BY revision DESC LIMIT 1 BY incident)) AS faults";
         let of_these = "tenant = ? AND bucket >= fromUnixTimestamp(?) AND bucket < fromUnixTimestamp(?) AND hour <= 2";
-        let since = hour.saturating_sub(LOOK_BACK_S);
         let ask = |sql: &str| {
-            let query = self.asking().query(sql).bind(i64::from(hour)).bind(tenant).bind(since);
+            let query = self.asking().query(sql).bind(&hours).bind(&which).bind(tenant).bind(since);
             query.bind(tenant).bind(since).bind(now)
         };
         let by_hour =
             |days: &str| [0, 1, 2].map(|hour| format!("toUInt64(greatest(sumIf(count, hour = {hour} AND {days}), 0))")).join(", ");
         let counts = format!(
-            "{hours} SELECT family, key, class, \
+            "{hours_of_days} SELECT family, key, class, \
              toUInt64(greatest(sumIf(count, hour = 1 AND same_day), 0)) AS at_hour, toUInt64(greatest(sum(count), 0)) AS around, \
              ({}) AS on_day, ({}) AS on_days \
              FROM rollup WHERE {of_these} AND family != '{LEDGER}' \
@@ -138,7 +153,7 @@ impl Database {
         );
         let counts = self.answer("say what is usual", USUAL_TIMEOUT, ask(&counts).fetch_all::<UsualCount>()).await?;
         let observed = format!(
-            "{hours} SELECT hour, same_day, toUInt64(greatest(sumIf(count, startsWith(tag, 'approved/')), 0)) AS approved, \
+            "{hours_of_days} SELECT hour, same_day, toUInt64(greatest(sumIf(count, startsWith(tag, 'approved/')), 0)) AS approved, \
              uniqExactIf(toStartOfHour(bucket), simulated) * 3600 + uniqExactIf(toStartOfFiveMinutes(bucket), NOT simulated) * 300 AS seconds \
              FROM rollup WHERE {of_these} AND family = 'fleet' GROUP BY hour, same_day"
         );

@@ -1,15 +1,29 @@
 //! The alerter's detector over what was counted, from one moment to another: what it would have said then. Nothing is written, and nobody is told.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use faultline_detect::{Change, Tick};
 use faultline_store::{Count, Database, StoreError};
 
+use crate::calendar::{CalendarFileError, calendar};
+use crate::config::AlerterConfig;
 use crate::tenant::{Tenant, ticks};
 use crate::watch::{BUCKET_S, RECALL_S};
 
 /// Most buckets that are asked for at once.
 const MOST_BUCKETS: u32 = 60;
+
+/// Why a past cannot be judged.
+#[derive(Debug, thiserror::Error)]
+pub enum BacktestError {
+    /// The calendar is none.
+    #[error("configuration key `alerter.calendar`")]
+    Calendar(#[from] CalendarFileError),
+    /// ClickHouse does not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
 
 /// One tenant's detector, in the past.
 pub struct Backtest<'a> {
@@ -23,13 +37,18 @@ pub struct Backtest<'a> {
 }
 
 impl<'a> Backtest<'a> {
-    /// Begins at a moment, in seconds since 1970-01-01 UTC, with what was counted in the hour before.
+    /// Begins at a moment, in seconds since 1970-01-01 UTC, with what was counted in the hour before, the alerter's settings, and its calendar.
     ///
     /// # Errors
-    /// When ClickHouse does not answer.
-    pub async fn begin(database: &'a Database, tenant: &str, time: Range<u32>) -> Result<Backtest<'a>, StoreError> {
+    /// When ClickHouse does not answer, or the calendar is none.
+    pub async fn begin(
+        database: &'a Database,
+        config: &AlerterConfig,
+        (tenant, time): (&str, Range<u32>),
+    ) -> Result<Backtest<'a>, BacktestError> {
         let next = time.start - time.start % BUCKET_S;
-        let mut backtest = Backtest { database, tenant: Tenant::new(tenant), counts: Vec::new(), next, asked: next, end: time.end };
+        let watched = Tenant::new(tenant, (config.detection(), Arc::new(calendar(&config.calendar)?)));
+        let mut backtest = Backtest { database, tenant: watched, counts: Vec::new(), next, asked: next, end: time.end };
         backtest.tenant.learn(next, database).await?;
         let mut recalled = next.saturating_sub(RECALL_S);
         while recalled < next {

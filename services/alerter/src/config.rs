@@ -1,7 +1,9 @@
 //! Settings of the alerter.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use faultline_detect::Settings;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -16,6 +18,10 @@ pub struct AlerterConfig {
     /// How far counts may be behind until that is said, and the alerter is not ready.
     #[serde(with = "humantime_serde")]
     pub late_after: Duration,
+    /// Of so many days of a fleet, one may have an incident of nothing.
+    pub days_per_false_incident: f64,
+    /// Which days are like which, and what is announced: a file (`crates/detect/src/calendar.rs` has its form); empty: nothing is known of it.
+    pub calendar: PathBuf,
     /// Where the console is reached, for links to incidents; empty: there are none.
     pub console_url: String,
     /// How long a reversal or a query may take to tell what became of money until that is said.
@@ -34,6 +40,8 @@ impl Default for AlerterConfig {
         AlerterConfig {
             arrival_delay: Duration::from_secs(3),
             late_after: Duration::from_secs(60),
+            days_per_false_incident: Settings::default().days_per_false_incident,
+            calendar: PathBuf::new(),
             console_url: String::new(),
             unsettled_after: Duration::from_secs(900),
             attribution: AttributionConfig::default(),
@@ -157,9 +165,20 @@ impl AlerterConfig {
                 return Err((key, format!("{value} s is not within {least} s to {most} s")));
             }
         }
+        let days = self.days_per_false_incident;
+        if !Settings::DAYS.contains(&days) {
+            let (least, most) = Settings::DAYS.into_inner();
+            return Err(("days_per_false_incident", format!("{days} is not within {least} to {most}")));
+        }
         self.console().map_err(|reason| ("console_url", reason))?;
         self.alertmanager.addresses().map_err(|reason| ("alertmanager.urls", reason))?;
         self.webhook.address().map(|_| ()).map_err(|reason| ("webhook.url", reason))
+    }
+
+    /// What can be chosen of detection.
+    #[must_use]
+    pub fn detection(&self) -> Settings {
+        Settings { days_per_false_incident: self.days_per_false_incident }
     }
 
     /// Where the console is reached, if that is said.
@@ -177,6 +196,10 @@ mod tests {
         assert_eq!(AlerterConfig::default().check(), Ok(()));
         let slow = AlerterConfig { arrival_delay: Duration::from_secs(61), ..AlerterConfig::default() };
         assert_eq!(slow.check().unwrap_err(), ("arrival_delay", "61 s is not within 0 s to 60 s".into()));
+        for days in [0.5, f64::NAN] {
+            let eager = AlerterConfig { days_per_false_incident: days, ..AlerterConfig::default() };
+            assert_eq!(eager.check().unwrap_err(), ("days_per_false_incident", format!("{days} is not within 1 to 3650")));
+        }
         let linked = AlerterConfig { console_url: "https://faultline.example/?x=1".into(), ..AlerterConfig::default() };
         assert_eq!(linked.check().unwrap_err(), ("console_url", "it has a query or a fragment in it, and a path is added to it".into()));
     }

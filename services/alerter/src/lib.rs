@@ -3,6 +3,7 @@
 mod alertmanager;
 mod attribution;
 mod backtest;
+mod calendar;
 mod config;
 mod contract;
 mod corrections;
@@ -27,7 +28,9 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::alertmanager::{Alertmanager, Board};
-pub use crate::backtest::Backtest;
+pub use crate::backtest::{Backtest, BacktestError};
+use crate::calendar::CalendarFile;
+pub use crate::calendar::CalendarFileError;
 pub use crate::config::{AlerterConfig, AlertmanagerConfig, AttributionConfig, WebhookConfig};
 pub use crate::corrections::{CorrectionJournal, Corrections, CorrectionsError, correction};
 use crate::watch::{DETECTION, PAUSE, Shared, watch};
@@ -45,6 +48,9 @@ pub enum AlerterError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The calendar is none.
+    #[error("configuration key `alerter.calendar`")]
+    Calendar(#[from] CalendarFileError),
     /// The rules that come with the program are none.
     #[error("the rules of this program")]
     Rules(#[from] RuleFilesError),
@@ -93,6 +99,7 @@ impl Alerter {
             readiness: readiness.clone(),
             notices,
             board: Board::default(),
+            calendar: CalendarFile::read(&config.calendar)?,
             rules: RuleFiles::read(Path::new(""))?,
             correcting: Mutex::default(),
         };
@@ -120,6 +127,7 @@ impl Alerter {
                 never = settlement::settle(&shared) => never,
                 never = attribution::attribute(&shared) => never,
                 never = shared.rules.follow(|_| {}) => never,
+                never = shared.calendar.follow() => never,
                 never = shared.keep_watermarks() => never,
                 () = webhook.deliver(&shared.database) => Ok(()),
                 () = alertmanager.keep_told(&shared.board) => Ok(()),

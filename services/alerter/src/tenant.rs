@@ -1,9 +1,12 @@
 //! One tenant's fleet: its counts go into the detector, and questions of the detector to ClickHouse.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
-use faultline_detect::{Change, Class, Counts, Detector, Dimension, Incident, Leaf, Observed, Past, Question, Slice, Tick};
-use faultline_store::{Count, Database, FailingLeaf, StoreError, Usual, values};
+use faultline_detect::{
+    Calendar, Change, Class, Counts, Detector, Dimension, HourLike, Incident, Leaf, Observed, Past, Question, Settings, Slice, Tick,
+};
+use faultline_store::{Count, Database, FailingLeaf, LikeHour, StoreError, Usual, values};
 
 const HOUR_S: u32 = 3600;
 /// With less than so many seconds of counts at such hours, every day more says much.
@@ -15,14 +18,17 @@ const LEARN_AGAIN_S: u32 = 300;
 pub(crate) struct Tenant {
     name: String,
     detector: Detector,
+    calendar: Arc<Calendar>,
     /// The bucket at which it was learnt what is usual, and whether little was known.
     learnt: u32,
     knows_little: bool,
 }
 
 impl Tenant {
-    pub(crate) fn new(name: &str) -> Tenant {
-        Tenant { name: name.into(), detector: Detector::default(), learnt: 0, knows_little: true }
+    pub(crate) fn new(name: &str, (settings, calendar): (Settings, Arc<Calendar>)) -> Tenant {
+        let mut detector = Detector::new(settings);
+        detector.announce(calendar.announced(name));
+        Tenant { name: name.into(), detector, calendar, learnt: 0, knows_little: true }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -33,12 +39,23 @@ impl Tenant {
         self.detector.open()
     }
 
+    /// Goes by this calendar from now on. Where it is another one, it is learnt again what is usual.
+    pub(crate) fn keep_calendar(&mut self, calendar: Arc<Calendar>) {
+        if !Arc::ptr_eq(&self.calendar, &calendar) {
+            self.detector.announce(calendar.announced(&self.name));
+            self.calendar = calendar;
+            (self.learnt, self.knows_little) = (0, true);
+        }
+    }
+
     /// Learns what is usual at the hour of a bucket, unless it is known; where little is known, every few minutes.
     pub(crate) async fn learn(&mut self, bucket: u32, database: &Database) -> Result<(), StoreError> {
         let hour = bucket - bucket % HOUR_S;
         let is_stale = self.knows_little && self.learnt + LEARN_AGAIN_S <= bucket;
         if self.detector.hour() != Some(hour) || is_stale {
-            let past = past(hour, database.usual(&self.name, hour, bucket).await?);
+            let like = |like: HourLike| LikeHour { begin: like.begin, is_same_day: like.is_same_day };
+            let like: Vec<LikeHour> = self.calendar.hours_like(hour).into_iter().map(like).collect();
+            let past = past(hour, database.usual(&self.name, &like, bucket).await?);
             let seconds: u64 = past.all_days.iter().map(|observed| observed.seconds).sum();
             tracing::debug!(tenant = self.name, hour, slices = past.slices.len(), seconds, "learnt what is usual");
             self.learnt = bucket;

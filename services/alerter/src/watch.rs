@@ -13,6 +13,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
 use crate::alertmanager::Board;
+use crate::calendar::CalendarFile;
 use crate::config::AlerterConfig;
 use crate::counts;
 use crate::desk::Desk;
@@ -46,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) notices: Notices,
     /// The incidents that are known, for those who are told again and again.
     pub(crate) board: Board,
+    /// Which days are like which, and what is announced.
+    pub(crate) calendar: CalendarFile,
     /// By which outcomes are judged.
     pub(crate) rules: RuleFiles,
     /// Whoever here corrects something: there is one at a time.
@@ -73,7 +76,7 @@ pub(crate) async fn watch(shared: &Shared) -> Result<(), LogError> {
         for bucket in buckets.step_by(step()) {
             let mut ticks = ticks(&counts, bucket);
             for name in ticks.keys() {
-                tenants.entry((*name).to_owned()).or_insert_with(|| Tenant::new(name));
+                tenants.entry((*name).to_owned()).or_insert_with(|| shared.tenant(name));
             }
             for tenant in tenants.values_mut() {
                 let tick = ticks.remove(tenant.name()).unwrap_or(Tick { bucket, ..Tick::default() });
@@ -100,7 +103,7 @@ async fn recall(shared: &Shared, desk: &Desk<'_>, done: u32) -> BTreeMap<String,
     let begin = done.saturating_sub(RECALL_S);
     let counts: Vec<Count> = shared.insist(async || shared.database.counts(begin..=done).await).await;
     let names = counts.iter().map(|count| count.tenant.as_str()).chain(desk.tenants());
-    let mut tenants: BTreeMap<String, Tenant> = names.map(|name| (name.to_owned(), Tenant::new(name))).collect();
+    let mut tenants: BTreeMap<String, Tenant> = names.map(|name| (name.to_owned(), shared.tenant(name))).collect();
     for tenant in tenants.values_mut() {
         learn(shared, tenant, done).await;
     }
@@ -122,6 +125,7 @@ async fn recall(shared: &Shared, desk: &Desk<'_>, done: u32) -> BTreeMap<String,
 }
 
 async fn learn(shared: &Shared, tenant: &mut Tenant, bucket: u32) {
+    tenant.keep_calendar(shared.calendar.in_force());
     shared.insist(async || tenant.learn(bucket, &shared.database).await).await;
 }
 
@@ -130,6 +134,10 @@ async fn settle(shared: &Shared, tenant: &mut Tenant) {
 }
 
 impl Shared {
+    fn tenant(&self, name: &str) -> Tenant {
+        Tenant::new(name, (self.config.detection(), self.calendar.in_force()))
+    }
+
     /// Waits until buckets after `done` are over and everything is counted that was in time for them. Returns the last of these.
     async fn until_counted(&self, done: u32) -> u32 {
         loop {

@@ -58,7 +58,8 @@ pub(crate) struct Options {
 }
 
 const AFTER_HELP: &str = "\
-The same past gives the same incidents, whenever it is asked. Nothing is written but the file of --out, and nobody is called.";
+The same past gives the same incidents, whenever it is asked: with the alerter's settings (`alerter.days_per_false_incident`), and for --tenant with its
+calendar (`alerter.calendar`). Nothing is written but the file of --out, and nobody is called.";
 
 /// What came of it.
 struct Answer {
@@ -76,7 +77,7 @@ pub(crate) async fn run(config: &Config, options: &Options) -> anyhow::Result<()
     let labels = options.labels.as_deref().map(read_labels).transpose()?;
     let oracle = options.oracle.as_deref().map(read_oracle).transpose()?;
     let mut answer = match (&options.directory, &options.tenant, options.from) {
-        (Some(directory), ..) => tokio::task::block_in_place(|| of_directory(directory))?,
+        (Some(directory), ..) => tokio::task::block_in_place(|| of_directory(config, directory))?,
         (None, Some(tenant), Some(from)) => {
             let until = options.until.unwrap_or_else(SystemTime::now);
             if from >= until {
@@ -91,14 +92,15 @@ pub(crate) async fn run(config: &Config, options: &Options) -> anyhow::Result<()
         let written = File::create(path).and_then(|file| write_incidents(&answer.found, BufWriter::new(file)));
         written.with_context(|| format!("cannot write {} (--out)", path.display()))?;
     }
-    if options.json { tell_json(&answer) } else { tell(&answer) }
+    let settings = config.alerter.detection();
+    if options.json { tell_json(&answer, settings) } else { tell(&answer, settings) }
 }
 
-fn of_directory(path: &Path) -> anyhow::Result<Answer> {
+fn of_directory(config: &Config, path: &Path) -> anyhow::Result<Answer> {
     let directory = Directory::open(path)?;
     let size = directory.size()?;
     let going = Going::new();
-    let ran = run_over(&directory, Duration::default, |Progress { bucket, ticks, events, bytes }| {
+    let ran = run_over(&directory, config.alerter.detection(), Duration::default, |Progress { bucket, ticks, events, bytes }| {
         going.tell(|| {
             let share = real(bytes) / real(size.max(1)) * 100.0;
             format!("{share:.0} %, at {}: {ticks} ticks, {events} events", time(bucket))
@@ -111,7 +113,7 @@ async fn of_tenant(config: &Config, tenant: &str, time_of: std::ops::Range<u32>)
     let database = Database::new(&config.clickhouse)?;
     let all = time_of.end - time_of.start;
     let going = Going::new();
-    let mut backtest = Backtest::begin(&database, tenant, time_of.clone()).await?;
+    let mut backtest = Backtest::begin(&database, &config.alerter, (tenant, time_of.clone())).await?;
     let (mut finding, mut ticks) = (Finding::default(), 0);
     while let Some((bucket, changes)) = backtest.step().await? {
         ticks += 1;
@@ -194,7 +196,7 @@ fn whose(incident: &Incident) -> String {
     incident.cause().as_str_name().trim_start_matches("CAUSE_").to_lowercase()
 }
 
-fn tell(found: &Answer) -> anyhow::Result<()> {
+fn tell(found: &Answer, settings: Settings) -> anyhow::Result<()> {
     let lines = found.found.iter().map(|one| Line {
         found: one,
         slice: (found.named)(&one.incident.slice),
@@ -210,15 +212,15 @@ fn tell(found: &Answer) -> anyhow::Result<()> {
     if let (Some(events), Some(late)) = (found.events, found.late) {
         text.push_str(&format!(", {events} events and {late} that came too late"));
     }
-    text.push_str(&format!(". Settings: {}.\n", settings()));
+    text.push_str(&format!(". Settings: {}.\n", in_words(settings)));
     if let Some(score) = &found.score {
         text.push_str(&scores(score));
     }
     answer(&text)
 }
 
-fn settings() -> String {
-    let said = Settings::default().figures().map(|(name, value)| format!("{name} {value}"));
+fn in_words(settings: Settings) -> String {
+    let said = settings.figures().map(|(name, value)| format!("{name} {value}"));
     said.join(", ")
 }
 
@@ -252,10 +254,10 @@ fn scores(score: &Score) -> String {
     text
 }
 
-fn tell_json(found: &Answer) -> anyhow::Result<()> {
+fn tell_json(found: &Answer, settings: Settings) -> anyhow::Result<()> {
     let incidents: Vec<Value> = found.found.iter().map(|one| incident(one, found.named)).collect();
     let settings: serde_json::Map<String, Value> =
-        Settings::default().figures().into_iter().map(|(name, value)| (name.into(), json!(value))).collect();
+        settings.figures().into_iter().map(|(name, value)| (name.into(), json!(value))).collect();
     let scores = found.score.as_ref().map(|score| {
         let faults: Vec<Value> = score.outcomes.iter().map(outcome).collect();
         let verdicts: Vec<String> = score.verdicts.iter().map(ToString::to_string).collect();

@@ -11,6 +11,7 @@ use anyhow::{Context, bail, ensure};
 use faultline_backtest::{
     Directory, OracleClass, Outcome, Ran, Score, Summary, Verdict, read_labels, read_oracle, run, score, slice_text, write_incidents,
 };
+use faultline_detect::Settings;
 use nix::sys::resource::{UsageWho, getrusage};
 
 use crate::report::{Figure, Report, say};
@@ -128,7 +129,7 @@ fn stream(plan: &Plan<'_>, scenario: &Path, seed: u64) -> anyhow::Result<Scored>
         std::fs::write(&made_of, &text)?;
     }
     let read = Directory::open(&directory)?;
-    let ran = run(&read, || cpu_time().unwrap_or_default(), |_| ())?;
+    let ran = run(&read, Settings::default(), || cpu_time().unwrap_or_default(), |_| ())?;
     let (labels, oracle) = (read_labels(&directory.join("labels.csv"))?, read_oracle(&directory.join("oracle.csv"))?);
     let days = real(ran.ticks) * 10.0 / 86_400.0;
     let score = Score { days, ..score(&labels, &ran.found, Some(&oracle)) };
