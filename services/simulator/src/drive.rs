@@ -248,7 +248,7 @@ impl<'a> Terminals<'a> {
                 slot.insert(SwitchedOn { terminal, health: Health::draw(self.seed, place, has_radio, at), next_sample: at })
             }
         };
-        health.saw(&outcome);
+        outcome.reader_history = health.saw(&outcome, at);
         match follows {
             Some(Follows::Sale(first)) => outcome.first_attempt_sequence = self.sequences.get(&first).copied().unwrap_or_default(),
             Some(Follows::Reversed(original)) => {

@@ -1,8 +1,9 @@
 //! How worn terminals are, and what they measure of themselves. Drawn apart from everything else: whoever looks at health sees the same sales.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use faultline_proto::outcome::v1::{EntryMode, Outcome, Stage, TerminalCondition, TransactionType};
+use faultline_proto::outcome::v1::{EntryMode, Outcome, ReaderHistory, Stage, TerminalCondition, TransactionType};
 use faultline_sdk::{HealthSample, PinPadState, PrinterState};
 use rand::{RngExt, SeedableRng};
 use rand_distr::{Distribution, Poisson};
@@ -23,6 +24,9 @@ const WEAR: [(Wear, f64); 7] = [
 /// How often a card has to be presented again, though the sale comes to its end: at a good reader, and at a worn one.
 const READ_AGAIN: f64 = 0.015;
 const READ_AGAIN_WORN: f64 = 0.3;
+/// How far back a terminal remembers what its reader did, and how long a card takes to be presented again.
+const REMEMBERED: Duration = Duration::from_secs(86_400);
+const PRESENTED_AGAIN: Duration = Duration::from_millis(2_500);
 /// Share of failed reads after which the magnetic stripe is taken.
 const FALLBACKS: f64 = 0.05;
 /// Percent of a full charge that go in an hour without a charger, and come in one with it.
@@ -63,6 +67,8 @@ pub(crate) struct Health {
     failures: u32,
     failed_sales: u32,
     fallbacks: u32,
+    /// The sales of the last day that had a card, the newest last.
+    lately: VecDeque<Presented>,
     reconnects: u32,
     /// Percent; none where it has no battery.
     battery: Option<f64>,
@@ -70,6 +76,15 @@ pub(crate) struct Health {
     /// The strength of the signal where it stands, in dBm; none where it has no radio.
     signal: Option<i32>,
     measured: Duration,
+}
+
+/// A card that was presented.
+#[derive(Clone, Copy, Debug)]
+struct Presented {
+    at: Duration,
+    failures: u32,
+    /// Whether it was read in the end.
+    was_read: bool,
 }
 
 impl Health {
@@ -87,6 +102,7 @@ impl Health {
             failures: 0,
             failed_sales: 0,
             fallbacks: 0,
+            lately: VecDeque::new(),
             reconnects: 0,
             battery: has_radio.then(|| rng.random_range(CHARGED)),
             charging: false,
@@ -96,11 +112,11 @@ impl Health {
         }
     }
 
-    /// A sale has come to its end here.
-    pub(crate) fn saw(&mut self, outcome: &Outcome) {
+    /// A sale has come to its end here at a moment from when the fleet was switched on. Returns what the reader did lately, where it had to do with it.
+    pub(crate) fn saw(&mut self, outcome: &Outcome, at: Duration) -> Option<ReaderHistory> {
         let has_card = matches!(outcome.entry_mode(), EntryMode::Chip | EntryMode::Contactless | EntryMode::MagneticStripe);
         if !has_card || outcome.r#type() == TransactionType::Reversal {
-            return;
+            return None;
         }
         let was_given_up = outcome.stage() == Stage::CardRead && outcome.terminal_condition() != TerminalCondition::CancelledByCashier;
         let again = if self.wear == Wear::Reader { READ_AGAIN_WORN } else { READ_AGAIN };
@@ -112,6 +128,35 @@ impl Health {
         self.failures += failed;
         self.failed_sales += u32::from(failed > 0);
         self.fallbacks += u32::from(failed > 0 && self.rng.random_bool(FALLBACKS));
+        self.lately.push_back(Presented { at, failures: failed, was_read: !was_given_up });
+        while self.lately.front().is_some_and(|first| first.at + REMEMBERED < at) {
+            self.lately.pop_front();
+        }
+        Some(self.history())
+    }
+
+    /// What the reader did over the last day, the last sale included.
+    fn history(&self) -> ReaderHistory {
+        let sum = |of: fn(&Presented) -> u32| self.lately.iter().map(of).sum();
+        let failures = sum(|sale| sale.failures);
+        ReaderHistory {
+            reads: failures + sum(|sale| u32::from(sale.was_read)),
+            failures,
+            failed_sales: sum(|sale| u32::from(sale.failures > 0)),
+            consecutive_failures: self.lately.iter().rev().take_while(|sale| !sale.was_read).map(|sale| sale.failures).sum(),
+            next_good_read_ms: self.next_good_read().and_then(|after| u64::try_from(after.as_millis()).ok()),
+        }
+    }
+
+    /// How long after the most recent failure before the last sale a card was read; nothing where none was since.
+    fn next_good_read(&self) -> Option<Duration> {
+        let before = self.lately.len().checked_sub(1)?;
+        let (place, failed) = self.lately.iter().enumerate().take(before).rev().find(|(_, sale)| sale.failures > 0)?;
+        if failed.was_read {
+            return Some(PRESENTED_AGAIN);
+        }
+        let good = self.lately.iter().skip(place + 1).find(|sale| sale.was_read)?;
+        Some(good.at.saturating_sub(failed.at))
     }
 
     /// What it measures at a moment, from when the fleet was switched on.
@@ -198,7 +243,9 @@ mod tests {
     fn week(wear: Wear) -> Vec<HealthSample> {
         let mut health = Health { wear, ..Health::draw(7, 1, true, Duration::ZERO) };
         let hours = (0..7 * 24 * 12).map(|step| {
-            (0..4).for_each(|_| health.saw(&sale()));
+            for _ in 0..4 {
+                health.saw(&sale(), HOUR / 12 * step);
+            }
             health.sample(HOUR / 12 * step)
         });
         hours.collect()
@@ -228,6 +275,23 @@ mod tests {
         let started = |wear| week(wear).last().unwrap().boots.unwrap() - week(wear).first().unwrap().boots.unwrap();
         assert!(started(Wear::Power) > 60 && started(Wear::Nothing) < 12);
         assert!(share(Wear::Battery, |sample| sample.charging.unwrap()) > 2.0 * share(Wear::Nothing, |sample| sample.charging.unwrap()));
+    }
+
+    #[test]
+    fn a_reader_remembers_a_day() {
+        let mut health = Health { wear: Wear::Nothing, ..Health::draw(7, 1, true, Duration::ZERO) };
+        let unread = Outcome { stage: Stage::CardRead.into(), terminal_condition: TerminalCondition::ChipRead.into(), ..sale() };
+        let mut saw = |outcome: &Outcome, minute: u32| health.saw(outcome, HOUR / 60 * minute);
+        let first = saw(&unread, 0).unwrap();
+        assert!(first.failures == first.reads && first.failed_sales == 1 && first.next_good_read_ms.is_none(), "{first:?}");
+        let second = saw(&unread, 10).unwrap();
+        assert!(second.consecutive_failures == second.failures && second.failures > first.failures && second.next_good_read_ms.is_none());
+        let read = saw(&sale(), 15).unwrap();
+        assert_eq!((read.consecutive_failures, read.reads - read.failures, read.next_good_read_ms), (0, 1, Some(300_000)));
+        let qr = Outcome { entry_mode: EntryMode::Qr.into(), ..sale() };
+        assert_eq!(saw(&qr, 20), None);
+        let next_day = saw(&sale(), 25 * 60).unwrap();
+        assert!(next_day.reads - next_day.failures == 1 && next_day.failed_sales <= 1, "{next_day:?}");
     }
 
     #[test]
