@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::program::{Faultline, run};
 use crate::sandbox::{sandbox, scratch};
-use crate::services::{query, settings_with};
+use crate::services::{Settings, query, settings_with};
 
 const ISSUERS: [&str; 3] = ["abc", "ccb", "icbc"];
 /// Ticks of ten seconds that are counted, and those in which a bank is down.
@@ -149,6 +149,19 @@ async fn what_was_counted_is_looked_at_as_the_alerter_would_have() {
     assert_eq!(said["ticks"], TICKS - 60);
     // Nothing was written.
     assert_eq!(query(&clickhouse, "SELECT count() FROM incidents").await, "0");
+
+    // What was announced calls nobody.
+    let directory = scratch("backtest-calendar");
+    let calendar = directory.path().join("calendar.toml");
+    let maintenance = format!("time_zone = \"Asia/Shanghai\"\n[[maintenance]]\nslice = \"issuer=ccb\"\nfrom = \"{from}\"\nuntil = \"{until}\"\n");
+    std::fs::write(&calendar, &maintenance).unwrap();
+    let with_calendar: Settings =
+        settings.iter().cloned().chain([("FAULTLINE__ALERTER__CALENDAR", calendar.to_str().unwrap().to_owned())]).collect();
+    let output = Faultline::output_with(&arguments, &with_calendar).await;
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+    assert_eq!(said["incidents"], serde_json::json!([]), "{said}");
+    std::fs::write(&calendar, maintenance.replace("issuer", "weather")).unwrap();
+    run(&arguments, &with_calendar).await.failed_saying(&["alerter.calendar", "calendar.toml", "maintenance 1: slice = \"weather=ccb\""]);
 
     let nobody = Faultline::output_with(&["backtest", "--tenant", "nobody", "--from", &from, "--until", &until], &settings).await;
     assert!(String::from_utf8(nobody.stdout).unwrap().starts_with("No incident would have been opened."));
