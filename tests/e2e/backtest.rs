@@ -153,7 +153,8 @@ async fn what_was_counted_is_looked_at_as_the_alerter_would_have() {
     // What was announced calls nobody.
     let directory = scratch("backtest-calendar");
     let calendar = directory.path().join("calendar.toml");
-    let maintenance = format!("time_zone = \"Asia/Shanghai\"\n[[maintenance]]\nslice = \"issuer=ccb\"\nfrom = \"{from}\"\nuntil = \"{until}\"\n");
+    let maintenance =
+        format!("time_zone = \"Asia/Shanghai\"\n[[maintenance]]\nslice = \"issuer=ccb\"\nfrom = \"{from}\"\nuntil = \"{until}\"\n");
     std::fs::write(&calendar, &maintenance).unwrap();
     let with_calendar: Settings =
         settings.iter().cloned().chain([("FAULTLINE__ALERTER__CALENDAR", calendar.to_str().unwrap().to_owned())]).collect();

@@ -54,6 +54,16 @@ pub(crate) fn describe() {
         Unit::Seconds,
         "From the question of what was counted in ten seconds until they are judged"
     );
+    describe_histogram!(
+        "faultline_alerter_drill_down_seconds",
+        Unit::Seconds,
+        "From the question of what exactly failed until the answer is judged; a part of the tick in which it is asked"
+    );
+    describe_histogram!(
+        "faultline_alerter_learn_seconds",
+        Unit::Seconds,
+        "From the question of what is usual at an hour until the answer is learnt; a part of the tick with which the hour begins"
+    );
     counter!("faultline_alerter_ticks_total").increment(0);
     settled(0);
     unsettled(0);
@@ -158,4 +168,14 @@ pub(crate) fn lag(lag: Duration) {
 pub(crate) fn tick(took: Duration) {
     counter!("faultline_alerter_ticks_total").increment(1);
     histogram!("faultline_alerter_tick_seconds").record(took);
+}
+
+/// What exactly failed was asked and judged in so long.
+pub(crate) fn drilled_down(took: Duration) {
+    histogram!("faultline_alerter_drill_down_seconds").record(took);
+}
+
+/// What is usual was learnt in so long.
+pub(crate) fn learnt(took: Duration) {
+    histogram!("faultline_alerter_learn_seconds").record(took);
 }

@@ -7,6 +7,9 @@ use faultline_detect::{
     Calendar, Change, Class, Counts, Detector, Dimension, HourLike, Incident, Leaf, Observed, Past, Question, Settings, Slice, Tick,
 };
 use faultline_store::{Count, Database, FailingLeaf, LikeHour, StoreError, Usual, values};
+use tokio::time::Instant;
+
+use crate::counts;
 
 const HOUR_S: u32 = 3600;
 /// With less than so many seconds of counts at such hours, every day more says much.
@@ -53,6 +56,7 @@ impl Tenant {
         let hour = bucket - bucket % HOUR_S;
         let is_stale = self.knows_little && self.learnt + LEARN_AGAIN_S <= bucket;
         if self.detector.hour() != Some(hour) || is_stale {
+            let begin = Instant::now();
             let like = |like: HourLike| LikeHour { begin: like.begin, is_same_day: like.is_same_day };
             let like: Vec<LikeHour> = self.calendar.hours_like(hour).into_iter().map(like).collect();
             let past = past(hour, database.usual(&self.name, &like, bucket).await?);
@@ -61,6 +65,7 @@ impl Tenant {
             self.learnt = bucket;
             self.knows_little = seconds < LITTLE_S;
             self.detector.learn(past);
+            counts::learnt(begin.elapsed());
         }
         Ok(())
     }
@@ -83,11 +88,13 @@ impl Tenant {
     /// Answers what the detector has to know. If this fails it can be repeated.
     pub(crate) async fn settle(&mut self, database: &Database) -> Result<(), StoreError> {
         while let Some(Question { buckets, classes }) = self.detector.question() {
+            let begin = Instant::now();
             let classes: Vec<&str> = classes.iter().map(|class| class.name()).collect();
             let failing = database.failing(&self.name, buckets, &classes).await?;
             tracing::debug!(tenant = self.name, ?buckets, ?classes, leaves = failing.len(), "looked at what failed");
             let leaves: Vec<Leaf> = failing.into_iter().map(leaf).collect();
             self.detector.answer(&leaves);
+            counts::drilled_down(begin.elapsed());
         }
         Ok(())
     }

@@ -25,6 +25,7 @@ mod settling;
 mod store;
 mod terminal;
 mod verdicts;
+mod watch;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -106,6 +107,9 @@ enum Bench {
     /// What the services grow by while ClickHouse hangs for ten minutes and 20,000 events a second come, how fast they are counted afterwards, and what it
     /// costs to judge all of them again.
     Outage,
+    /// What it takes to watch 10,000 slices of a fleet that reports 20,000 events a second, of which ClickHouse holds them: ten seconds, and what exactly failed
+    /// in five minutes.
+    Watch,
 }
 
 #[tokio::main]
@@ -153,6 +157,7 @@ async fn run(options: &Options) -> anyhow::Result<()> {
             Bench::Alerts => alerts::measure(&program, options.runs).await?,
             Bench::Rca => rca::measure(&Instances { directory: &options.rca, seeds: &seeds(&[101, 102, 103]), output: &options.output })?,
             Bench::Outage => outage::measure(&program, options.stop).await?,
+            Bench::Watch => watch::measure(&program).await?,
         };
         report.write(&options.output)?;
         reports.push(report);

@@ -61,11 +61,20 @@ pub(crate) fn processes_in(directory: &Path) -> anyhow::Result<Vec<i32>> {
 
 /// The greatest of a gauge's values that a service says on its monitoring port, if it does.
 pub(crate) async fn gauge(port: u16, name: &str) -> Option<f64> {
+    let [value] = metrics(port, [name]).await?;
+    value
+}
+
+/// The same of several metrics, of one moment; nothing at all where the service does not answer.
+pub(crate) async fn metrics<const N: usize>(port: u16, names: [&str; N]) -> Option<[Option<f64>; N]> {
     let client = Client::builder().no_proxy().build().ok()?;
     let said = client.get(format!("http://127.0.0.1:{port}/metrics")).send().await.ok()?.text().await.ok()?;
-    let values = said.lines().filter_map(|line| {
-        let (labels, value) = line.strip_prefix(name)?.rsplit_once(' ')?;
-        (labels.is_empty() || labels.starts_with('{')).then(|| value.parse::<f64>().ok())?
-    });
-    values.max_by(f64::total_cmp)
+    let values = |name: &str| {
+        let values = said.lines().filter_map(|line| {
+            let (labels, value) = line.strip_prefix(name)?.rsplit_once(' ')?;
+            (labels.is_empty() || labels.starts_with('{')).then(|| value.parse::<f64>().ok())?
+        });
+        values.max_by(f64::total_cmp)
+    };
+    Some(names.map(values))
 }
