@@ -37,9 +37,10 @@
 //! # Limits
 //!
 //! Nothing is concluded of a fleet of which less than half an hour is known, nor of a slice with fewer than fifty attempts of its own at such hours.
-//! A slice is one of the counted families, not any combination of values. Which hours say what is usual, whoever drives the detector takes from a
-//! [`Calendar`]; without one, hours of the week are those of UTC, and a holiday is only seen as a fleet that is quiet as a whole. What terminals that fall silent have in common is found by [`silence`], which opens no incident; here they are approvals that are
-//! missing in their slices. Times are seconds since 1970-01-01 UTC; evidence is in nats.
+//! A slice is one of the counted families, not any combination of values: which of these its failures have in common, [`drilldown`] finds afterwards.
+//! Which hours say what is usual, whoever drives the detector takes from a [`Calendar`]; without one, hours of the week are those of UTC, and a holiday is
+//! only seen as a fleet that is quiet as a whole. What terminals that fall silent have in common is found by [`silence`], which opens no incident; here they
+//! are approvals that are missing in their slices. Times are seconds since 1970-01-01 UTC; evidence is in nats.
 
 mod announced;
 mod baseline;
@@ -48,6 +49,7 @@ mod class;
 mod detector;
 mod dispersion;
 mod drift;
+pub mod drilldown;
 mod evidence;
 mod fleet;
 mod incident;

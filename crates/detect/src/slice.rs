@@ -20,7 +20,8 @@ pub enum Dimension {
 }
 
 impl Dimension {
-    const ALL: [Dimension; 9] = [
+    /// All of them, in order.
+    pub const ALL: [Dimension; 9] = [
         Dimension::Acquirer,
         Dimension::Carrier,
         Dimension::EntryMode,
@@ -101,6 +102,16 @@ impl Slice {
         Slice(self.0.iter().filter(|(dimension, value)| other.value(*dimension) == Some(value)).cloned().collect())
     }
 
+    /// What it has in common with another: its values, and of other dimensions those of the other.
+    pub(crate) fn with(&self, other: &Slice) -> Slice {
+        Slice::new(self.0.iter().chain(&other.0).cloned())
+    }
+
+    /// The slice that is not narrowed by a dimension.
+    pub(crate) fn without(&self, dimension: Dimension) -> Slice {
+        Slice(self.0.iter().filter(|(own, _)| *own != dimension).cloned().collect())
+    }
+
     /// The slice of these dimensions that it is in.
     pub(crate) fn at(&self, kind: &Kind) -> Slice {
         Slice(self.0.iter().filter(|(dimension, _)| kind.0.contains(dimension)).cloned().collect())
@@ -162,6 +173,11 @@ impl Kind {
 
     pub(crate) fn is_fleet(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// How many dimensions these are.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
     }
 }
 

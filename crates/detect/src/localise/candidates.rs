@@ -180,6 +180,19 @@ impl Candidates {
         };
         Element(leaves.by_name().into_iter().enumerate().filter_map(of).collect())
     }
+
+    /// The candidate that is this slice, if it is one.
+    pub(super) fn find(&self, leaves: &Leaves, element: &Element) -> Option<usize> {
+        let by_name = leaves.by_name();
+        let bit = |place: &usize| by_name.iter().position(|named| named == place).map(|bit| 1_u32 << bit);
+        let attributes = element.0.iter().try_fold(0, |bits, (place, _)| Some(bits | bit(place)?))?;
+        let (begin, end) = self.cuboids.iter().find(|cuboid| cuboid.attributes == attributes)?.candidates;
+        let is_it = |candidate: &usize| {
+            let found = self.element(leaves, *candidate);
+            found.0.len() == element.0.len() && found.0.iter().all(|value| element.0.contains(value))
+        };
+        (begin..end).find(is_it)
+    }
 }
 
 /// What these leaves say together. So many at a time as fit half the digits, which takes half the time.

@@ -236,4 +236,13 @@ impl<'a> Explanation<'a> {
         self.add(name);
         (gain, others)
     }
+
+    /// What a candidate would add in the place of a name, in units; nothing, where that is less than it costs.
+    pub(super) fn in_place_of(&mut self, name: Name, candidate: usize) -> Option<i64> {
+        self.remove(name.candidate);
+        let cuboid = self.candidates.cuboid(candidate);
+        let gain = cuboid.and_then(|cuboid| self.gains_in(cuboid).find(|other| other.candidate == candidate)).map(|other| other.gain);
+        self.add(name);
+        gain.filter(|gain| *gain > 0)
+    }
 }

@@ -116,9 +116,16 @@ pub struct Alternative {
 /// The slices that explain together what moved, the most evident first; none where nothing moved.
 #[must_use]
 pub fn localise(leaves: &Leaves) -> Vec<Moved> {
+    localise_beside(leaves, None).into_iter().map(|(moved, _)| moved).collect()
+}
+
+/// As [`localise`]; and for each slice what another one, `beside`, would explain in its place, as [`Moved::score`]. Nothing, where that would not be worth its name.
+#[must_use]
+pub fn localise_beside(leaves: &Leaves, beside: Option<&Element>) -> Vec<(Moved, Option<f64>)> {
     if leaves.is_empty() || leaves.attributes().is_empty() {
         return Vec::new();
     }
+    let named = |evidence: &Evidence, price| named((leaves, beside), evidence, price);
     match leaves.measure() {
         Measure::Additive(amounts) => {
             let (mut evidence, is_known) = additive::evidence(amounts, None);
@@ -126,13 +133,13 @@ pub fn localise(leaves: &Leaves) -> Vec<Moved> {
                 let moved = explained(leaves, &evidence, OF_AMOUNTS);
                 (evidence, _) = additive::evidence(amounts, Some(&moved));
             }
-            named(leaves, &evidence, OF_AMOUNTS)
+            named(&evidence, OF_AMOUNTS)
         }
         Measure::Rate(trials) => RARE
             .into_iter()
             .map(|rare| {
                 let moved = explained(leaves, &rates::evidence(leaves, trials, None, rare), OF_RATES);
-                named(leaves, &rates::evidence(leaves, trials, Some(&moved), rare), OF_RATES)
+                named(&rates::evidence(leaves, trials, Some(&moved), rare), OF_RATES)
             })
             .find(|moved| !moved.is_empty())
             .unwrap_or_default(),
@@ -147,36 +154,45 @@ fn explained(leaves: &Leaves, evidence: &Evidence, price: Price) -> Vec<bool> {
     explanation.explained()
 }
 
-/// Names what explains the evidence.
-fn named(leaves: &Leaves, evidence: &Evidence, price: Price) -> Vec<Moved> {
+/// Names what explains the evidence, and weighs another slice beside each name.
+fn named((leaves, beside): (&Leaves, Option<&Element>), evidence: &Evidence, price: Price) -> Vec<(Moved, Option<f64>)> {
     let candidates = Candidates::of(leaves, evidence, price);
     let mut explanation = Explanation::new(leaves, &candidates, evidence);
     explanation.greedy();
     // Rates move too differently within a slice to tell leaves that did not move from those that moved little.
     explanation.refine(matches!(leaves.measure(), Measure::Additive(_)));
     explanation.drop_idle();
-    told(leaves, &candidates, &mut explanation)
+    told((leaves, beside), &candidates, &mut explanation)
 }
 
 /// What is to be said of the names.
-fn told(leaves: &Leaves, candidates: &Candidates, explanation: &mut Explanation<'_>) -> Vec<Moved> {
+fn told(
+    (leaves, beside): (&Leaves, Option<&Element>),
+    candidates: &Candidates,
+    explanation: &mut Explanation<'_>,
+) -> Vec<(Moved, Option<f64>)> {
     let whole = Totals::of(leaves, 0..leaves.len()).excess();
-    let mut told: Vec<Moved> = Vec::new();
+    let beside = beside.and_then(|beside| candidates.find(leaves, beside));
+    let mut told: Vec<(Moved, Option<f64>)> = Vec::new();
     for name in explanation.names.clone() {
         let own = candidates.leaves.get(name.candidate);
         let totals = Totals::of(leaves, own.iter().map(|leaf| place(*leaf)));
         let (gain, near) = explanation.instead(name, units(NEAR));
         let alternative = |other: &Name| Alternative { element: candidates.element(leaves, other.candidate), score: nats(other.gain) };
-        told.push(Moved {
+        let weighed = beside.and_then(|beside| explanation.in_place_of(name, beside)).map(nats);
+        let moved = Moved {
             element: candidates.element(leaves, name.candidate),
             score: nats(gain),
             contribution: if whole == 0.0 { 0.0 } else { totals.excess() / whole },
             relative_risk: totals.relative_risk(),
             leaves: own.len(),
             alternatives: near.iter().take(MOST_ALTERNATIVES).map(alternative).collect(),
-        });
+        };
+        told.push((moved, weighed));
     }
-    told.sort_by(|one, other| other.score.total_cmp(&one.score).then_with(|| one.element.label(leaves).cmp(&other.element.label(leaves))));
+    told.sort_by(|(one, _), (other, _)| {
+        other.score.total_cmp(&one.score).then_with(|| one.element.label(leaves).cmp(&other.element.label(leaves)))
+    });
     told
 }
 
