@@ -6,8 +6,19 @@ use crate::sandbox::sandbox;
 use crate::services::{query, query_as};
 
 /// The steps of the schema.
-const STEPS: [&str; 10] =
-    ["outcomes", "rollup", "high_water", "simulated", "incidents", "progress", "watermarks", "compact_parts", "verdicts", "health"];
+const STEPS: [&str; 11] = [
+    "outcomes",
+    "rollup",
+    "high_water",
+    "simulated",
+    "incidents",
+    "progress",
+    "watermarks",
+    "compact_parts",
+    "verdicts",
+    "health",
+    "explanations",
+];
 
 #[tokio::test]
 async fn a_schema_is_made_once_even_by_several_at_the_same_time() {

@@ -6,7 +6,7 @@ use clickhouse::Row;
 use serde::Deserialize;
 
 use crate::database::{Database, StoreError};
-use crate::families::{FLEET, Slice, entry_mode_number};
+use crate::families::{Slice, entry_mode_number};
 
 /// Weeks before that say what is usual.
 const WEEKS: u32 = 4;
@@ -24,23 +24,22 @@ pub struct Explained<'a> {
     pub time: Range<u32>,
 }
 
-/// Whom an incident affects, by the outcomes that are stored, as they stand.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Row, Deserialize)]
+/// Whom an incident affects: what failed so in its slice, by the outcomes that are stored, as they stand. Where approvals are missing, all that was not approved.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Affected {
-    /// Attempts in the slice.
-    pub attempts: u64,
-    /// Of these, those that failed so; all that were not approved, where approvals are missing.
+    /// Attempts that failed.
     pub failed: u64,
     /// Merchants that had one.
     pub merchants: u64,
-    /// Terminals that did.
+    /// Terminals that had one.
     pub terminals: u64,
-    /// By currency, what was to be paid with those that failed, in its smallest unit.
-    #[serde(skip)]
+    /// Transactions that had one: several attempts at a sale are one.
+    pub transactions: u64,
+    /// By currency, what was to be paid by these transactions, in its smallest unit.
     pub amounts: Vec<(String, i64)>,
 }
 
-/// What the whole fleet did meanwhile.
+/// What a slice did while an incident lasted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Row, Deserialize)]
 pub struct Meanwhile {
     /// Attempts.
@@ -50,12 +49,12 @@ pub struct Meanwhile {
 }
 
 impl Explained<'_> {
-    /// A query that shows, ten seconds after ten seconds, the numbers that led to the incident, beside what was usual at these hours of the week in the four weeks before. It
-    /// needs nothing bound.
+    /// A query that shows, ten seconds after ten seconds, the numbers that led to the incident, beside what was usual: at these hours of the week in the four weeks before, or in the hour before
+    /// where the slice is none that is counted, since rows of weeks are too many to look at. It needs nothing bound.
     #[must_use]
     pub fn query(&self) -> String {
         let (from, until) = (self.time.start, self.time.end);
-        let Source { table, bucket, count, within } = self.source();
+        let Source { table, at, bucket, count, within } = self.source();
         let what = if self.failures.is_some() { self.failed() } else { "cause = 'approved'".into() };
         let (name, share, usual) = match self.failures {
             Some(_) => (
@@ -66,24 +65,23 @@ impl Explained<'_> {
             None => ("approved", "", format!("round(sumIf({count}, {what}) / uniqExact({bucket}), 2) AS approved")),
         };
         let usually = if self.failures.is_some() { "usual.percent AS usual_percent" } else { "usual.approved AS usually_approved" };
-        let mut hours: Vec<u32> = (from / 3600..=until.saturating_sub(1) / 3600).map(|hour| (hour + 72) % 168).collect();
-        hours.sort_unstable();
-        hours.dedup();
-        let hours: Vec<String> = hours.iter().map(u32::to_string).collect();
+        let (since, at_such_hours) = if self.slice.counted().is_some() {
+            (from.saturating_sub(WEEKS * 7 * 86_400), hours_of_week(from, until))
+        } else {
+            (from.saturating_sub(3600), String::new())
+        };
         let moment = |second: u32| format!("toDateTime({second}, 'UTC')");
         format!(
             "SELECT now.step, now.attempts, now.{name}, {share}{usually}\n\
              FROM (SELECT {bucket} AS step, sum({count}) AS attempts, sumIf({count}, {what}) AS {name}\n      \
-             FROM {table} WHERE {within}\n        AND {bucket} >= {} AND {bucket} < {}\n      GROUP BY step) AS now\n\
+             FROM {table} WHERE {within}\n        AND {at} >= {} AND {at} < {}\n      GROUP BY step) AS now\n\
              CROSS JOIN (SELECT {usual}\n            FROM {table} WHERE {within}\n              \
-             AND {bucket} >= {} AND {bucket} < {}\n              \
-             AND (toDayOfWeek({bucket}) - 1) * 24 + toHour({bucket}) IN ({})) AS usual\n\
+             AND {at} >= {} AND {at} < {}{at_such_hours}) AS usual\n\
              ORDER BY now.step",
             moment(from),
             moment(until),
-            moment(from.saturating_sub(WEEKS * 7 * 86_400)),
+            moment(since),
             moment(from),
-            hours.join(", ")
         )
     }
 
@@ -93,34 +91,51 @@ impl Explained<'_> {
         if let Some(counted) = self.slice.counted() {
             let (family, key) = (quoted(counted.family), quoted(&counted.key));
             let within = format!("tenant = {tenant} AND family = {family} AND key = {key}");
-            return Source { table: "rollup", bucket: "bucket", count: "count", within };
+            return Source { table: "rollup", at: "bucket", bucket: "bucket", count: "count", within };
         }
         let bucket = "toStartOfInterval(toDateTime(completed_at), INTERVAL 10 SECOND)";
-        Source { table: "outcomes", bucket, count: "sign", within: format!("tenant = {tenant}{}", self.conditions()) }
+        let within = format!("tenant = {tenant}{}", conditions(self.slice));
+        Source { table: "outcomes", at: "completed_at", bucket, count: "sign", within }
     }
 
     /// What fails of it.
     fn failed(&self) -> String {
-        self.failures.map_or_else(|| "cause != 'approved'".into(), |class| format!("splitByChar('/', tag)[1] = {}", quoted(class)))
+        self.failures.map_or_else(|| "cause != 'approved'".into(), |class| format!("startsWith(tag, {})", quoted(&format!("{class}/"))))
     }
+}
 
-    /// What rows of `outcomes` have in common that are in the slice.
-    fn conditions(&self) -> String {
-        let condition = |(column, value): (&'static str, &str)| match column {
-            // A name without a number is in no row.
-            "entry_mode" => format!(" AND entry_mode = {}", entry_mode_number(value).unwrap_or(u16::MAX)),
-            _ => format!(" AND {column} = {}", quoted(value)),
-        };
-        self.slice.values().map(condition).collect()
-    }
+/// What rows of `outcomes` have in common that are in a slice: conditions behind another.
+pub(crate) fn conditions(slice: &Slice) -> String {
+    let condition = |(column, value): (&'static str, &str)| match column {
+        // A name without a number is in no row.
+        "entry_mode" => format!(" AND entry_mode = {}", entry_mode_number(value).unwrap_or(u16::MAX)),
+        _ => format!(" AND {column} = {}", quoted(value)),
+    };
+    slice.values().map(condition).collect()
 }
 
 /// Where counts are, and how they are asked for.
 struct Source {
     table: &'static str,
+    /// The moment of a row.
+    at: &'static str,
     bucket: &'static str,
     count: &'static str,
     within: String,
+}
+
+/// A condition that a bucket is in one of the hours of the week of a time.
+fn hours_of_week(from: u32, until: u32) -> String {
+    let mut hours: Vec<u32> = (from / 3600..=until.saturating_sub(1) / 3600).map(|hour| (hour + 72) % 168).collect();
+    hours.sort_unstable();
+    hours.dedup();
+    let hours: Vec<String> = hours.iter().map(u32::to_string).collect();
+    format!("\n              AND (toDayOfWeek(bucket) - 1) * 24 + toHour(bucket) IN ({})", hours.join(", "))
+}
+
+/// A part of a question that has no values to be bound.
+pub(crate) fn literal(text: &str) -> String {
+    text.replace('?', "??")
 }
 
 /// A text as ClickHouse reads it.
@@ -143,37 +158,43 @@ impl Database {
     /// # Errors
     /// When the server does not answer.
     pub async fn affected(&self, explained: &Explained<'_>) -> Result<Affected, StoreError> {
-        let (failed, conditions) = (explained.failed(), explained.conditions());
-        let within = format!(
-            "FROM outcomes WHERE tenant = ? AND completed_at >= fromUnixTimestamp(?) AND completed_at < fromUnixTimestamp(?){conditions}"
-        );
-        let bound = |sql: &str| self.looking().query(sql).bind(explained.tenant).bind(explained.time.start).bind(explained.time.end);
+        #[derive(Row, Deserialize)]
+        struct Found {
+            failed: u64,
+            merchants: u64,
+            terminals: u64,
+            transactions: u64,
+            amounts: (Vec<String>, Vec<i64>),
+        }
+        let (failed, conditions) = (literal(&explained.failed()), literal(&conditions(explained.slice)));
         // As it stands: a row that was corrected is there with both signs, and adds nothing.
-        let counts = format!(
-            "SELECT toUInt64(sum(some)) AS attempts, toUInt64(sum(bad)) AS failed, uniqExactIf(merchant, bad > 0) AS merchants, \
-             uniqExactIf(terminal, bad > 0) AS terminals FROM \
-             (SELECT merchant, terminal, sum(sign) AS some, sumIf(sign, {failed}) AS bad {within} GROUP BY merchant, terminal)"
+        let sql = format!(
+            "SELECT toUInt64(sum(bad)) AS failed, uniqExact(merchant) AS merchants, uniqExact(terminal) AS terminals, count() AS transactions, \
+             sumMap([currency], [amount]) AS amounts FROM \
+             (SELECT merchant, terminal, toString(currency) AS currency, sum(sign) AS bad, max(amount_minor) AS amount FROM outcomes \
+              WHERE tenant = ? AND completed_at >= fromUnixTimestamp(?) AND completed_at < fromUnixTimestamp(?) AND {failed}{conditions} \
+              GROUP BY merchant, terminal, spool, if(first_attempt_sequence = 0, sequence, first_attempt_sequence), currency HAVING bad > 0)"
         );
-        let amounts = format!(
-            "SELECT toString(currency) AS currency, sumIf(sign * amount_minor, {failed}) AS amount {within} GROUP BY currency HAVING amount != 0 ORDER BY currency"
-        );
-        let what = "say whom an incident affects";
-        let counted = self.look(what, bound(&counts).fetch_one::<Affected>()).await?;
-        Ok(Affected { amounts: self.look(what, bound(&amounts).fetch_all::<(String, i64)>()).await?, ..counted })
+        let query = self.looking().query(&sql).bind(explained.tenant).bind(explained.time.start).bind(explained.time.end);
+        let found = self.look("say whom an incident affects", query.fetch_one::<Found>()).await?;
+        let Found { failed, merchants, terminals, transactions, amounts: (currencies, amounts) } = found;
+        let amounts = currencies.into_iter().zip(amounts).filter(|(_, amount)| *amount != 0).collect();
+        Ok(Affected { failed, merchants, terminals, transactions, amounts })
     }
 
-    /// What the whole fleet did while an incident lasted.
+    /// What a slice did while an incident lasted: by its counts where it is counted, by rows where it is not.
     ///
     /// # Errors
     /// When the server does not answer.
     pub async fn meanwhile(&self, explained: &Explained<'_>) -> Result<Meanwhile, StoreError> {
-        let failed = explained.failed();
+        let Source { table, at, count, within, .. } = explained.source();
+        let (failed, within) = (literal(&explained.failed()), literal(&within));
         let sql = format!(
-            "SELECT toUInt64(greatest(sum(count), 0)) AS attempts, toUInt64(greatest(sumIf(count, {failed}), 0)) AS failed FROM rollup \
-             WHERE tenant = ? AND family = '{FLEET}' AND bucket >= fromUnixTimestamp(?) AND bucket < fromUnixTimestamp(?)"
+            "SELECT toUInt64(greatest(sum({count}), 0)) AS attempts, toUInt64(greatest(sumIf({count}, {failed}), 0)) AS failed FROM {table} \
+             WHERE {within} AND {at} >= fromUnixTimestamp(?) AND {at} < fromUnixTimestamp(?)"
         );
-        let query = self.looking().query(&sql).bind(explained.tenant).bind(explained.time.start).bind(explained.time.end);
-        self.look("say what the fleet did meanwhile", query.fetch_one::<Meanwhile>()).await
+        let query = self.looking().query(&sql).bind(explained.time.start).bind(explained.time.end);
+        self.look("say what a slice did meanwhile", query.fetch_one::<Meanwhile>()).await
     }
 }
 
@@ -190,7 +211,7 @@ mod tests {
         let query = explained(&"issuer=icbc".parse().unwrap(), Some("issuer_down"));
         assert!(query.contains("FROM rollup WHERE tenant = 'acme' AND family = 'issuer' AND key = 'icbc'"), "{query}");
         // 2026-11-20 02:00 UTC is a Friday: hour 98 of the week.
-        assert!(query.contains("IN (98)) AS usual") && query.contains("splitByChar('/', tag)[1] = 'issuer_down'"), "{query}");
+        assert!(query.contains("IN (98)) AS usual") && query.contains("startsWith(tag, 'issuer_down/')"), "{query}");
         let query = explained(&Slice::default(), None);
         assert!(query.contains("family = 'fleet' AND key = ''") && query.contains("usually_approved"), "{query}");
     }

@@ -97,7 +97,8 @@ pub fn values<'a>(family: &str, key: &'a str) -> Option<Vec<(&'static str, &'a s
 }
 
 /// The columns of `outcomes` that the fleet is cut by.
-const DIMENSIONS: [&str; 9] = ["acquirer", "carrier", "entry_mode", "firmware", "host", "issuer", "merchant_group", "model", "region"];
+pub(crate) const DIMENSIONS: [&str; 9] =
+    ["acquirer", "carrier", "entry_mode", "firmware", "host", "issuer", "merchant_group", "model", "region"];
 
 /// The outcomes that have all of these values, by name of the column; without any, all there are. As text it is what `incidents.slice` holds: `fleet`, or
 /// `issuer=icbc&entry_mode=chip`.

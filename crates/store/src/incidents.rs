@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::block::insert_rows;
 use crate::database::{Database, StoreError};
+use crate::findings::Findings;
 
 /// How long a question may take.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -36,6 +37,7 @@ pub struct IncidentRow {
     pub closed: u32,
     pub summary_zh_cn: String,
     pub summary_en: String,
+    pub findings: String,
 }
 
 impl IncidentRow {
@@ -49,6 +51,12 @@ impl IncidentRow {
     #[must_use]
     pub fn state(&self) -> IncidentState {
         IncidentState::try_from(i32::from(self.state)).unwrap_or(IncidentState::Unspecified)
+    }
+
+    /// What explains it, as far as is known.
+    #[must_use]
+    pub fn findings(&self) -> Findings {
+        Findings::of_json(&self.findings)
     }
 
     /// Whether it is over.

@@ -1,0 +1,186 @@
+//! The rows behind an incident: what failed, by all values, and what did not, as a sample; and what the families have of the same time and of the time before.
+//!
+//! Rows are found by the primary key, which begins with tenant and time. Those of the class that failed are read exactly. Of the others one in so many is: those whose moment of completion and
+//! sequence have a hash that is divided by that number, so that the same rows are read whenever it is asked, and a terminal is in the sample with some of its attempts, not with all or none.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use clickhouse::{Client, Row};
+use serde::Deserialize;
+
+use crate::database::{Database, StoreError};
+use crate::explanation::{conditions, literal};
+use crate::families::{DIMENSIONS, LEDGER, Slice, entry_mode};
+
+/// How long a question may take. Nobody waits for it: what is not known in this time is asked again later.
+const LIMIT: Duration = Duration::from_secs(2);
+/// Most rows of the sample, about: with more attempts, fewer of them are read.
+const SAMPLED: u64 = 250_000;
+/// At least one row in so many is read.
+const LEAST_SAMPLED: u32 = 65_536;
+/// Failures of a class in a part of the fleet, in a time.
+#[derive(Clone, Debug)]
+pub struct DrillDown<'a> {
+    /// Whose fleet it is.
+    pub tenant: &'a str,
+    /// The part.
+    pub slice: &'a Slice,
+    /// Class of failures: `issuer_down`.
+    pub class: &'a str,
+    /// The time, in seconds since 1970-01-01 UTC.
+    pub time: Range<u32>,
+}
+
+impl DrillDown<'_> {
+    /// How the tags of its class begin.
+    fn tag(&self) -> String {
+        format!("{}/", self.class)
+    }
+}
+
+/// What was counted of a slice of a family, in a time and in one before it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Row, Deserialize)]
+pub struct CountedMargin {
+    /// How the fleet is cut.
+    pub family: String,
+    /// The slice.
+    pub key: String,
+    /// Attempts.
+    pub attempts: u64,
+    /// Of these, those that failed in the class.
+    pub failed: u64,
+    /// Attempts in the time before.
+    pub attempts_before: u64,
+    /// Of these, those that failed in the class.
+    pub failed_before: u64,
+}
+
+/// Attempts that have the same values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedCell {
+    /// Values by name of the column; `\u{1}` where they are not told apart.
+    pub values: [(&'static str, String); DIMENSIONS.len()],
+    /// Those that failed in the class.
+    pub failed: u64,
+    /// The others that are in the sample.
+    pub others: u64,
+}
+
+/// Which attempts are counted apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToldApart {
+    /// By column, the values that are told apart; all, where it is not there.
+    pub values: Vec<(&'static str, Vec<String>)>,
+    /// Of attempts that did not fail so, one in so many is counted.
+    pub one_in: u32,
+}
+
+/// Of how many attempts one is to be read, so that a sample of this many is not too large: a power of 2.
+#[must_use]
+pub fn one_in(attempts: u64) -> u32 {
+    let fewest = u32::try_from(attempts.div_ceil(SAMPLED)).unwrap_or(LEAST_SAMPLED);
+    fewest.clamp(1, LEAST_SAMPLED).next_power_of_two()
+}
+
+impl Database {
+    /// What was counted of every slice of every family, in the time of `drill` and in the time `before`.
+    ///
+    /// # Errors
+    /// When the server does not answer in two seconds.
+    pub async fn margins(&self, drill: &DrillDown<'_>, before: &Range<u32>) -> Result<Vec<CountedMargin>, StoreError> {
+        let sum = |condition: &str| format!("toUInt64(greatest(sumIf(count, {condition}), 0))");
+        let sql = format!(
+            "WITH bucket >= fromUnixTimestamp(?) AND bucket < fromUnixTimestamp(?) AS is_now, \
+             bucket >= fromUnixTimestamp(?) AND bucket < fromUnixTimestamp(?) AS is_before, startsWith(tag, ?) AS is_failed \
+             SELECT family, key, {} AS attempts, {} AS failed, {} AS attempts_before, {} AS failed_before FROM rollup \
+             WHERE tenant = ? AND family != '{LEDGER}' AND NOT simulated AND bucket >= fromUnixTimestamp(?) AND bucket < fromUnixTimestamp(?) \
+             GROUP BY family, key ORDER BY family, key",
+            sum("is_now"),
+            sum("is_now AND is_failed"),
+            sum("is_before"),
+            sum("is_before AND is_failed"),
+        );
+        let query = self.drilling().query(&sql).bind(drill.time.start).bind(drill.time.end).bind(before.start).bind(before.end);
+        let query = query.bind(drill.tag()).bind(drill.tenant).bind(before.start.min(drill.time.start)).bind(drill.time.end);
+        self.answer("say what was counted of an incident", LIMIT, query.fetch_all::<CountedMargin>()).await
+    }
+
+    /// What failed in the class in the slice, and a sample of what did not, by all values that are told apart. Rows count as they stand.
+    ///
+    /// # Errors
+    /// When the server does not answer in two seconds.
+    pub async fn failed_cells(&self, drill: &DrillDown<'_>, told: &ToldApart) -> Result<Vec<FailedCell>, StoreError> {
+        #[derive(Row, Deserialize)]
+        struct Found {
+            acquirer: String,
+            carrier: String,
+            entry_mode: u16,
+            firmware: String,
+            host: String,
+            issuer: String,
+            merchant_group: String,
+            model: String,
+            region: String,
+            failed: u64,
+            others: u64,
+        }
+        let pooled = |column: &&'static str| match told.values.iter().find(|(name, _)| name == column && *name != "entry_mode") {
+            Some((name, values)) if values.is_empty() => (format!("'\\x01' AS p_{name}"), None),
+            Some((name, values)) => (format!("if({name} IN ?, {name}, '\\x01') AS p_{name}"), Some(values)),
+            None => (format!("{column} AS p_{column}"), None),
+        };
+        let (columns, bound): (Vec<String>, Vec<Option<&Vec<String>>>) = DIMENSIONS.iter().map(pooled).unzip();
+        let (class, conditions) = (drill.tag(), literal(&conditions(drill.slice)));
+        let sample = if told.one_in > 1 { " AND (startsWith(tag, ?) OR cityHash64(completed_at, sequence) % ? = 0)" } else { "" };
+        let keys = DIMENSIONS.map(|column| format!("p_{column}")).join(", ");
+        let sql = format!(
+            "SELECT {}, toUInt64(greatest(sumIf(sign, is_failed), 0)) AS failed, toUInt64(greatest(sumIf(sign, NOT is_failed), 0)) AS others \
+             FROM (SELECT *, startsWith(tag, ?) AS is_failed FROM outcomes \
+                   WHERE tenant = ? AND completed_at >= fromUnixTimestamp(?) AND completed_at < fromUnixTimestamp(?){conditions}{sample}) \
+             GROUP BY {keys} HAVING failed > 0 OR others > 0 ORDER BY {keys}",
+            columns.join(", ")
+        );
+        let mut query = self.drilling().query(&sql);
+        for values in bound.into_iter().flatten() {
+            query = query.bind(values);
+        }
+        query = query.bind(&class).bind(drill.tenant).bind(drill.time.start).bind(drill.time.end);
+        if told.one_in > 1 {
+            query = query.bind(&class).bind(told.one_in);
+        }
+        let found = self.answer("say what an incident's failures have in common", LIMIT, query.fetch_all::<Found>()).await?;
+        let entry_mode = |number| entry_mode(number).to_owned();
+        let cell = |row: Found| FailedCell {
+            values: [
+                ("acquirer", row.acquirer),
+                ("carrier", row.carrier),
+                ("entry_mode", entry_mode(row.entry_mode)),
+                ("firmware", row.firmware),
+                ("host", row.host),
+                ("issuer", row.issuer),
+                ("merchant_group", row.merchant_group),
+                ("model", row.model),
+                ("region", row.region),
+            ],
+            failed: row.failed,
+            others: row.others,
+        };
+        Ok(found.into_iter().map(cell).collect())
+    }
+
+    /// A client for such questions: none may hold up the server for longer than anybody waits.
+    fn drilling(&self) -> Client {
+        self.looking().with_setting("max_execution_time", LIMIT.as_secs().to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_is_as_small_as_it_has_to_be() {
+        assert_eq!([0, 250_000, 250_001, 6_000_000, u64::MAX].map(one_in), [1, 1, 2, 32, 65_536]);
+    }
+}
