@@ -36,6 +36,8 @@ pub enum Kind {
     BankOutage {
         /// The issuer.
         issuer: String,
+        /// For terminals of this carrier only; nothing: for all.
+        carrier: Option<String>,
     },
     /// An issuer does not work, and refuses what it is asked.
     RefusingBank {
@@ -210,7 +212,7 @@ impl Entry {
             Ok::<_, String>(Device { model: needed(&mut entry.model, "model")?, firmware: needed(&mut entry.firmware, "firmware")? })
         };
         Ok(match self.kind {
-            KindName::BankOutage => Kind::BankOutage { issuer: needed(&mut self.issuer, "issuer")? },
+            KindName::BankOutage => Kind::BankOutage { issuer: needed(&mut self.issuer, "issuer")?, carrier: self.carrier.take() },
             KindName::RefusingBank => Kind::RefusingBank { issuer: needed(&mut self.issuer, "issuer")? },
             KindName::SilentBank => {
                 let timeout = self.timeout.take().unwrap_or(Duration::from_secs(60));
@@ -234,7 +236,7 @@ impl Kind {
     /// The part of the fleet that fails, and whose fault that is; nothing where nothing does.
     fn slice(&self) -> Option<(String, Cause)> {
         Some(match self {
-            Kind::BankOutage { issuer } | Kind::RefusingBank { issuer } | Kind::SilentBank { issuer, .. } => {
+            Kind::BankOutage { issuer, .. } | Kind::RefusingBank { issuer } | Kind::SilentBank { issuer, .. } => {
                 (format!("issuer={issuer}"), Cause::Bank)
             }
             Kind::HostDown { host } => (format!("acquirer={}&host={host}", fleet::ACQUIRER), Cause::Other),
@@ -255,17 +257,20 @@ impl Kind {
         };
         let factor = |factor: f64, limits| number(factor, limits).map_err(|reason| ("factor", reason));
         let region = |region: &String| known(region, tables.regions()).map_err(|reason| ("region", reason));
+        let carrier = |carrier: &String| known(carrier, fleet::carriers().into_iter()).map_err(|reason| ("carrier", reason));
         match self {
-            Kind::BankOutage { issuer } | Kind::RefusingBank { issuer } => {
-                known(issuer, tables.issuers()).map_err(|reason| ("issuer", reason))
+            Kind::BankOutage { issuer, carrier: only } => {
+                known(issuer, tables.issuers()).map_err(|reason| ("issuer", reason))?;
+                only.as_ref().map_or(Ok(()), carrier)
             }
+            Kind::RefusingBank { issuer } => known(issuer, tables.issuers()).map_err(|reason| ("issuer", reason)),
             Kind::SilentBank { issuer, timeout } => {
                 known(issuer, tables.issuers()).map_err(|reason| ("issuer", reason))?;
                 number(timeout.as_secs_f64(), 1.0..=600.0).map_err(|reason| ("timeout", reason))
             }
             Kind::HostDown { host } => known(host, fleet::hosts().into_iter()).map_err(|reason| ("host", reason)),
-            Kind::CarrierOutage { carrier, region: place } => {
-                known(carrier, fleet::carriers().into_iter()).map_err(|reason| ("carrier", reason))?;
+            Kind::CarrierOutage { carrier: failing, region: place } => {
+                carrier(failing)?;
                 place.as_ref().map_or(Ok(()), region)
             }
             Kind::BadFirmware { device: of, factor: times } => device(of).and_then(|()| factor(*times, 1.0..=100.0)),
@@ -317,8 +322,9 @@ impl Fault {
         let share = if self.share < 1.0 { format!("{} % of", (self.share * 1e5).round() / 1e3) } else { "all".into() };
         let device = |Device { model, firmware }: &Device| format!("{model} with firmware {firmware}");
         match &self.kind {
-            Kind::BankOutage { issuer } => {
-                format!("{} ({issuer}) fails: {share} its transactions are answered with 91 or 96", fleet::issuer_name(issuer))
+            Kind::BankOutage { issuer, carrier } => {
+                let only = carrier.as_ref().map_or_else(String::new, |carrier| format!(" by carrier {carrier}"));
+                format!("{} ({issuer}) fails: {share} its transactions{only} are answered with 91 or 96", fleet::issuer_name(issuer))
             }
             Kind::RefusingBank { issuer } => {
                 format!("{} ({issuer}) fails and refuses: {share} its transactions are answered with 05", fleet::issuer_name(issuer))

@@ -22,7 +22,7 @@
 //!
 //! | kind | what it needs | what the terminals see |
 //! |---|---|---|
-//! | `bank_outage` | `issuer` | the host answers at once that the issuer does not work: `91`, and `96` for one in five |
+//! | `bank_outage` | `issuer`, `carrier` (missing: all) | the host answers at once that the issuer does not work: `91`, and `96` for one in five |
 //! | `refusing_bank` | `issuer` | the issuer answers `05` where it would have approved |
 //! | `silent_bank` | `issuer`, `timeout` (missing: 60s) | no answer, `timeout` later; then a reversal, which is answered |
 //! | `host_down` | `host` | no connection to this host of the acquirer, ten seconds later |

@@ -360,7 +360,9 @@ impl<'a> Traffic<'a> {
         let terminal = fleet.terminals.get(sale.terminal)?;
         for fault in scenario.faults.iter().filter(|fault| fault.holds_at(moment)) {
             let (instead, share) = match &fault.kind {
-                Kind::BankOutage { issuer: down } if down == issuer => {
+                Kind::BankOutage { issuer: down, carrier }
+                    if down == issuer && carrier.as_ref().is_none_or(|carrier| *carrier == terminal.profile.carrier) =>
+                {
                     (if self.rng.random_bool(SYSTEM_AT_FAULT) { SYSTEM_DOWN } else { ISSUER_DOWN }, fault.share)
                 }
                 Kind::RefusingBank { issuer: refusing } if refusing == issuer => (REFUSED, fault.share),

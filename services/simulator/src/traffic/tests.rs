@@ -70,7 +70,7 @@ fn there_are_as_many_sales_as_were_asked_for() {
 
 #[test]
 fn a_bank_fails_when_it_should_as_much_as_it_should_and_no_other() {
-    let outage = |share| scenario(vec![fault(Kind::BankOutage { issuer: "icbc".into() }, share)]);
+    let outage = |share| scenario(vec![fault(Kind::BankOutage { issuer: "icbc".into(), carrier: None }, share)]);
     let (_, whole) = play(&outage(1.0), 6 * MINUTE);
     assert!(share_of("91", "icbc", 0..2, &whole) < 0.01);
     let (down, system) = (share_of("91", "icbc", 2..4, &whole), share_of("96", "icbc", 2..4, &whole));
