@@ -35,21 +35,56 @@ export interface Counts {
 
 export type IncidentState = "open" | "unobserved" | "closed" | "abandoned";
 
+export interface SliceValue {
+  dimension: string;
+  value: string;
+}
+
+/** The finest slice that explains an incident's failures, and whom it affects, in the time that was looked at. */
+export interface Explanation {
+  signal: string;
+  from_time: string;
+  until_time: string;
+  slice: string;
+  values: SliceValue[];
+  score_nats: number;
+  contribution: number;
+  relative_risk: number | null;
+  alternatives: { slice: string; values: SliceValue[]; score_nats: number }[];
+  attempts: number;
+  failed: number;
+  merchants: number;
+  terminals: number;
+  transactions: number;
+  amounts: { currency: string; minor: number }[];
+  sampled_one_in: number;
+  query: string;
+}
+
 export interface Incident {
   incident_id: string;
   revision: number;
   state: IncidentState;
   cause: Cause;
   slice: string;
-  values: { dimension: string; value: string }[];
+  values: SliceValue[];
   is_counted: boolean;
   begin_time: string;
   open_time: string;
   update_time: string;
   close_time: string | null;
   signals: string[];
-  evidence: { attempts: number; counted: number; expected: number; nats: number };
+  evidence: Evidence;
+  opening: { from_time: string; until_time: string; evidence: Evidence } | null;
+  explanation: Explanation | null;
   summary: Text;
+}
+
+export interface Evidence {
+  attempts: number;
+  counted: number;
+  expected: number;
+  nats: number;
 }
 
 export interface Incidents {

@@ -1,7 +1,7 @@
 // One incident: what fails, whose fault it is, what shows it, how it went, and transactions that it failed.
 import { useState } from "preact/hooks";
 import { isRefused, paths } from "./api.ts";
-import type { Counts, Incident, IncidentWithHistory, Outcomes, Revision } from "./api.ts";
+import type { Counts, Explanation, Incident, IncidentWithHistory, Outcomes, Revision } from "./api.ts";
 import { CauseBadge, StateBadge } from "./badge.tsx";
 import { FailuresChart, VolumeChart } from "./chart.tsx";
 import { Facts } from "./facts.tsx";
@@ -47,6 +47,7 @@ export function IncidentView({ tenant, id }: { tenant: string; id: string }) {
             <div class="side">
               <Course incident={data} />
               <Evidence incident={data} />
+              {data.explanation && <Explained incident={data} explanation={data.explanation} />}
             </div>
             <div class="leading">
               {!data.is_counted && <p class="panel empty">{words.incident.notCounted}</p>}
@@ -130,6 +131,43 @@ function Evidence({ incident }: { incident: Incident }) {
       <p class="note">{words.incident.evidenceOf(nameOf(words.signals, incident.signals[0] ?? ""))}</p>
       <Facts facts={facts} />
       <p class="note">{words.incident.natsExplained}</p>
+    </section>
+  );
+}
+
+/** What the failures have in common, more finely than the incident's slice says, and whom they affect. */
+function Explained({ incident, explanation }: { incident: Incident; explanation: Explanation }) {
+  const words = useWords();
+  const format = useFormat();
+  const narrowed = explanation.values.filter(({ dimension }) => !incident.values.some((own) => own.dimension === dimension));
+  const facts: Fact[] = [
+    [words.incident.narrowed, narrowed.length > 0 ? placeOf(words, narrowed) : words.incident.nothingFiner],
+    [words.incident.contribution, format.share(explanation.contribution)],
+    [words.incident.risk, explanation.relative_risk === null ? words.none : `× ${format.amount(explanation.relative_risk)}`],
+    [words.incident.merchants, format.count(explanation.merchants)],
+    [words.incident.terminals, format.count(explanation.terminals)],
+    [words.incident.transactions, format.count(explanation.transactions)],
+    [words.incident.money, explanation.amounts.map(({ currency, minor }) => format.money(minor, currency)).join(" · ")],
+    [words.incident.strength, words.incident.nats(format.amount(explanation.score_nats))],
+  ];
+  return (
+    <section class="panel" aria-labelledby="explained">
+      <header>
+        <h2 id="explained">{words.incident.explained}</h2>
+      </header>
+      <p class="note">{words.incident.explainedOf(format.moment(explanation.from_time), format.moment(explanation.until_time))}</p>
+      <Facts facts={facts} />
+      {explanation.alternatives.length > 0 && (
+        <>
+          <p class="note">{words.incident.alternatives}</p>
+          <Facts
+            facts={explanation.alternatives.map(({ values, score_nats }): Fact => [
+              placeOf(words, values),
+              words.incident.nats(format.amount(score_nats)),
+            ])}
+          />
+        </>
+      )}
     </section>
   );
 }

@@ -85,6 +85,8 @@ test("an incident says what fails, since when, by what evidence, and which trans
     assert.match(facts, /Opened\s+.*\d\d:\d\d:\d\d .* after it began/);
     const evidence = await page.getByRole("region", { name: "Evidence" }).innerText();
     assert.match(evidence, /Failed so\s+[\d,]+ [\d.]+%[\s\S]*Strength\s+[\d,.]+ nats/);
+    const explained = await page.getByRole("region", { name: "Narrowed down" }).innerText();
+    assert.match(explained, /Share of such failures\s+[\d.]+%[\s\S]*Merchants\s+\d[\s\S]*Terminals\s+\d[\s\S]*To be paid\s+CN¥[\d,.]+/);
     await paintedIn(page, page.getByRole("region", { name: "Failures by cause" }).locator("canvas"), "--bank");
     assert.match(await page.getByRole("region", { name: "History" }).innerText(), /Open\s+Revision \d/);
     const example = page.getByRole("region", { name: "Failed transactions" }).getByRole("row").nth(1);

@@ -138,17 +138,25 @@ impl Alertmanager {
             ("incident_id", record.incident_id.clone()),
             ("cause", cause(incident.first_cause())),
         ];
+        let mut annotations = BTreeMap::from([
+            ("summary", summary.en),
+            ("summary_zh_cn", summary.zh_cn),
+            ("slice", incident.slice.to_string()),
+            ("cause_now", cause(incident.cause())),
+            ("state", word(record.state().as_str_name(), "INCIDENT_STATE_")),
+        ]);
+        if let Some(found) = &record.explanation {
+            annotations.insert("explained_by", contract::text(&found.slice));
+            annotations.insert(
+                "affected",
+                format!("{} transactions at {} terminals of {} merchants", found.transactions, found.terminals, found.merchants),
+            );
+        }
         let values = record.first_slice.iter().map(|value| (value.dimension.clone(), value.value.clone()));
         let lasts_s = u32::try_from(self.lifetime().as_secs()).unwrap_or(u32::MAX);
         Some(Alert {
             labels: own.into_iter().map(|(name, value)| (name.to_owned(), value)).chain(values).collect(),
-            annotations: BTreeMap::from([
-                ("summary", summary.en),
-                ("summary_zh_cn", summary.zh_cn),
-                ("slice", incident.slice.to_string()),
-                ("cause_now", cause(incident.cause())),
-                ("state", word(record.state().as_str_name(), "INCIDENT_STATE_")),
-            ]),
+            annotations,
             starts_at: time(incident.began),
             ends_at: time(incident.closed.unwrap_or_else(|| now.saturating_add(lasts_s))),
             generator_url: self.console.as_ref().map(|console| contract::link(console, record)).unwrap_or_default(),
@@ -202,9 +210,20 @@ mod tests {
             ]
         );
         assert_eq!((alert.annotations["slice"].as_str(), alert.annotations["state"].as_str()), ("issuer=icbc", "open"));
+        assert!(!alert.annotations.contains_key("explained_by"));
         // Four minutes from now: it is sent every minute.
         assert_eq!((alert.starts_at.as_str(), alert.ends_at.as_str()), ("2026-11-02T12:00:00Z", "2026-11-02T12:07:20Z"));
         assert_eq!(alert.generator_url, "https://console.example/#/acme/incidents/20261102T120030Z-00112233");
+    }
+
+    #[test]
+    fn what_explains_an_incident_is_told_without_a_label_for_it() {
+        let explanation = proto::IncidentExplanation { slice: record().first_slice, terminals: 3, ..proto::IncidentExplanation::default() };
+        let explained = proto::Incident { explanation: Some(explanation), ..record() };
+        let [alert, before] = [explained, record()].map(|record| alertmanager().alert(&record, 1_793_621_000).unwrap());
+        assert_eq!(alert.annotations["explained_by"], "entry_mode=chip&issuer=icbc");
+        assert_eq!(alert.annotations["affected"], "0 transactions at 3 terminals of 0 merchants");
+        assert_eq!(alert.labels, before.labels);
     }
 
     #[test]

@@ -64,6 +64,11 @@ pub(crate) fn describe() {
         Unit::Seconds,
         "From the question of what is usual at an hour until the answer is learnt; a part of the tick with which the hour begins"
     );
+    describe_histogram!(
+        "faultline_alerter_explanation_seconds",
+        Unit::Seconds,
+        "From the question of what an incident's failures have in common until that is known"
+    );
     counter!("faultline_alerter_ticks_total").increment(0);
     settled(0);
     unsettled(0);
@@ -113,6 +118,11 @@ pub(crate) fn attributed_after(lag: Duration) {
 /// A tenant's failures were attributed in so long.
 pub(crate) fn attributed_in(took: Duration) {
     histogram!("faultline_alerter_attribution_seconds").record(took);
+}
+
+/// An incident was explained in so long.
+pub(crate) fn explained(took: Duration) {
+    histogram!("faultline_alerter_explanation_seconds").record(took);
 }
 
 /// How far behind counts are in a partition.

@@ -8,13 +8,14 @@
 
 use std::collections::BTreeMap;
 
-use faultline_detect::{Change, Incident};
+use faultline_detect::{Change, Incident, What};
 use faultline_proto::incident::v1 as proto;
 use faultline_runtime::error::with_causes;
 use faultline_store::{Delivered, IncidentRow};
 use faultline_stream::{IncidentLog, LogError};
 use tokio::time::sleep;
 
+use crate::contract::Known;
 use crate::watch::{PAUSE, Shared, now_s};
 use crate::webhook::{CHANNEL, Notice};
 use crate::{contract, counts};
@@ -25,6 +26,15 @@ const UPDATE_S: u32 = 60;
 const FORGET_S: u32 = 7 * 86_400;
 /// How far back deliveries are looked for, in seconds. Of an incident that lasts longer, it is told once more.
 const DELIVERIES_S: u32 = 30 * 86_400;
+
+/// What is new of a tenant.
+pub(crate) struct News<'a> {
+    pub(crate) changes: Vec<Change>,
+    /// The incidents that are open.
+    pub(crate) open: &'a [Incident],
+    /// By identifier, what explains some of them.
+    pub(crate) explained: BTreeMap<String, proto::IncidentExplanation>,
+}
 
 /// All incidents that are in the topic, and the way there.
 pub(crate) struct Desk<'a> {
@@ -66,23 +76,21 @@ impl Desk<'_> {
     }
 
     /// Writes down what changed in a tenant's tick, which ended at `now` (seconds since 1970-01-01 UTC), and tells it.
-    pub(crate) async fn publish(&mut self, tenant: &str, now: u32, (changes, open): (Vec<Change>, &[Incident])) -> Result<(), LogError> {
+    pub(crate) async fn publish(&mut self, tenant: &str, now: u32, News { changes, open, explained }: News<'_>) -> Result<(), LogError> {
         let mut records: Vec<proto::Incident> = Vec::new();
         let mut notices = Vec::new();
         for Change { what, incident } in changes {
-            counts::change(what);
-            let mut record = self.revised(contract::record(tenant, &incident, now), &records);
-            record.notice_revision = record.revision;
-            let (id, summary) = (&record.incident_id, record.summary.as_ref().map(|summary| summary.en.as_str()));
-            tracing::info!(tenant, incident = id, change = counts::name(what), summary, "an incident changed");
-            notices.push(Notice::new(counts::name(what), record.clone()));
-            records.push(record);
+            let record = self.revised(self.record(tenant, &incident, (now, &explained)), &records);
+            records.push(told(what, record, &mut notices));
         }
         for incident in open {
-            let record = contract::record(tenant, incident, now);
-            let is_due = self.known.get(&key(&record)).is_some_and(|known| contract::updated(known) + UPDATE_S <= now);
+            let record = self.record(tenant, incident, (now, &explained));
+            let Some(known) = self.known.get(&key(&record)) else { continue };
+            let is_due = contract::updated(known) + UPDATE_S <= now || explained.contains_key(&record.incident_id);
             if is_due && !records.iter().any(|changed| changed.incident_id == record.incident_id) {
-                records.push(self.revised(record, &[]));
+                let is_news = contract::is_narrowed(&record) && !contract::is_narrowed(known);
+                let record = self.revised(record, &[]);
+                records.push(if is_news { told(What::Changed, record, &mut notices) } else { record });
             }
         }
         if !records.is_empty() {
@@ -112,6 +120,22 @@ impl Desk<'_> {
             Err(taken_over) => return Err(taken_over),
         }
         Ok(())
+    }
+
+    /// The record of an incident, with what is known of it beside how it stands.
+    fn record(
+        &self,
+        tenant: &str,
+        incident: &Incident,
+        (now, explained): (u32, &BTreeMap<String, proto::IncidentExplanation>),
+    ) -> proto::Incident {
+        let id = contract::identifier(tenant, incident);
+        let mut known = match self.known.get(&(tenant.to_owned(), id.clone())) {
+            Some(record) => contract::known(record),
+            None => Known { opening: contract::opening(incident), explanation: None },
+        };
+        known.explanation = explained.get(&id).cloned().or(known.explanation);
+        contract::record(tenant, incident, (now, known))
     }
 
     /// The next revision of a record; some may not be written yet.
@@ -176,6 +200,16 @@ async fn take_over(shared: &Shared) -> Result<(IncidentLog, Vec<proto::Incident>
         }
         sleep(PAUSE).await;
     }
+}
+
+/// A record of which somebody is told.
+fn told(what: What, mut record: proto::Incident, notices: &mut Vec<Notice>) -> proto::Incident {
+    counts::change(what);
+    record.notice_revision = record.revision;
+    let (tenant, id, summary) = (&record.tenant, &record.incident_id, record.summary.as_ref().map(|summary| summary.en.as_str()));
+    tracing::info!(tenant, incident = id, change = counts::name(what), summary, "an incident changed");
+    notices.push(Notice::new(counts::name(what), record.clone()));
+    record
 }
 
 fn key(record: &proto::Incident) -> (String, String) {

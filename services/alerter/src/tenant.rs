@@ -156,7 +156,7 @@ fn leaf(found: FailingLeaf) -> Leaf {
 }
 
 /// The slice of a family's key; nothing where the family, or what it is made of, is not known here.
-fn slice(family: &str, key: &str) -> Option<Slice> {
+pub(crate) fn slice(family: &str, key: &str) -> Option<Slice> {
     let values = values(family, key)?.into_iter().map(|(name, value)| Some((Dimension::named(name)?, value)));
     Some(Slice::new(values.collect::<Option<Vec<_>>>()?))
 }

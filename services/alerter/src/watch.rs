@@ -16,7 +16,8 @@ use crate::alertmanager::Board;
 use crate::calendar::CalendarFile;
 use crate::config::AlerterConfig;
 use crate::counts;
-use crate::desk::Desk;
+use crate::desk::{Desk, News};
+use crate::explanations::{self, Explanations};
 use crate::tenant::{Tenant, ticks};
 use crate::watermarks::Watermarks;
 use crate::webhook::Notices;
@@ -58,14 +59,15 @@ pub(crate) struct Shared {
 /// Watches all tenants until another takes over.
 ///
 /// ```text
-/// the last hour ─▶ recall ─▶ ┌▶ ten seconds are over, and counted ─▶ by tenant: observe, ask what failed ─▶ publish ─┐
-/// open incidents ─▶ resume ──┘                                                                                      │
-///                            └──────────────────────────────────────────────────────────────────────────────────────┘
+/// the last hour ─▶ recall ─▶ ┌▶ ten seconds are over, and counted ─▶ by tenant: observe, ask what failed ─▶ explain ─▶ publish ─┐
+/// open incidents ─▶ resume ──┘                                                                                                  │
+///                            └──────────────────────────────────────────────────────────────────────────────────────────────────┘
 /// ```
 pub(crate) async fn watch(shared: &Shared) -> Result<(), LogError> {
     let mut desk = Desk::open(shared).await?;
     let mut done = shared.begin().await;
     let mut tenants = recall(shared, &desk, done).await;
+    let mut explanations = Explanations::default();
     tracing::info!(tenants = tenants.len(), "the alerter watches");
     shared.is_behind(done);
     loop {
@@ -83,10 +85,18 @@ pub(crate) async fn watch(shared: &Shared) -> Result<(), LogError> {
                 learn(shared, tenant, bucket).await;
                 tenant.observe(&tick);
                 settle(shared, tenant).await;
-                let changes = tenant.changes();
-                desk.publish(tenant.name(), bucket + BUCKET_S, (changes, tenant.open())).await?;
             }
             counts::tick(begin.elapsed());
+            let (end, deadline) = (bucket + BUCKET_S, Instant::now() + explanations::LIMIT);
+            for tenant in tenants.values_mut() {
+                let changes = tenant.changes();
+                let mut explained = BTreeMap::new();
+                // What is behind catches up first.
+                if bucket == until {
+                    explained = explanations.look(&shared.database, (tenant.name(), tenant.open()), (end, deadline)).await;
+                }
+                desk.publish(tenant.name(), end, News { changes, open: tenant.open(), explained }).await?;
+            }
         }
         counts::open(tenants.values().map(|tenant| tenant.open().len()).sum());
         shared.is_behind(until);

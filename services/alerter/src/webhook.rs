@@ -11,6 +11,14 @@
 //!   "cause": "bank",
 //!   "slice": {"issuer": "icbc"},
 //!   "signals": [{"name": "issuer_down", "attempts": 31, "counted": 30, "expected": 0.03, "evidence_nats": 141.2}],
+//!   "opening": {"from_time": "2026-11-25T12:03:20Z", "until_time": "2026-11-25T12:03:40Z", "attempts": 31, "counted": 30, "expected": 0.03, "evidence_nats": 141.2},
+//!   "explanation": {
+//!     "signal": "issuer_down", "from_time": "2026-11-25T12:03:20Z", "until_time": "2026-11-25T12:03:40Z",
+//!     "slice": {"issuer": "icbc", "carrier": "46000"}, "score_nats": 120.5, "contribution": 0.97, "relative_risk": 310.0,
+//!     "alternatives": [{"slice": {"issuer": "icbc"}, "score_nats": 99.1}],
+//!     "attempts": 30, "failed": 30, "merchants": 17, "terminals": 19, "transactions": 28,
+//!     "amounts": [{"currency": "CNY", "minor": 812300}], "sampled_one_in": 1
+//!   },
 //!   "begin_time": "2026-11-25T12:03:20Z",
 //!   "open_time": "2026-11-25T12:03:40Z",
 //!   "update_time": "2026-11-25T12:03:40Z",
@@ -20,7 +28,8 @@
 //! }
 //! ```
 //!
-//! `link` is null where `alerter.console_url` is not set. `change` is opened, reopened, changed (another name, or another signal), unobserved, observed (again) or closed (also where it is abandoned: `state`
+//! `link` is null where `alerter.console_url` is not set. `opening` is null in incidents of programs that did not keep it, and `explanation` where it is not known; the contract says what is
+//! in both. `change` is opened, reopened, changed (another name, another signal, or it is known which part of the slice fails), unobserved, observed (again) or closed (also where it is abandoned: `state`
 //! tells). The header `faultline-delivery` has the delivery's identifier too. What is sent again has the same one, also
 //! by another process, which may know the counts better by then. An answer of 2xx takes it; one of 4xx refuses it for good, but for 408, 425 and 429.
 
@@ -181,8 +190,51 @@ struct Delivery<'a> {
     open_time: Option<String>,
     update_time: Option<String>,
     close_time: Option<String>,
+    opening: Option<OpeningOut>,
+    explanation: Option<ExplanationOut<'a>>,
     link: Option<String>,
     summary: Summary<'a>,
+}
+
+#[derive(Debug, Serialize)]
+struct OpeningOut {
+    from_time: Option<String>,
+    until_time: Option<String>,
+    attempts: u64,
+    counted: u64,
+    expected: f64,
+    evidence_nats: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct ExplanationOut<'a> {
+    signal: &'a str,
+    from_time: Option<String>,
+    until_time: Option<String>,
+    slice: BTreeMap<&'a str, &'a str>,
+    score_nats: f64,
+    contribution: f64,
+    relative_risk: Option<f64>,
+    alternatives: Vec<AlternativeOut<'a>>,
+    attempts: u64,
+    failed: u64,
+    merchants: u64,
+    terminals: u64,
+    transactions: u64,
+    amounts: Vec<AmountOut<'a>>,
+    sampled_one_in: u32,
+}
+
+#[derive(Debug, Serialize)]
+struct AlternativeOut<'a> {
+    slice: BTreeMap<&'a str, &'a str>,
+    score_nats: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct AmountOut<'a> {
+    currency: &'a str,
+    minor: i64,
 }
 
 #[derive(Debug, Serialize)]
@@ -207,6 +259,53 @@ impl SignalOut<'_> {
     }
 }
 
+impl OpeningOut {
+    fn of(opening: &proto::IncidentOpening) -> OpeningOut {
+        let proto::IncidentOpening { attempts, counted, expected, evidence_nats, .. } = *opening;
+        let [from_time, until_time] = [&opening.from_time, &opening.until_time].map(|at| contract::second(at.as_ref()).map(time));
+        OpeningOut { from_time, until_time, attempts, counted, expected, evidence_nats }
+    }
+}
+
+impl ExplanationOut<'_> {
+    fn of(found: &proto::IncidentExplanation) -> ExplanationOut<'_> {
+        let [from_time, until_time] = [&found.from_time, &found.until_time].map(|at| contract::second(at.as_ref()).map(time));
+        ExplanationOut {
+            signal: &found.signal,
+            from_time,
+            until_time,
+            slice: by_dimension(&found.slice),
+            score_nats: found.score_nats,
+            contribution: found.contribution,
+            relative_risk: found.relative_risk,
+            alternatives: found.alternatives.iter().map(AlternativeOut::of).collect(),
+            attempts: found.attempts,
+            failed: found.failed,
+            merchants: found.merchants,
+            terminals: found.terminals,
+            transactions: found.transactions,
+            amounts: found.amounts.iter().map(AmountOut::of).collect(),
+            sampled_one_in: found.sampled_one_in,
+        }
+    }
+}
+
+impl AlternativeOut<'_> {
+    fn of(other: &proto::IncidentAlternative) -> AlternativeOut<'_> {
+        AlternativeOut { slice: by_dimension(&other.slice), score_nats: other.score_nats }
+    }
+}
+
+impl AmountOut<'_> {
+    fn of(amount: &proto::IncidentAmount) -> AmountOut<'_> {
+        AmountOut { currency: &amount.currency_code, minor: amount.amount_minor }
+    }
+}
+
+fn by_dimension(values: &[proto::SliceValue]) -> BTreeMap<&str, &str> {
+    values.iter().map(|value| (value.dimension.as_str(), value.value.as_str())).collect()
+}
+
 impl Delivery<'_> {
     fn of<'a>(Notice { change, incident, .. }: &'a Notice, console: Option<&Url>) -> Delivery<'a> {
         let summary = incident.summary.as_ref().map(|LocalizedText { zh_cn, en }| Summary { zh_cn, en });
@@ -218,12 +317,14 @@ impl Delivery<'_> {
             revision: incident.revision,
             state: word(incident.state().as_str_name(), "INCIDENT_STATE_"),
             cause: word(incident.cause().as_str_name(), "CAUSE_"),
-            slice: incident.slice.iter().map(|value| (value.dimension.as_str(), value.value.as_str())).collect(),
+            slice: by_dimension(&incident.slice),
             signals: incident.signals.iter().map(SignalOut::of).collect(),
             begin_time: contract::second(incident.begin_time.as_ref()).map(time),
             open_time: contract::second(incident.open_time.as_ref()).map(time),
             update_time: contract::second(incident.update_time.as_ref()).map(time),
             close_time: contract::second(incident.close_time.as_ref()).map(time),
+            opening: incident.opening.as_ref().map(OpeningOut::of),
+            explanation: incident.explanation.as_ref().map(ExplanationOut::of),
             link: console.map(|console| contract::link(console, incident)),
             summary: summary.unwrap_or_default(),
         }
@@ -257,6 +358,13 @@ mod tests {
             cause: faultline_detect::Cause::Bank.into(),
             slice: vec![proto::SliceValue { dimension: "issuer".into(), value: "icbc".into() }],
             open_time: Some(Timestamp { seconds: 1_793_620_830, nanos: 0 }),
+            opening: Some(proto::IncidentOpening { counted: 30, ..proto::IncidentOpening::default() }),
+            explanation: Some(proto::IncidentExplanation {
+                slice: vec![proto::SliceValue { dimension: "carrier".into(), value: "46000".into() }],
+                alternatives: vec![proto::IncidentAlternative { slice: Vec::new(), score_nats: 2.5 }],
+                amounts: vec![proto::IncidentAmount { currency_code: "CNY".into(), amount_minor: 1200 }],
+                ..proto::IncidentExplanation::default()
+            }),
             ..proto::Incident::default()
         };
         let posted =
@@ -265,6 +373,11 @@ mod tests {
         assert_eq!(posted["delivery_id"], "20261102T120030Z-00112233.2");
         assert_eq!((&posted["state"], &posted["cause"], &posted["slice"]["issuer"]), (&"open".into(), &"bank".into(), &"icbc".into()));
         assert_eq!((&posted["open_time"], &posted["close_time"]), (&"2026-11-02T12:00:30Z".into(), &serde_json::Value::Null));
+        assert_eq!((&posted["opening"]["counted"], &posted["opening"]["from_time"]), (&30.into(), &serde_json::Value::Null));
+        let explanation = &posted["explanation"];
+        assert_eq!((&explanation["slice"]["carrier"], &explanation["relative_risk"]), (&"46000".into(), &serde_json::Value::Null));
+        assert_eq!(explanation["alternatives"][0], serde_json::json!({"slice": {}, "score_nats": 2.5}));
+        assert_eq!(explanation["amounts"][0], serde_json::json!({"currency": "CNY", "minor": 1200}));
         assert_eq!(posted["link"], "https://console.example/#/acme/incidents/20261102T120030Z-00112233");
     }
 

@@ -3,8 +3,8 @@
 use faultline_detect::{Cause, Class, Dimension, Incident, Signal, Slice, State};
 use faultline_proto::verdict::v1::LocalizedText;
 
-/// What is the matter.
-pub(crate) fn summary(incident: &Incident) -> LocalizedText {
+/// What is the matter; and where in the incident's slice nearly all of it is, if that is known.
+pub(crate) fn summary(incident: &Incident, narrowed: Option<&Slice>) -> LocalizedText {
     let Some(watch) = incident.watches.first() else { return LocalizedText::default() };
     let (where_zh, where_en) = place(&incident.slice);
     let (cause_zh, cause_en) = cause(incident.cause());
@@ -27,6 +27,8 @@ pub(crate) fn summary(incident: &Incident) -> LocalizedText {
             )
         }
     };
+    let (in_zh, in_en) =
+        narrowed.map(place).map_or_else(Default::default, |(zh, en)| (format!("，集中于{zh}"), format!(", concentrated in {en}")));
     let (state_zh, state_en) = match incident.state {
         State::Open => ("", ""),
         State::Unobserved => {
@@ -36,8 +38,8 @@ pub(crate) fn summary(incident: &Incident) -> LocalizedText {
         State::Abandoned => ("；一天内无交易，不再跟踪", "; nothing was seen of it for a day, so it is not followed any more"),
     };
     LocalizedText {
-        zh_cn: format!("{where_zh}：{what_zh}。责任方：{cause_zh}{state_zh}。"),
-        en: format!("{where_en}: {what_en}. Cause: {cause_en}{state_en}."),
+        zh_cn: format!("{where_zh}：{what_zh}{in_zh}。责任方：{cause_zh}{state_zh}。"),
+        en: format!("{where_en}: {what_en}{in_en}. Cause: {cause_en}{state_en}."),
     }
 }
 
@@ -120,17 +122,21 @@ mod tests {
         let watch = seen(Signal::Failures(Class::IssuerDown), (210, 201, 0.22));
         let slice = Slice::new([(Dimension::Issuer, "icbc"), (Dimension::EntryMode, "chip")]);
         let mut incident = Incident { slice, watches: vec![watch], ..Incident::default() };
-        let text = summary(&incident);
+        let text = summary(&incident, None);
         assert_eq!(text.en, "entry mode chip, issuer icbc: the issuer is down: 201 of 210 attempts (96 %; usually 0.10 %). Cause: bank.");
         assert_eq!(
             text.zh_cn,
             "读卡方式 chip，发卡行 icbc：210 笔交易中 201 笔失败（96 %，平时 0.10 %）：发卡行系统不可用。责任方：银行。"
         );
+        let narrowed = Slice::new([(Dimension::Carrier, "46000"), (Dimension::Region, "440000")]);
+        let text = summary(&incident, Some(&narrowed));
+        assert!(text.en.ends_with("usually 0.10 %), concentrated in carrier 46000, region 440000. Cause: bank."), "{}", text.en);
+        assert!(text.zh_cn.ends_with("：发卡行系统不可用，集中于运营商 46000，地区 440000。责任方：银行。"), "{}", text.zh_cn);
         incident.state = State::Closed;
-        assert!(summary(&incident).en.ends_with("Cause: bank; over."));
+        assert!(summary(&incident, None).en.ends_with("Cause: bank; over."));
 
         let watches = vec![seen(Signal::MissingApprovals, (3, 2, 61.8))];
         let silent = Incident { slice: Slice::fleet(), watches, ..Incident::default() };
-        assert_eq!(summary(&silent).en, "the whole fleet: approvals are missing: 2 where 62 would be usual. Cause: unknown.");
+        assert_eq!(summary(&silent, None).en, "the whole fleet: approvals are missing: 2 where 62 would be usual. Cause: unknown.");
     }
 }

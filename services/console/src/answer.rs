@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use faultline_proto::outcome::v1::{EntryMode, MoneyOutcome, Stage, TerminalCondition, TransactionType};
 use faultline_proto::terminal::v1::AccessNetwork;
 use faultline_proto::verdict::v1::LocalizedText;
-use faultline_store::{Counted, IncidentRow, Rate, Reported, Slice};
+use faultline_store::{Counted, Rate, Reported};
 use faultline_verdict::{Reason, Retry, Rules};
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use utoipa::ToSchema;
 
-use crate::question::{CauseName, StateName};
+use crate::question::CauseName;
 
 /// A moment in UTC, as RFC 3339 writes it.
 #[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -181,146 +181,6 @@ pub(crate) struct UsualSeries {
     pub(crate) attempts: Vec<Option<f64>>,
     /// How many of them are approved.
     pub(crate) approved: Vec<Option<f64>>,
-}
-
-/// Incidents.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Incidents {
-    /// The one that was opened last comes first.
-    pub(crate) incidents: Vec<Incident>,
-}
-
-/// A fault of a part of the fleet, as it stands.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Incident {
-    /// Unique within the tenant.
-    incident_id: String,
-    /// Rises with every change.
-    revision: u32,
-    /// How it stands.
-    state: StateName,
-    /// Whose fault it is.
-    cause: CauseName,
-    /// What fails: `fleet`, or values such as `issuer=icbc&entry_mode=chip`.
-    slice: String,
-    /// The same, value by value.
-    values: Vec<SliceValue>,
-    /// Whether the slice is counted by itself, so that its counts can be asked for.
-    is_counted: bool,
-    /// Beginning of the first ten seconds that show it.
-    begin_time: Time,
-    /// End of the ten seconds that convinced.
-    open_time: Time,
-    /// End of the last ten seconds that were taken in.
-    update_time: Time,
-    /// When it was closed or abandoned; nothing while it is followed.
-    close_time: Option<Time>,
-    /// What shows it, the first of them first: classes of failures, or `missing_approvals`.
-    signals: Vec<String>,
-    /// The numbers of the first signal.
-    evidence: Evidence,
-    /// What is the matter, in a sentence.
-    summary: Text,
-}
-
-/// One of the values that narrow a slice.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct SliceValue {
-    /// What it is a value of: `issuer`.
-    dimension: &'static str,
-    /// The value; empty where outcomes do not say it.
-    value: String,
-}
-
-/// The numbers that show an incident.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Evidence {
-    /// Attempts in the slice while the fault lasted.
-    attempts: u64,
-    /// Of these, how many failed so; of missing approvals, how many there were.
-    counted: u64,
-    /// How many would have been usual.
-    #[schema(minimum = 0.0)]
-    expected: f64,
-    /// How much likelier the counts that opened it are under a fault than without one: the logarithm of the ratio.
-    #[schema(minimum = 0.0)]
-    nats: f64,
-}
-
-/// An incident with what became of it.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct IncidentHistory {
-    /// As it stands.
-    #[serde(flatten)]
-    pub(crate) incident: Incident,
-    /// Its last 200 revisions, in their order.
-    pub(crate) revisions: Vec<Revision>,
-}
-
-/// An incident as it stood.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Revision {
-    /// Its number.
-    revision: u32,
-    /// How it stood.
-    state: StateName,
-    /// What failed.
-    slice: String,
-    /// What showed it.
-    signals: Vec<String>,
-    /// The numbers of the first signal.
-    evidence: Evidence,
-    /// End of the last ten seconds that were taken in.
-    update_time: Time,
-    /// What was the matter, in a sentence.
-    summary: Text,
-}
-
-impl From<&IncidentRow> for Evidence {
-    fn from(row: &IncidentRow) -> Evidence {
-        Evidence { attempts: row.attempts, counted: row.counted, expected: row.expected, nats: row.evidence }
-    }
-}
-
-impl From<&IncidentRow> for Incident {
-    fn from(row: &IncidentRow) -> Incident {
-        let slice = row.slice.parse::<Slice>().ok();
-        let value = |(dimension, value): (_, &str)| SliceValue { dimension, value: value.into() };
-        Incident {
-            incident_id: row.incident.clone(),
-            revision: row.revision,
-            state: row.state().into(),
-            cause: row.cause().into(),
-            slice: row.slice.clone(),
-            values: slice.iter().flat_map(Slice::values).map(value).collect(),
-            is_counted: slice.as_ref().is_some_and(|slice| slice.counted().is_some()),
-            begin_time: Time::of_second(row.began),
-            open_time: Time::of_second(row.opened),
-            update_time: Time::of_second(row.updated),
-            close_time: row.is_closed().then(|| Time::of_second(row.closed)),
-            signals: row.signals.clone(),
-            evidence: row.into(),
-            summary: summary(row),
-        }
-    }
-}
-
-impl From<&IncidentRow> for Revision {
-    fn from(row: &IncidentRow) -> Revision {
-        Revision {
-            revision: row.revision,
-            state: row.state().into(),
-            slice: row.slice.clone(),
-            signals: row.signals.clone(),
-            evidence: row.into(),
-            update_time: Time::of_second(row.updated),
-            summary: summary(row),
-        }
-    }
-}
-
-fn summary(row: &IncidentRow) -> Text {
-    Text { zh_cn: row.summary_zh_cn.clone(), en: row.summary_en.clone() }
 }
 
 /// Outcomes.

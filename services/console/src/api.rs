@@ -20,11 +20,9 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::answer::{
-    ByCause, Incident, IncidentHistory, Incidents, Outcome, Outcomes, Revision, Series, Summary, Tenants, Time, UsualSeries, UsualWindow,
-    Window,
-};
+use crate::answer::{ByCause, Outcome, Outcomes, Series, Summary, Tenants, Time, UsualSeries, UsualWindow, Window};
 use crate::health::{self, MerchantsHealth, ShopsHealth, TerminalsHealth};
+use crate::incident::{Incident, IncidentHistory, Incidents, Revision};
 use crate::problem::{Problem, Problems};
 use crate::question::{
     CauseName, CountsQuery, HealthQuery, InPath, InQuery, IncidentsQuery, Name, OfIncident, OfTenant, OutcomesQuery, SilentQuery,

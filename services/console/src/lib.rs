@@ -7,6 +7,7 @@ mod connections;
 mod counts;
 pub mod health;
 mod hosts;
+mod incident;
 mod page;
 mod problem;
 mod question;

@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use anyhow::{Context, bail};
 use clap::Args;
 use faultline_proto::verdict::v1::Cause;
-use faultline_store::{Affected, Database, Explained, IncidentRow, Meanwhile, Slice};
+use faultline_store::{Affected, Database, Explained, Finding, Findings, IncidentRow, Meanwhile, Slice};
 use serde::Serialize;
 
 use crate::answer;
@@ -43,6 +43,10 @@ struct Explanation {
     open_time: String,
     /// Absent while it goes on.
     close_time: Option<String>,
+    /// The numbers that led to it and the finest slice that explains it, as the incident carries them.
+    #[serde(flatten)]
+    findings: Findings,
+    /// Over its whole time, as far as is known now.
     numbers: Numbers,
     affected: AffectedParts,
     revisions: Vec<Step>,
@@ -77,6 +81,7 @@ struct AffectedParts {
     failed_attempts: u64,
     merchants: u64,
     terminals: u64,
+    transactions: u64,
     amounts: Vec<Amount>,
 }
 
@@ -120,8 +125,10 @@ pub(crate) async fn run(config: &Config, options: &Options) -> anyhow::Result<()
     let failures = last.signals.first().map(String::as_str).filter(|signal| *signal != MISSING_APPROVALS);
     let until = if last.is_closed() { last.closed } else { last.updated };
     let explained = Explained { tenant: &tenant, slice: &slice, failures, time: last.began..until.max(last.began + 1) };
-    let (affected, meanwhile) = tokio::try_join!(database.affected(&explained), database.meanwhile(&explained))?;
-    let explanation = Explanation::new(&revisions, last, (&affected, meanwhile), explained.query());
+    let fleet = Explained { slice: &Slice::default(), ..explained.clone() };
+    let (affected, inside, fleet) =
+        tokio::try_join!(database.affected(&explained), database.meanwhile(&explained), database.meanwhile(&fleet))?;
+    let explanation = Explanation::new(&revisions, last, (&affected, inside, fleet), explained.query());
     if options.json {
         return answer(&format!("{}\n", serde_json::to_string_pretty(&explanation)?));
     }
@@ -138,11 +145,14 @@ async fn whose(database: &Database, incident: &str) -> anyhow::Result<String> {
 }
 
 impl Explanation {
-    fn new(revisions: &[IncidentRow], last: &IncidentRow, (affected, fleet): (&Affected, Meanwhile), query: String) -> Explanation {
-        let (inside, outside) = (ratio(affected.failed, affected.attempts), {
-            let attempts = fleet.attempts.saturating_sub(affected.attempts);
-            ratio(fleet.failed.saturating_sub(affected.failed), attempts)
-        });
+    fn new(
+        revisions: &[IncidentRow],
+        last: &IncidentRow,
+        (affected, own, fleet): (&Affected, Meanwhile, Meanwhile),
+        query: String,
+    ) -> Explanation {
+        let outside = ratio(fleet.failed.saturating_sub(own.failed), fleet.attempts.saturating_sub(own.attempts));
+        let inside = ratio(own.failed, own.attempts);
         Explanation {
             tenant: last.tenant.clone(),
             incident: last.incident.clone(),
@@ -154,18 +164,20 @@ impl Explanation {
             begin_time: time(last.began),
             open_time: time(last.opened),
             close_time: last.is_closed().then(|| time(last.closed)),
+            findings: last.findings(),
             numbers: Numbers {
                 attempts: last.attempts,
                 counted: last.counted,
                 expected: last.expected,
                 evidence_nats: last.evidence,
                 relative_risk: inside.zip(outside).map(|(inside, outside)| inside / outside).filter(|risk| risk.is_finite()),
-                contribution: ratio(affected.failed, fleet.failed),
+                contribution: ratio(own.failed, fleet.failed),
             },
             affected: AffectedParts {
                 failed_attempts: affected.failed,
                 merchants: affected.merchants,
                 terminals: affected.terminals,
+                transactions: affected.transactions,
                 amounts: affected.amounts.iter().map(|(currency, minor)| Amount { currency: currency.clone(), minor: *minor }).collect(),
             },
             revisions: steps(revisions),
@@ -183,7 +195,7 @@ impl Explanation {
         };
         let until = self.close_time.as_ref().map_or_else(|| "goes on".into(), |close| format!("over by {close}"));
         let mut said = format!(
-            "{} of {}: {}, cause {}, {}\n{}\n{}\n\nbegan {}, convinced at {}, {until}\n\n{}: {what}\nevidence: {evidence_nats:.0} nats: so much likelier, as a logarithm, \
+            "{} of {}: {}, cause {}, {}\n{}\n{}\n\nbegan {}, convinced at {}, {until}\n\n{}\nSince it began, {}: {what}\nevidence: {evidence_nats:.0} nats: so much likelier, as a logarithm, \
              is what opened it with a fault than without\n",
             self.incident,
             self.tenant,
@@ -194,6 +206,7 @@ impl Explanation {
             line(&self.summary.zh_cn),
             self.begin_time,
             self.open_time,
+            self.carried(),
             line(signal),
         );
         if let Some(contribution) = contribution {
@@ -207,14 +220,68 @@ impl Explanation {
         {
             said.push_str(&format!("also seen: {}\n", line(&others.join(", "))));
         }
-        let AffectedParts { failed_attempts, merchants, terminals, amounts } = &self.affected;
-        let money: Vec<String> = amounts.iter().map(|of| format!("{} {} in its smallest unit", line(&of.currency), of.minor)).collect();
-        said.push_str(&format!("affected: {failed_attempts} attempts at {terminals} terminals of {merchants} merchants"));
-        said.push_str(&if money.is_empty() { "\n\n".into() } else { format!("; {}\n\n", money.join(", ")) });
+        let AffectedParts { failed_attempts, merchants, terminals, transactions, amounts } = &self.affected;
+        let amounts = money(amounts.iter().map(|of| (of.currency.as_str(), of.minor)));
+        said.push_str(&format!(
+            "affected: {failed_attempts} attempts at {transactions} transactions, at {terminals} terminals of {merchants} merchants{amounts}\n\n"
+        ));
         said.push_str(&columns::table(&STEPS, &self.revisions.iter().collect::<Vec<_>>()));
         said.push_str(&format!("\nTo see it in ClickHouse:\n\n{}\n", self.query));
         said
     }
+}
+
+impl Explanation {
+    /// What the incident carries: the numbers that opened it, and the finest slice that explains it.
+    fn carried(&self) -> String {
+        let mut said = String::new();
+        if let Some(opening) = &self.findings.opening {
+            let seconds = opening.until.saturating_sub(opening.from);
+            said.push_str(&format!(
+                "Opened by {} of {} attempts in {seconds} s, where {:.1} are usual\n",
+                opening.counted, opening.attempts, opening.expected
+            ));
+        }
+        if let Some(finding) = &self.findings.explanation {
+            said.push_str(&told(finding, &self.slice));
+        }
+        said
+    }
+}
+
+/// What explains an incident of a slice, in lines.
+fn told(finding: &Finding, incident: &str) -> String {
+    let finer = if finding.slice == incident { "rows say nothing finer than" } else { "explained more finely by" };
+    let about = if finding.sampled_one_in > 1 { "about " } else { "" };
+    let mut said = format!(
+        "From {} to {}, {finer} {} ({:.0} nats)\n  {} of {about}{} attempts there failed so: {:.1} % of the fleet's failures of this kind",
+        time(finding.from),
+        time(finding.until),
+        line(&finding.slice),
+        finding.score_nats,
+        finding.failed,
+        finding.attempts,
+        100.0 * finding.contribution,
+    );
+    said.push_str(&finding.relative_risk.map_or_else(|| "\n".into(), |risk| format!(", {risk:.1} times as often as elsewhere\n")));
+    let amounts = money(finding.amounts.iter().map(|money| (money.currency.as_str(), money.minor)));
+    said.push_str(&format!(
+        "  affected: {} transactions at {} terminals of {} merchants{amounts}\n",
+        finding.transactions, finding.terminals, finding.merchants
+    ));
+    for other in &finding.alternatives {
+        said.push_str(&format!("  may be {} instead ({:.0} nats)\n", line(&other.slice), other.score_nats));
+    }
+    if finding.slice != incident {
+        said.push_str(&format!("  To see it in ClickHouse:\n\n{}\n", finding.query));
+    }
+    said
+}
+
+/// Amounts by currency, behind something else.
+fn money<'a>(amounts: impl Iterator<Item = (&'a str, i64)>) -> String {
+    let amounts: Vec<String> = amounts.map(|(currency, minor)| format!("{} {minor} in its smallest unit", line(currency))).collect();
+    if amounts.is_empty() { String::new() } else { format!("; {}", amounts.join(", ")) }
 }
 
 /// The revisions that changed more than the counts, and the last.
@@ -259,6 +326,7 @@ fn ratio(part: u64, whole: u64) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use faultline_proto::incident::v1::IncidentState;
+    use faultline_store::{Alternative, Opening};
 
     use super::*;
 
@@ -282,6 +350,7 @@ mod tests {
             closed: if state == IncidentState::Closed { 1_795_140_600 } else { 0 },
             summary_zh_cn: "发卡行 icbc".into(),
             summary_en: "issuer icbc: down".into(),
+            findings: String::new(),
         }
     }
 
@@ -294,9 +363,9 @@ mod tests {
             row(3, (open, "issuer=icbc"), 40),
             row(4, (IncidentState::Closed, "issuer=icbc"), 90),
         ];
-        let affected = Affected { attempts: 100, failed: 90, merchants: 7, terminals: 8, amounts: vec![("CNY".into(), 12_345)] };
-        let meanwhile = Meanwhile { attempts: 1100, failed: 100 };
-        let said = Explanation::new(&revisions, &revisions[3], (&affected, meanwhile), "SELECT 1".into()).text();
+        let affected = Affected { failed: 90, merchants: 7, terminals: 8, transactions: 80, amounts: vec![("CNY".into(), 12_345)] };
+        let [inside, fleet] = [(100, 90), (1100, 100)].map(|(attempts, failed)| Meanwhile { attempts, failed });
+        let said = Explanation::new(&revisions, &revisions[3], (&affected, inside, fleet), "SELECT 1".into()).text();
         for part in [
             "20261120T020020Z-1f3a90c2 of acme: issuer=icbc, cause bank, closed\n",
             "began 2026-11-20T02:00:00Z, convinced at 2026-11-20T02:00:20Z, over by 2026-11-20T02:10:00Z",
@@ -305,7 +374,7 @@ mod tests {
             "90.0 % of the fleet's failures",
             "90.0 times as often as elsewhere",
             "also seen: missing_approvals",
-            "affected: 90 attempts at 8 terminals of 7 merchants; CNY 12345 in its smallest unit",
+            "affected: 90 attempts at 80 transactions, at 8 terminals of 7 merchants; CNY 12345 in its smallest unit",
             "To see it in ClickHouse:\n\nSELECT 1",
         ] {
             assert!(said.contains(part), "{part}\n{said}");
@@ -318,9 +387,42 @@ mod tests {
     #[test]
     fn without_a_rest_of_the_fleet_nothing_is_compared() {
         let revisions = [row(1, (IncidentState::Open, "fleet"), 5)];
-        let affected = Affected { attempts: 100, failed: 90, ..Affected::default() };
-        let explanation = Explanation::new(&revisions, &revisions[0], (&affected, Meanwhile { attempts: 100, failed: 90 }), String::new());
+        let (affected, all) = (Affected { failed: 90, ..Affected::default() }, Meanwhile { attempts: 100, failed: 90 });
+        let explanation = Explanation::new(&revisions, &revisions[0], (&affected, all, all), String::new());
         assert_eq!((explanation.numbers.relative_risk, explanation.numbers.contribution), (None, Some(1.0)));
         assert!(explanation.text().contains("goes on"));
+    }
+
+    #[test]
+    fn what_the_incident_carries_is_said_first() {
+        let opening = Opening { from: 1_795_140_000, until: 1_795_140_020, attempts: 15, counted: 5, expected: 0.1, evidence_nats: 20.0 };
+        let finding = Finding {
+            from: 1_795_140_000,
+            until: 1_795_140_120,
+            slice: "carrier=46000&issuer=icbc".into(),
+            score_nats: 80.4,
+            contribution: 0.905,
+            relative_risk: Some(52.5),
+            alternatives: vec![Alternative { slice: "issuer=icbc".into(), score_nats: 31.0 }],
+            attempts: 210,
+            failed: 190,
+            transactions: 150,
+            sampled_one_in: 8,
+            query: "SELECT 2".into(),
+            ..Finding::default()
+        };
+        let findings = Findings { opening: Some(opening), explanation: Some(finding) };
+        let last = IncidentRow { findings: findings.json(), ..row(1, (IncidentState::Open, "issuer=icbc"), 5) };
+        let said = Explanation::new(&[], &last, (&Affected::default(), Meanwhile::default(), Meanwhile::default()), String::new()).text();
+        for part in [
+            "Opened by 5 of 15 attempts in 20 s, where 0.1 are usual",
+            "From 2026-11-20T02:00:00Z to 2026-11-20T02:02:00Z, explained more finely by carrier=46000&issuer=icbc (80 nats)",
+            "190 of about 210 attempts there failed so: 90.5 % of the fleet's failures of this kind, 52.5 times as often as elsewhere",
+            "affected: 150 transactions at 0 terminals of 0 merchants",
+            "may be issuer=icbc instead (31 nats)",
+            "SELECT 2",
+        ] {
+            assert!(said.contains(part), "{part}\n{said}");
+        }
     }
 }

@@ -65,8 +65,10 @@ fn take_in(rows: Vec<IncidentRow>, now: Duration, seen: &mut Incidents) -> Vec<S
         let summary = &row.summary_en;
         if before.is_none() {
             said.push(format!("INCIDENT OPENED: {summary}"));
-        } else if before.is_some_and(|before| before.slice != row.slice || before.signals != row.signals) {
+        } else if before.as_ref().is_some_and(|before| before.slice != row.slice || before.signals != row.signals) {
             said.push(format!("INCIDENT CHANGED: {summary}"));
+        } else if before.is_some_and(|before| explained(&before) != explained(&row)) {
+            said.push(format!("INCIDENT EXPLAINED: {summary}"));
         }
         if was.is_some_and(|was| was != state) || (was.is_none() && state != i32::from(IncidentState::Open)) {
             let word = match IncidentState::try_from(state) {
@@ -87,6 +89,11 @@ fn take_in(rows: Vec<IncidentRow>, now: Duration, seen: &mut Incidents) -> Vec<S
         known.row = row;
     }
     said
+}
+
+/// The slice that explains an incident, where it is finer than its own.
+fn explained(row: &IncidentRow) -> Option<String> {
+    row.findings().explanation.map(|finding| finding.slice).filter(|slice| *slice != row.slice)
 }
 
 /// Waits until everything is over that a scenario is to do: some quiet after its end (from when the fleet was switched on, at `begin`), and every incident
@@ -177,6 +184,7 @@ mod tests {
             closed,
             summary_zh_cn: String::new(),
             summary_en: format!("{slice} is down."),
+            findings: String::new(),
         }
     }
 

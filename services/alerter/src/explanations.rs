@@ -1,0 +1,243 @@
+//! What explains incidents: looked for among rows when they are opened, and again while they last.
+//!
+//! ```text
+//! an incident ─▶ what the families counted, then and before ─▶ rows that failed, and a sample of the others ─▶ the finest slice ─▶ whom it affects
+//! ```
+//!
+//! Detection never waits for it longer than four seconds in ten, and an incident of which it did not succeed is told all the same, and explained later.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::time::Duration;
+
+use faultline_detect::drilldown::{self, Cell, Margin, Margins, Tally};
+use faultline_detect::{Class, Dimension, Incident, Signal, Slice, State};
+use faultline_proto::incident::v1 as proto;
+use faultline_runtime::error::with_causes;
+use faultline_store::{Affected, CountedMargin, Database, DrillDown, Explained, FailedCell, StoreError, ToldApart, one_in};
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, timeout_at};
+
+use crate::tenant::slice;
+use crate::{contract, counts};
+
+/// How long it may take, for all incidents of ten seconds together.
+pub(crate) const LIMIT: Duration = Duration::from_secs(4);
+/// What is looked at of an incident that has lasted longer, in seconds.
+const LOOK_S: u32 = 300;
+/// What is usual is what was counted in so many seconds before it, but for the last: a fault may have begun a little before it is seen.
+const BEFORE_S: u32 = 1800;
+const MARGIN_S: u32 = 60;
+/// An incident is looked at again after so many seconds while it is as young as this, and less often later.
+const YOUNG_S: u32 = 120;
+const AGAIN_YOUNG_S: u32 = 30;
+const AGAIN_S: u32 = 300;
+
+/// Failures that are to be explained.
+#[derive(Clone, Debug)]
+pub struct Fault<'a> {
+    /// Whose fleet it is.
+    pub tenant: &'a str,
+    /// The part of it that is known to fail.
+    pub slice: &'a Slice,
+    /// What it was called more finely the last time, if it was.
+    pub former: Option<&'a Slice>,
+    /// How attempts fail.
+    pub class: Class,
+    /// The share of attempts that usually do.
+    pub usual: f64,
+    /// When it began, in seconds since 1970-01-01 UTC.
+    pub began: u32,
+    /// The time that is looked at, in such seconds.
+    pub time: Range<u32>,
+}
+
+/// What explains failures.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Findings {
+    /// The finest slice that does.
+    pub explained: drilldown::Explained,
+    /// Whom it affects.
+    pub affected: Affected,
+    /// Of attempts that did not fail so, one in so many was looked at.
+    pub sampled_one_in: u32,
+    /// A query that shows the slice's numbers.
+    pub query: String,
+}
+
+/// Drills down: looks for what failures have in common, and whom they affect. Nothing, where nothing failed. Takes as long as three questions to ClickHouse, two seconds each at most.
+///
+/// # Errors
+/// When ClickHouse does not answer in time.
+pub async fn drill_down(database: &Database, fault: &Fault<'_>) -> Result<Option<Findings>, StoreError> {
+    let Ok(own) = fault.slice.to_string().parse() else { return Ok(None) };
+    let drill = DrillDown { tenant: fault.tenant, slice: &own, class: fault.class.name(), time: fault.time.clone() };
+    let until = fault.began.saturating_sub(MARGIN_S);
+    let margins = database.margins(&drill, &(until.saturating_sub(BEFORE_S)..until)).await?;
+    let is_own = |margin: &&CountedMargin| slice(&margin.family, &margin.key).as_ref() == Some(fault.slice);
+    let attempts = margins.iter().find(is_own).map_or(0, |own| own.attempts);
+    let margins = Margins::new(margins.iter().filter_map(margin).collect(), fault.usual);
+    let values = margins.told_apart(fault.slice).into_iter().map(|(dimension, values)| {
+        let values = values.iter().map(|value| value.to_string()).collect();
+        (dimension.name(), values)
+    });
+    let told = ToldApart { values: values.collect(), one_in: one_in(attempts) };
+    let cells = database.failed_cells(&drill, &told).await?;
+    let cells: Vec<Cell> = cells.into_iter().map(|found| cell(found, told.one_in)).collect();
+    let (incident, former) = (fault.slice.clone(), fault.former.cloned());
+    let explained = spawn_blocking(move || drilldown::explain(&cells, &margins, (&incident, former.as_ref())));
+    // It does not panic; if it were to, nothing would be explained.
+    let Some(explained) = explained.await.ok().flatten() else { return Ok(None) };
+    let Ok(slice) = explained.slice.to_string().parse() else { return Ok(None) };
+    let asked = Explained { tenant: fault.tenant, slice: &slice, failures: Some(drill.class), time: fault.time.clone() };
+    let affected = database.affected(&asked).await?;
+    Ok(Some(Findings { explained, affected, sampled_one_in: told.one_in, query: asked.query() }))
+}
+
+fn margin(counted: &CountedMargin) -> Option<Margin> {
+    let tally = |attempts, failed| Tally { attempts: real(attempts), failed: real(failed) };
+    Some(Margin {
+        slice: slice(&counted.family, &counted.key)?,
+        now: tally(counted.attempts, counted.failed),
+        before: tally(counted.attempts_before, counted.failed_before),
+    })
+}
+
+fn cell(found: FailedCell, one_in: u32) -> Cell {
+    let values = found.values.into_iter().filter_map(|(name, value)| Some((Dimension::named(name)?, value)));
+    let failed = real(found.failed);
+    Cell { at: Slice::new(values), tally: Tally { attempts: failed + real(found.others) * f64::from(one_in), failed } }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of some minutes")]
+fn real(count: u64) -> f64 {
+    count as f64
+}
+
+/// Which incidents were looked at, and when.
+#[derive(Debug, Default)]
+pub(crate) struct Explanations {
+    /// By tenant and identifier.
+    looked: BTreeMap<(String, String), Looked>,
+}
+
+/// How an incident was the last time.
+#[derive(Clone, Debug, PartialEq)]
+struct Looked {
+    /// The end of the tick, in seconds since 1970-01-01 UTC.
+    at: u32,
+    slice: Slice,
+    /// What it was called.
+    explained: Option<Slice>,
+}
+
+impl Explanations {
+    /// Looks at those of a tenant's incidents for which it is time, at `now` (the end of a tick, in seconds since 1970-01-01 UTC), the newest first, as long as there is time. Returns what
+    /// explains them, by identifier.
+    pub(crate) async fn look(
+        &mut self,
+        database: &Database,
+        (tenant, open): (&str, &[Incident]),
+        (now, deadline): (u32, Instant),
+    ) -> BTreeMap<String, proto::IncidentExplanation> {
+        let by_identifier: BTreeMap<String, &Incident> =
+            open.iter().map(|incident| (contract::identifier(tenant, incident), incident)).collect();
+        self.looked.retain(|(of, id), _| of != tenant || by_identifier.contains_key(id));
+        let mut due: Vec<(String, &Incident)> =
+            by_identifier.into_iter().filter(|(id, incident)| self.is_due(tenant, id, (incident, now))).collect();
+        due.sort_by_key(|(_, incident)| std::cmp::Reverse(incident.opened));
+        let mut explained = BTreeMap::new();
+        for (id, incident) in due {
+            let begin = Instant::now();
+            let key = (tenant.to_owned(), id);
+            let former = self.looked.get(&key).and_then(|looked| looked.explained.clone());
+            let Some(fault) = fault((tenant, incident), former.as_ref(), now) else { continue };
+            let findings = match timeout_at(deadline, drill_down(database, &fault)).await {
+                Ok(Ok(findings)) => {
+                    counts::explained(begin.elapsed());
+                    findings
+                }
+                Ok(Err(error)) => {
+                    tracing::warn!(tenant, error = with_causes(&error), "what explains an incident is looked for another time");
+                    None
+                }
+                // What there was no time for is the next.
+                Err(_) => break,
+            };
+            let named = findings.as_ref().map(|findings| findings.explained.slice.clone());
+            self.looked.insert(key.clone(), Looked { at: now, slice: incident.slice.clone(), explained: named.or(former.clone()) });
+            explained.extend(findings.map(|findings| (key.1, contract::explanation(&fault, &findings))));
+        }
+        explained
+    }
+
+    /// Whether it is time to look at an incident.
+    fn is_due(&self, tenant: &str, id: &str, (incident, now): (&Incident, u32)) -> bool {
+        if incident.state != State::Open {
+            return false;
+        }
+        let Some(looked) = self.looked.get(&(tenant.to_owned(), id.to_owned())) else { return true };
+        let again = if now <= incident.opened + YOUNG_S { AGAIN_YOUNG_S } else { AGAIN_S };
+        looked.slice != incident.slice || looked.at + again <= now
+    }
+}
+
+/// What is to be explained of an incident: failures of the first class that shows it. Nothing, where only approvals are missing.
+fn fault<'a>((tenant, incident): (&'a str, &'a Incident), former: Option<&'a Slice>, now: u32) -> Option<Fault<'a>> {
+    let (class, watch) = incident.watches.iter().find_map(|watch| match watch.signal {
+        Signal::Failures(class) => Some((class, watch)),
+        Signal::MissingApprovals => None,
+    })?;
+    Some(Fault {
+        tenant,
+        slice: &incident.slice,
+        former,
+        class,
+        usual: watch.expected / real(watch.attempts.max(1)),
+        began: incident.began,
+        time: incident.began.max(now.saturating_sub(LOOK_S))..now,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use faultline_detect::Watch;
+
+    use super::*;
+
+    fn incident() -> Incident {
+        let mut failing = Watch::of(Signal::Failures(Class::IssuerDown));
+        (failing.attempts, failing.expected) = (200, 1.0);
+        let watches = vec![Watch::of(Signal::MissingApprovals), failing];
+        Incident { slice: Slice::new([(Dimension::Issuer, "icbc")]), began: 1000, opened: 1020, watches, ..Incident::default() }
+    }
+
+    #[test]
+    fn failures_of_the_last_minutes_are_explained() {
+        let incident = incident();
+        let fault = |now| fault(("acme", &incident), None, now).unwrap();
+        assert_eq!((fault(1020).time, fault(5000).time, fault(1020).usual), (1000..1020, 4700..5000, 0.005));
+        let silent = Incident { watches: vec![Watch::of(Signal::MissingApprovals)], ..incident.clone() };
+        assert!(super::fault(("acme", &silent), None, 1020).is_none());
+    }
+
+    #[test]
+    fn an_incident_is_looked_at_often_while_it_is_young_and_whenever_it_is_renamed() {
+        let mut incident = incident();
+        let mut explanations = Explanations::default();
+        let key = ("acme".to_owned(), "a".to_owned());
+        assert!(explanations.is_due("acme", "a", (&incident, 1020)));
+        let mut times = Vec::new();
+        for now in (1020..2200).step_by(10) {
+            if explanations.is_due("acme", "a", (&incident, now)) {
+                times.push(now - 1020);
+                explanations.looked.insert(key.clone(), Looked { at: now, slice: incident.slice.clone(), explained: None });
+            }
+        }
+        assert_eq!(times, [0, 30, 60, 90, 120, 420, 720, 1020]);
+        incident.slice = Slice::fleet();
+        assert!(explanations.is_due("acme", "a", (&incident, 2200)));
+        incident.state = State::Unobserved;
+        assert!(!explanations.is_due("acme", "a", (&incident, 2200)));
+    }
+}
