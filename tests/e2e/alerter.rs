@@ -77,7 +77,7 @@ fn settings(kafka: &KafkaConfig, clickhouse: &ClickHouseConfig, endpoint: &Endpo
 }
 
 /// A token of all terminals of `acme` in a file, which the gateway knows.
-async fn token_file(gateway: &Gateway, directory: &tempfile::TempDir) -> PathBuf {
+pub(crate) async fn token_file(gateway: &Gateway, directory: &tempfile::TempDir) -> PathBuf {
     let file = directory.path().join("token");
     std::fs::write(&file, new_token(&gateway.tokens(), &["--tenant", "acme", "--any-terminal"]).await).unwrap();
     eventually("the token is known", async || (gateway.service.counted("faultline_gateway_tokens", &[]).await == 2).then_some(())).await;
@@ -296,6 +296,7 @@ async fn what_is_usual_is_what_was_counted_at_such_hours() {
         closed: hour - 700,
         summary_zh_cn: String::new(),
         summary_en: String::new(),
+        findings: String::new(),
     };
     database.keep_incidents(&[IncidentRow { revision: 1, state: 1, closed: 0, ..incident.clone() }, incident.clone()]).await.unwrap();
     assert_eq!(database.incidents("acme", hour - 700).await.unwrap(), [incident]);

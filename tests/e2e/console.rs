@@ -71,6 +71,9 @@ fn answered(sequence: u64, code: &str) -> Event {
     Event { outcome: Some(outcome), ..event(sequence) }
 }
 
+/// What explains it, as it is kept.
+const FINDINGS: &str = r#"{"opening":{"from":1795600000,"until":1795600020,"attempts":9,"counted":8,"expected":0.1,"evidence_nats":30.5},"explanation":{"signal":"issuer_down","from":1795600000,"until":1795600120,"slice":"carrier=46000&issuer=icbc","score_nats":80.5,"contribution":0.9,"relative_risk":null,"alternatives":[{"slice":"issuer=icbc","score_nats":20.5}],"attempts":100,"failed":90,"merchants":7,"terminals":8,"transactions":80,"amounts":[{"currency":"CNY","minor":12345}],"sampled_one_in":1,"query":"SELECT 1"}}"#;
+
 fn incident() -> IncidentRow {
     let now = u32::try_from(in_seconds(0).seconds).unwrap();
     IncidentRow {
@@ -91,6 +94,7 @@ fn incident() -> IncidentRow {
         closed: 0,
         summary_zh_cn: "发卡行 icbc".into(),
         summary_en: "issuer icbc".into(),
+        findings: FINDINGS.into(),
     }
 }
 
@@ -173,6 +177,11 @@ async fn what_was_reported_and_found_is_shown() {
     let open = console.of_acme("incidents?state=open").await;
     assert_eq!((&open["incidents"][0]["incident_id"], &open["incidents"][0]["is_counted"]), (&json!(first.incident), &json!(true)));
     assert_eq!(open["incidents"][0]["evidence"], json!({"attempts": 100, "counted": 90, "expected": 0.5, "nats": 40.5}));
+    let explanation = &open["incidents"][0]["explanation"];
+    assert_eq!(explanation["values"], json!([{"dimension": "carrier", "value": "46000"}, {"dimension": "issuer", "value": "icbc"}]));
+    assert_eq!(explanation["alternatives"][0]["values"], json!([{"dimension": "issuer", "value": "icbc"}]));
+    assert_eq!((&explanation["relative_risk"], &explanation["amounts"][0]["minor"]), (&json!(null), &json!(12_345)));
+    assert_eq!(open["incidents"][0]["opening"]["evidence"], json!({"attempts": 9, "counted": 8, "expected": 0.1, "nats": 30.5}));
     assert_eq!(console.of_acme("summary").await["open_incidents"], 1);
     database.keep_incidents(&[second]).await.unwrap();
     assert_eq!(console.of_acme("incidents?state=open").await, json!({"incidents": []}));

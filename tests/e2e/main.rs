@@ -23,6 +23,7 @@ mod corrections;
 mod dead_letters;
 mod delivery;
 mod documents;
+mod explanation;
 mod fleet;
 mod gateway;
 mod health;
