@@ -90,8 +90,8 @@ async fn rows_say_the_same(id: &str, settings: &Settings, clickhouse: &ClickHous
     let finding: Finding = serde_json::from_value(explained["explanation"].clone()).unwrap();
     assert_eq!((finding.slice.as_str(), finding.signal.as_str()), (FAILING, "issuer_down"));
     let rows = format!(
-        "SELECT count(), uniqExact(merchant), uniqExact(terminal), uniqExact(terminal, if(first_attempt_sequence = 0, sequence, first_attempt_sequence)) \
-         FROM outcomes WHERE issuer = 'icbc' AND carrier = 'china-mobile' AND startsWith(tag, 'issuer_down/') AND revision = 0 \
+        "SELECT sum(sign), uniqExact(merchant), uniqExact(terminal), uniqExact(terminal, if(first_attempt_sequence = 0, sequence, first_attempt_sequence)) \
+         FROM outcomes WHERE issuer = 'icbc' AND carrier = 'china-mobile' AND startsWith(tag, 'issuer_down/') \
          AND completed_at >= toDateTime({}) AND completed_at < toDateTime({})",
         finding.from, finding.until
     );

@@ -133,10 +133,12 @@ impl Database {
         let (columns, bound): (Vec<String>, Vec<Option<&Vec<String>>>) = DIMENSIONS.iter().map(pooled).unzip();
         let (class, conditions) = (drill.tag(), literal(&conditions(drill.slice)));
         let sample = if told.one_in > 1 { " AND (startsWith(tag, ?) OR cityHash64(completed_at, sequence) % ? = 0)" } else { "" };
+        // Under names of their own: conditions are about the columns.
         let keys = DIMENSIONS.map(|column| format!("p_{column}")).join(", ");
+        let names = DIMENSIONS.map(|column| format!("p_{column} AS {column}")).join(", ");
         let sql = format!(
-            "SELECT {}, toUInt64(greatest(sumIf(sign, is_failed), 0)) AS failed, toUInt64(greatest(sumIf(sign, NOT is_failed), 0)) AS others \
-             FROM (SELECT *, startsWith(tag, ?) AS is_failed FROM outcomes \
+            "SELECT {names}, toUInt64(greatest(sumIf(sign, is_failed), 0)) AS failed, toUInt64(greatest(sumIf(sign, NOT is_failed), 0)) AS others \
+             FROM (SELECT {}, sign, startsWith(tag, ?) AS is_failed FROM outcomes \
                    WHERE tenant = ? AND completed_at >= fromUnixTimestamp(?) AND completed_at < fromUnixTimestamp(?){conditions}{sample}) \
              GROUP BY {keys} HAVING failed > 0 OR others > 0 ORDER BY {keys}",
             columns.join(", ")
