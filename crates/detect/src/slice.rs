@@ -102,7 +102,7 @@ impl Slice {
         Slice(self.0.iter().filter(|(dimension, value)| other.value(*dimension) == Some(value)).cloned().collect())
     }
 
-    /// What it has in common with another: its values, and of other dimensions those of the other.
+    /// It, narrowed by another: its values, and of other dimensions those of the other.
     pub(crate) fn with(&self, other: &Slice) -> Slice {
         Slice::new(self.0.iter().chain(&other.0).cloned())
     }
