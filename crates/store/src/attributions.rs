@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use crate::corrections::Standing;
 use crate::database::{Database, StoreError};
+use crate::families::of_time;
 
 /// How long a question may take.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(120);
@@ -121,10 +122,11 @@ impl Database {
     pub async fn tried(&self, open: Open<'_>, mut take: impl FnMut(Tried)) -> Result<(), StoreError> {
         let kept = format!(
             "SELECT family, key AS part, toUnixTimestamp(bucket) AS at, toUInt64(greatest(sum(count), 0)) AS attempts FROM rollup \
-             WHERE tenant = ? AND bucket >= fromUnixTimestamp64Milli(?) AND bucket < fromUnixTimestamp64Milli(?) AND family IN ({KEPT}) \
-             AND NOT simulated GROUP BY family, key, bucket ORDER BY bucket"
+             WHERE tenant = ? AND {} AND family IN ({KEPT}) \
+             AND NOT simulated GROUP BY family, key, bucket ORDER BY bucket",
+            of_time(&(second(open.time.start)..second(open.time.end)))
         );
-        let kept = self.asking().query(&kept).bind(open.tenant).bind(open.time.start).bind(open.time.end);
+        let kept = self.asking().query(&kept).bind(open.tenant);
         self.each("say how many attempts there were", kept, &mut take).await?;
         let is_attempt = attempts();
         let step = "toUnixTimestamp(toStartOfInterval(completed_at, INTERVAL 10 SECOND)) AS at, count() AS attempts";
@@ -212,6 +214,11 @@ impl Database {
         };
         self.answer(what, QUESTION_TIMEOUT, reading).await
     }
+}
+
+/// The first second that is not before a moment in milliseconds, both since 1970-01-01 UTC.
+fn second(ms: i64) -> u32 {
+    u32::try_from(ms.saturating_add(999).div_euclid(1000)).unwrap_or(if ms < 0 { 0 } else { u32::MAX })
 }
 
 /// Attempts at sales, as they were first judged.

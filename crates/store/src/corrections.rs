@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep};
 use crate::correction_step::{MOST_OUTCOMES, StepRows, step};
 use crate::database::{Database, StoreError};
 use crate::delivery::{Attempt, CERTAIN_FOR, Rows, Settled, complete};
-use crate::families::{BUCKET_S, FLEET};
+use crate::families::{BUCKET_S, FLEET, of_time};
 use crate::server::WANTED_AT_ONCE_S;
 
 /// Outcomes that are corrected at once.
@@ -306,10 +306,12 @@ impl Database {
             begin: u32,
             outcomes: u64,
         }
-        let sql = "SELECT toUnixTimestamp(bucket) AS begin, toUInt64(greatest(sum(count), 0)) AS outcomes FROM rollup \
-                   WHERE tenant = ? AND family = ? AND bucket >= fromUnixTimestamp(?) AND bucket < fromUnixTimestamp(?) AND NOT simulated \
-                   GROUP BY bucket HAVING outcomes > 0 ORDER BY bucket";
-        let query = self.asking().query(sql).bind(tenant).bind(FLEET).bind(time.start - time.start % BUCKET_S).bind(time.end);
+        let sql = format!(
+            "SELECT toUnixTimestamp(bucket) AS begin, toUInt64(greatest(sum(count), 0)) AS outcomes FROM rollup \
+             WHERE tenant = ? AND family = '{FLEET}' AND {} AND NOT simulated GROUP BY bucket HAVING outcomes > 0 ORDER BY bucket",
+            of_time(&(time.start - time.start % BUCKET_S..time.end))
+        );
+        let query = self.asking().query(&sql).bind(tenant);
         let buckets = self.answer("say when something was completed", QUESTION_TIMEOUT, query.fetch_all::<Bucket>()).await?;
         let mut windows = Windows::default();
         let mut room = 0;

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::database::{Database, StoreError};
 use crate::explanation::{conditions, literal};
-use crate::families::{DIMENSIONS, LEDGER, Slice, entry_mode};
+use crate::families::{DIMENSIONS, LEDGER, Slice, entry_mode, of_time};
 
 /// How long a question may take. Nobody waits for it: what is not known in this time is asked again later.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -94,15 +94,15 @@ impl Database {
             "WITH bucket >= fromUnixTimestamp(?) AND bucket < fromUnixTimestamp(?) AS is_now, \
              bucket >= fromUnixTimestamp(?) AND bucket < fromUnixTimestamp(?) AS is_before, startsWith(tag, ?) AS is_failed \
              SELECT family, key, {} AS attempts, {} AS failed, {} AS attempts_before, {} AS failed_before FROM rollup \
-             WHERE tenant = ? AND family != '{LEDGER}' AND NOT simulated AND bucket >= fromUnixTimestamp(?) AND bucket < fromUnixTimestamp(?) \
-             GROUP BY family, key ORDER BY family, key",
+             WHERE tenant = ? AND family != '{LEDGER}' AND NOT simulated AND {} GROUP BY family, key ORDER BY family, key",
             sum("is_now"),
             sum("is_now AND is_failed"),
             sum("is_before"),
             sum("is_before AND is_failed"),
+            of_time(&(before.start.min(drill.time.start)..drill.time.end)),
         );
         let query = self.drilling().query(&sql).bind(drill.time.start).bind(drill.time.end).bind(before.start).bind(before.end);
-        let query = query.bind(drill.tag()).bind(drill.tenant).bind(before.start.min(drill.time.start)).bind(drill.time.end);
+        let query = query.bind(drill.tag()).bind(drill.tenant);
         self.answer("say what was counted of an incident", LIMIT, query.fetch_all::<CountedMargin>()).await
     }
 

@@ -8,7 +8,7 @@ use faultline_proto::verdict::v1::Cause;
 use serde::Deserialize;
 
 use crate::database::{Database, StoreError};
-use crate::families::RollupRow;
+use crate::families::{RollupRow, of_time};
 
 /// How long a question may take.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -96,9 +96,12 @@ impl Database {
             cause: i8,
             attempts: i64,
         }
-        let sql = "SELECT cause, sum(count) AS attempts FROM rollup \
-                   WHERE tenant = ? AND family = 'fleet' AND bucket >= ? AND bucket < ? AND NOT simulated GROUP BY cause ORDER BY cause";
-        let query = self.asking().query(sql).bind(tenant).bind(buckets.start).bind(buckets.end);
+        let sql = format!(
+            "SELECT cause, sum(count) AS attempts FROM rollup \
+             WHERE tenant = ? AND family = 'fleet' AND {} AND NOT simulated GROUP BY cause ORDER BY cause",
+            of_time(&buckets)
+        );
+        let query = self.asking().query(&sql).bind(tenant);
         let found = self.answer("say how attempts ended", QUESTION_TIMEOUT, query.fetch_all::<Found>()).await?;
         Ok(found.into_iter().map(|row| (Cause::try_from(i32::from(row.cause)).unwrap_or(Cause::Unknown), row.attempts)).collect())
     }

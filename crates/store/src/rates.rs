@@ -7,7 +7,7 @@ use clickhouse::Row;
 use serde::Deserialize;
 
 use crate::database::{Database, StoreError};
-use crate::families::{LEDGER, entry_mode};
+use crate::families::{LEDGER, entry_mode, of_time};
 
 /// How long the question of what was counted lately may take.
 const COUNTS_TIMEOUT: Duration = Duration::from_secs(60);
@@ -112,11 +112,13 @@ impl Database {
     /// # Errors
     /// When the server does not answer.
     pub async fn counts(&self, buckets: RangeInclusive<u32>) -> Result<Vec<Count>, StoreError> {
-        let sql = "SELECT tenant, family, key, bucket, splitByChar('/', tag)[1] AS class, toUInt64(sum(count)) AS attempts FROM rollup \
-                   WHERE bucket >= fromUnixTimestamp(?) AND bucket <= fromUnixTimestamp(?) AND family != ? AND NOT simulated \
-                   GROUP BY tenant, family, key, bucket, class HAVING sum(count) > 0 ORDER BY bucket, tenant";
-        let query = self.asking().query(sql).bind(buckets.start()).bind(buckets.end()).bind(LEDGER);
-        self.answer("say what was counted", COUNTS_TIMEOUT, query.fetch_all::<Count>()).await
+        let sql = format!(
+            "SELECT tenant, family, key, bucket, splitByChar('/', tag)[1] AS class, toUInt64(sum(count)) AS attempts FROM rollup \
+             WHERE {} AND family != '{LEDGER}' AND NOT simulated \
+             GROUP BY tenant, family, key, bucket, class HAVING sum(count) > 0 ORDER BY bucket, tenant",
+            of_time(&(*buckets.start()..buckets.end() + 1))
+        );
+        self.answer("say what was counted", COUNTS_TIMEOUT, self.asking().query(&sql).fetch_all::<Count>()).await
     }
 
     /// What is usual for a tenant at an hour that is like these, as far as something was counted until `now` (seconds since 1970-01-01 UTC). What was simulated
@@ -134,11 +136,8 @@ impl Database {
                      (SELECT groupArray((began, least(if(closed > began, closed, updated), began + 86400), signals)) FROM \
                         (SELECT began, closed, updated, signals FROM incidents WHERE tenant = ? AND updated >= fromUnixTimestamp(?) \
                          ORDER BY revision DESC LIMIT 1 BY incident)) AS faults";
-        let of_these = "tenant = ? AND bucket >= fromUnixTimestamp(?) AND bucket < fromUnixTimestamp(?) AND hour <= 2";
-        let ask = |sql: &str| {
-            let query = self.asking().query(sql).bind(&hours).bind(&which).bind(tenant).bind(since);
-            query.bind(tenant).bind(since).bind(now)
-        };
+        let of_these = format!("tenant = ? AND {} AND hour <= 2", of_time(&(since..now)));
+        let ask = |sql: &str| self.asking().query(sql).bind(&hours).bind(&which).bind(tenant).bind(since).bind(tenant);
         let by_hour =
             |days: &str| [0, 1, 2].map(|hour| format!("toUInt64(greatest(sumIf(count, hour = {hour} AND {days}), 0))")).join(", ");
         let counts = format!(

@@ -8,7 +8,7 @@ use faultline_proto::verdict::v1::Cause;
 use serde::Deserialize;
 
 use crate::database::{Database, StoreError};
-use crate::families::{BUCKET_S, CountedSlice, FLEET};
+use crate::families::{BUCKET_S, CountedSlice, FLEET, of_time};
 
 const HOUR_S: u32 = 3600;
 const WEEK_S: u32 = 7 * 24 * HOUR_S;
@@ -136,10 +136,10 @@ impl Database {
         let of_tenant = if tenant.is_some() { "tenant = ? AND" } else { "" };
         let sql = format!(
             "SELECT tenant, toUInt32(max(bucket) + {BUCKET_S}) AS until FROM rollup WHERE {of_tenant} family = '{FLEET}' \
-             AND bucket >= fromUnixTimestamp(?) AND bucket <= fromUnixTimestamp(?) AND NOT simulated GROUP BY tenant ORDER BY tenant"
+             AND {} AND NOT simulated GROUP BY tenant ORDER BY tenant",
+            of_time(&(now.saturating_sub(LATELY_S)..now.saturating_add(1)))
         );
         let query = tenant.iter().fold(self.looking().query(&sql), |query, tenant| query.bind(tenant));
-        let query = query.bind(now.saturating_sub(LATELY_S)).bind(now);
         self.look("say whose outcomes are counted", query.fetch_all::<Counted>()).await
     }
 
@@ -154,11 +154,14 @@ impl Database {
         time: &Range<u32>,
         step_s: u32,
     ) -> Result<Vec<StepCount>, StoreError> {
-        let sql = "SELECT toUInt32(intDiv(toUnixTimestamp(bucket), ?) * ?) AS begin, cause, toUInt64(sum(count)) AS attempts FROM rollup \
-                   WHERE tenant = ? AND family = ? AND key = ? AND bucket >= fromUnixTimestamp(?) AND bucket < fromUnixTimestamp(?) \
-                   AND NOT simulated GROUP BY begin, cause HAVING sum(count) > 0 ORDER BY begin, cause";
-        let query = self.looking().query(sql).bind(step_s).bind(step_s).bind(tenant).bind(slice.family).bind(&slice.key);
-        self.look("say what was counted", query.bind(time.start).bind(time.end).fetch_all::<StepCount>()).await
+        let sql = format!(
+            "SELECT toUInt32(intDiv(toUnixTimestamp(bucket), ?) * ?) AS begin, cause, toUInt64(sum(count)) AS attempts FROM rollup \
+             WHERE tenant = ? AND family = ? AND key = ? AND {} \
+             AND NOT simulated GROUP BY begin, cause HAVING sum(count) > 0 ORDER BY begin, cause",
+            of_time(time)
+        );
+        let query = self.looking().query(&sql).bind(step_s).bind(step_s).bind(tenant).bind(slice.family).bind(&slice.key);
+        self.look("say what was counted", query.fetch_all::<StepCount>()).await
     }
 
     /// What is usual of a slice in some time (seconds since 1970-01-01 UTC). What was simulated counts.
@@ -169,8 +172,7 @@ impl Database {
         // The hours beside it too, since what is usual changes between the middles of hours.
         let wanted = (time.start - time.start % HOUR_S).saturating_sub(HOUR_S)..time.end.next_multiple_of(HOUR_S).saturating_add(HOUR_S);
         let weeks = (1..=WEEKS).map(|week| (wanted.start.saturating_sub(week * WEEK_S), wanted.end.saturating_sub(week * WEEK_S)));
-        let ranges: Vec<String> =
-            weeks.map(|(begin, end)| format!("bucket >= fromUnixTimestamp({begin}) AND bucket < fromUnixTimestamp({end})")).collect();
+        let ranges: Vec<String> = weeks.map(|(begin, end)| of_time(&(begin..end))).collect();
         // The hours of the fleet say whether anybody watched; the slice may have no attempts in them.
         let sql = format!(
             "SELECT toUnixTimestamp(toStartOfHour(bucket)) AS begin, \

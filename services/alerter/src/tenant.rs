@@ -105,10 +105,11 @@ impl Tenant {
     }
 }
 
-/// Counts of one bucket, by tenant.
+/// Those of counts, in order of time, that are of one bucket; by tenant.
 pub(crate) fn ticks(counts: &[Count], bucket: u32) -> HashMap<&str, Tick> {
+    let place = |bucket| counts.partition_point(|count| count.bucket < bucket);
     let mut tenants: HashMap<&str, BTreeMap<Slice, Counts>> = HashMap::new();
-    for count in counts.iter().filter(|count| count.bucket == bucket) {
+    for count in counts.get(place(bucket)..place(bucket + 1)).unwrap_or_default() {
         if let Some(slice) = slice(&count.family, &count.key) {
             let slices = tenants.entry(&count.tenant).or_default();
             slices.entry(slice).or_default().add(Class::of_tag(&count.class), count.attempts);
@@ -186,7 +187,7 @@ mod tests {
             class: class.into(),
             attempts: 3,
         };
-        let counts = [count("a", 10, "approved"), count("a", 10, "issuer_down"), count("a", 20, "approved"), count("b", 10, "weather")];
+        let counts = [count("a", 10, "approved"), count("a", 10, "issuer_down"), count("b", 10, "weather"), count("a", 20, "approved")];
         let ticks = ticks(&counts, 10);
         let (icbc, of_a) = &ticks["a"].counts[0];
         assert_eq!((icbc.to_string().as_str(), of_a.attempts, of_a.approved, of_a.failures[&Class::IssuerDown]), ("issuer=icbc", 6, 3, 3));

@@ -7,7 +7,7 @@ use faultline_detect::Tick;
 use faultline_rules::RuleFiles;
 use faultline_runtime::error::with_causes;
 use faultline_runtime::readiness::Readiness;
-use faultline_store::{Count, Database, StoreError};
+use faultline_store::{Database, StoreError};
 use faultline_stream::{KafkaConfig, LogError, Progress, StreamError, Topic};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
@@ -30,8 +30,8 @@ pub(crate) const BUCKET_S: u32 = 10;
 pub(crate) const RECALL_S: u32 = 3600;
 /// Where counting is behind at the start, how far back it is looked how far it came, in seconds.
 const STEPS_BACK_S: [u32; 5] = [0, 60, 300, 900, RECALL_S];
-/// Most buckets that are asked for at once.
-const MOST_BUCKETS: u32 = 30;
+/// Most buckets that are asked for at once: of 10,000 slices, each is some 10 MiB.
+const MOST_BUCKETS: u32 = 12;
 /// How often it is looked whether there is something new.
 const LOOK: Duration = Duration::from_millis(250);
 /// Pause before something that a server did not do is tried again.
@@ -77,8 +77,8 @@ pub(crate) async fn watch(shared: &Shared) -> Result<(), LogError> {
         let counts = shared.insist(async || shared.database.counts(buckets.clone()).await).await;
         for bucket in buckets.step_by(step()) {
             let mut ticks = ticks(&counts, bucket);
-            for name in ticks.keys() {
-                tenants.entry((*name).to_owned()).or_insert_with(|| shared.tenant(name));
+            for name in ticks.keys().copied() {
+                meet(shared, (&mut tenants, name), bucket).await;
             }
             for tenant in tenants.values_mut() {
                 let tick = ticks.remove(tenant.name()).unwrap_or(Tick { bucket, ..Tick::default() });
@@ -108,30 +108,41 @@ pub(crate) async fn watch(shared: &Shared) -> Result<(), LogError> {
     }
 }
 
-/// The tenants as they were: what was counted in the last hour, and which incidents there were.
+/// The tenants as they were: what was counted in the last hour, and which incidents there were. One of which nothing was counted begins with its first count.
 async fn recall(shared: &Shared, desk: &Desk<'_>, done: u32) -> BTreeMap<String, Tenant> {
-    let begin = done.saturating_sub(RECALL_S);
-    let counts: Vec<Count> = shared.insist(async || shared.database.counts(begin..=done).await).await;
-    let names = counts.iter().map(|count| count.tenant.as_str()).chain(desk.tenants());
-    let mut tenants: BTreeMap<String, Tenant> = names.map(|name| (name.to_owned(), shared.tenant(name))).collect();
-    for tenant in tenants.values_mut() {
-        learn(shared, tenant, done).await;
+    let mut tenants = BTreeMap::new();
+    for name in desk.tenants() {
+        meet(shared, (&mut tenants, name), done).await;
     }
-    // In order of time, as they come.
-    let mut counts = counts.as_slice();
-    for bucket in (begin..=done).step_by(step()) {
-        let (now, later) = counts.split_at(counts.partition_point(|count| count.bucket <= bucket));
-        counts = later;
-        let mut ticks = ticks(now, bucket);
-        for tenant in tenants.values_mut() {
-            tenant.recall(&ticks.remove(tenant.name()).unwrap_or(Tick { bucket, ..Tick::default() }));
+    let mut recalled = done.saturating_sub(RECALL_S);
+    while recalled <= done {
+        let last = (recalled + (MOST_BUCKETS - 1) * BUCKET_S).min(done);
+        let counts = shared.insist(async || shared.database.counts(recalled..=last).await).await;
+        for bucket in (recalled..=last).step_by(step()) {
+            let mut ticks = ticks(&counts, bucket);
+            for name in ticks.keys().copied() {
+                meet(shared, (&mut tenants, name), done).await;
+            }
+            for tenant in tenants.values_mut() {
+                tenant.recall(&ticks.remove(tenant.name()).unwrap_or(Tick { bucket, ..Tick::default() }));
+            }
         }
+        recalled = last + BUCKET_S;
     }
     for tenant in tenants.values_mut() {
         tenant.resume(desk.incidents(tenant.name()));
         settle(shared, tenant).await;
     }
     tenants
+}
+
+/// Makes sure that a tenant is watched, and that it is known what is usual there at the hour of a bucket.
+async fn meet(shared: &Shared, (tenants, name): (&mut BTreeMap<String, Tenant>, &str), bucket: u32) {
+    if !tenants.contains_key(name) {
+        let mut tenant = shared.tenant(name);
+        learn(shared, &mut tenant, bucket).await;
+        tenants.insert(name.to_owned(), tenant);
+    }
 }
 
 async fn learn(shared: &Shared, tenant: &mut Tenant, bucket: u32) {

@@ -1,6 +1,6 @@
 //! What it takes to watch a large fleet: the alerter, as it is, over more than 10,000 slices of a fleet that reports 20,000 events a second. ClickHouse holds
-//! ten minutes of them and goes on taking them as the classifier writes them, an hour of counts, and four weeks of what is usual. Then the largest bank and a
-//! carrier in one region begin to fail.
+//! them (ten minutes in the end) and goes on taking them in pieces as the classifier writes them, an hour of counts, and four weeks of what is usual. Then the
+//! largest bank and a carrier in one region begin to fail.
 
 mod attempts;
 
@@ -25,10 +25,10 @@ use crate::store::Store;
 const PORT: u16 = 29_051;
 const ALERTER: u16 = PORT + 7;
 /// How much of the past is stored attempt by attempt, before anybody looks.
-const ATTEMPTS_OF: Duration = Duration::from_secs(600);
+const ATTEMPTS_OF: Duration = Duration::from_secs(150);
 /// How long all is quiet, and how long something fails: until it is looked what failed in the five minutes and twenty seconds since.
 const QUIET: Duration = Duration::from_secs(60);
-const FAILING: Duration = Duration::from_secs(390);
+const FAILING: Duration = Duration::from_secs(360);
 /// Five minutes, as buckets of ten seconds.
 const FIVE_MINUTES_S: u32 = 290;
 const BUCKET_S: u32 = 10;

@@ -194,8 +194,8 @@ impl Fleet {
         let hour = until_s - until_s % HOUR_S;
         let hours = |day: u64| {
             format!(
-                "SELECT fromUnixTimestamp(toUInt32({} + number * {HOUR_S})) AS bucket FROM numbers(6) WHERE bucket < fromUnixTimestamp({})",
-                hour - day * 24 * HOUR_S - 2 * HOUR_S,
+                "SELECT fromUnixTimestamp(toUInt32({} + number * {HOUR_S})) AS bucket FROM numbers(4) WHERE bucket < fromUnixTimestamp({})",
+                hour - day * 24 * HOUR_S - HOUR_S,
                 until_s - HOUR_S
             )
         };
