@@ -51,7 +51,9 @@ pub(crate) async fn measure(program: &Path) -> anyhow::Result<Report> {
     database.migrate().await?;
 
     let fleet = Arc::new(Fleet::new()?);
+    // Attempts begin with a bucket, where counts without attempts end.
     let first = number_at(SystemTime::now() - ATTEMPTS_OF)?;
+    let first = first - first % (u64::from(RATE) * u64::from(BUCKET_S));
     say("watch: storing four weeks and an hour of counts\n");
     fleet.store_past(&store, first).await?;
     say(&format!("watch: storing {} s of attempts\n", ATTEMPTS_OF.as_secs()));

@@ -190,7 +190,7 @@ impl Fleet {
                  FROM shares CROSS JOIN ({buckets}) AS buckets ARRAY JOIN endings AS ending WHERE some > 0"
             )
         };
-        let until_s = until / OF_MS / 1000;
+        let until_s = until / OF_MS / 1000 / 10 * 10;
         let hour = until_s - until_s % HOUR_S;
         let hours = |day: u64| {
             format!(
