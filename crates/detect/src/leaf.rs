@@ -1,6 +1,6 @@
 //! Failing attempts with all their values: what a fault is named by.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::ops::{AddAssign, RangeInclusive};
 
 use crate::class::Class;
@@ -61,11 +61,14 @@ impl<'a> View<'a> {
 
 /// What failed where, all ticks together.
 pub(crate) fn failing<'a>(leaves: impl Iterator<Item = &'a Leaf>) -> Vec<(&'a Slice, Failing)> {
-    let mut sums: BTreeMap<&Slice, Failing> = BTreeMap::new();
+    let mut sums: HashMap<&Slice, Failing> = HashMap::new();
     for leaf in leaves {
         *sums.entry(&leaf.at).or_default() += Failing { failures: leaf.failures.into(), witnessed: leaf.witnessed };
     }
-    sums.into_iter().collect()
+    // Always in the same order: sums of what is no whole number depend on it.
+    let mut failing: Vec<(&Slice, Failing)> = sums.into_iter().collect();
+    failing.sort_unstable_by_key(|(at, _)| *at);
+    failing
 }
 
 /// What of it failed in a slice.

@@ -139,7 +139,7 @@ pub(crate) fn literal(text: &str) -> String {
 }
 
 /// A text as ClickHouse reads it.
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 

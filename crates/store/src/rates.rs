@@ -1,12 +1,15 @@
 //! What detection asks: what was counted lately, what is usual at an hour of the week, and what exactly failed.
 
-use std::ops::RangeInclusive;
+use std::collections::BTreeMap;
+use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
 use clickhouse::Row;
+use clickhouse::query::Query;
 use serde::Deserialize;
 
 use crate::database::{Database, StoreError};
+use crate::explanation::quoted;
 use crate::families::{LEDGER, entry_mode, of_time};
 
 /// How long the question of what was counted lately may take.
@@ -87,10 +90,17 @@ pub struct UsualApprovals {
 pub struct FailingLeaf {
     /// By name of the column, the value; in families, the values are the same.
     pub values: [(&'static str, String); 9],
+    /// What failed, by bucket and class.
+    pub failed: Vec<Failed>,
+}
+
+/// Failures of one class in one bucket.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Failed {
     /// First second of the bucket, since 1970-01-01 UTC.
     pub bucket: u32,
-    /// First half of the tag.
-    pub class: String,
+    /// The class, by its place among those that were asked for.
+    pub class: usize,
     /// How many.
     pub failures: u64,
     /// How many, where those of one shop (or terminal, where no shop is named) count as one and a half at most, in all buckets together: so that four are of
@@ -99,6 +109,11 @@ pub struct FailingLeaf {
 }
 
 impl LikeHour {
+    /// From an hour before it to an hour after it, but no longer than until `now`.
+    fn time(&self, now: u32) -> Range<u32> {
+        self.begin.saturating_sub(HOUR_S)..self.begin.saturating_add(2 * HOUR_S).min(now)
+    }
+
     /// The hour before it, itself, and the next: their first seconds, and numbers of which of them each is, four more where the day is of the same kind.
     fn three(&self) -> [(u32, u8); 3] {
         let day = if self.is_same_day { 4 } else { 0 };
@@ -136,7 +151,8 @@ impl Database {
                      (SELECT groupArray((began, least(if(closed > began, closed, updated), began + 86400), signals)) FROM \
                         (SELECT began, closed, updated, signals FROM incidents WHERE tenant = ? AND updated >= fromUnixTimestamp(?) \
                          ORDER BY revision DESC LIMIT 1 BY incident)) AS faults";
-        let of_these = format!("tenant = ? AND {} AND hour <= 2", of_time(&(since..now)));
+        let of_hours: Vec<String> = like.iter().map(|like| format!("({})", of_time(&like.time(now)))).collect();
+        let of_these = format!("tenant = ? AND ({}) AND hour <= 2", of_hours.join(" OR "));
         let ask = |sql: &str| self.asking().query(sql).bind(&hours).bind(&which).bind(tenant).bind(since).bind(tenant);
         let by_hour =
             |days: &str| [0, 1, 2].map(|hour| format!("toUInt64(greatest(sumIf(count, hour = {hour} AND {days}), 0))")).join(", ");
@@ -160,7 +176,7 @@ impl Database {
         Ok(Usual { counts, observed })
     }
 
-    /// What failed in these classes, in the buckets from one to another.
+    /// What failed in these classes, at most 255, in the buckets from one to another.
     ///
     /// # Errors
     /// When the server does not answer.
@@ -176,25 +192,33 @@ impl Database {
             merchant_group: String,
             model: String,
             region: String,
-            bucket: u32,
-            class: String,
-            failures: u64,
-            witnessed: f64,
+            /// Bucket, class, sign, and what one counts as evidence, of each row.
+            rows: Vec<(u32, u8, i8, f32)>,
+        }
+        if classes.is_empty() {
+            return Ok(Vec::new());
         }
         let dimensions = "acquirer, carrier, entry_mode, firmware, host, issuer, merchant_group, model, region";
-        let by_witness = format!(
-            "SELECT {dimensions}, bucket, class, some, sum(some) OVER (PARTITION BY witness, class) AS of_witness FROM \
-             (SELECT {dimensions}, if(store = '', terminal, concat(merchant, ' ', store)) AS witness, \
-              toUnixTimestamp(toStartOfInterval(completed_at, toIntervalSecond(10))) AS bucket, \
-              splitByChar('/', tag)[1] AS class, sum(sign) AS some FROM outcomes \
-              WHERE tenant = ? AND completed_at >= fromUnixTimestamp(?) AND completed_at < fromUnixTimestamp(?) AND class IN ? \
-              GROUP BY {dimensions}, witness, bucket, class HAVING some > 0)"
+        // By their hashes, leaves and shops are grouped in half the time: a failing bank has hundreds of thousands of them in five minutes.
+        let any: Vec<String> = dimensions.split(", ").map(|column| format!("any({column})")).collect();
+        let is_of_class: Vec<String> = classes.iter().map(|class| format!("startsWith(tag, {})", quoted(&format!("{class}/")))).collect();
+        let places: Vec<String> = is_of_class.iter().zip(0..).map(|(is_of_class, place)| format!("{is_of_class}, {place}, ")).collect();
+        let class = format!("toUInt8(multiIf({}255))", places.concat());
+        let witness = format!("cityHash64(if(store = '', terminal, concat(merchant, ' ', store)), {class})");
+        let of_these = format!(
+            "FROM outcomes WHERE tenant = ? AND completed_at >= fromUnixTimestamp(?) AND completed_at < fromUnixTimestamp(?) AND ({})",
+            is_of_class.join(" OR ")
         );
         let sql = format!(
-            "SELECT {dimensions}, bucket, class, toUInt64(sum(some)) AS failures, \
-             toFloat64(sum(some * least(1, 1.5 / of_witness))) AS witnessed FROM ({by_witness}) GROUP BY {dimensions}, bucket, class"
+            "SELECT {}, groupArray((bucket, class, sign, toFloat32(least(1, 1.5 / of_witness)))) AS rows FROM \
+             (SELECT {dimensions}, cityHash64({dimensions}) AS leaf, {witness} AS witness, \
+              toUnixTimestamp(toStartOfInterval(completed_at, toIntervalSecond(10))) AS bucket, {class} AS class, sign {of_these}) AS attempts \
+             INNER JOIN (SELECT {witness} AS witness, sum(sign) AS of_witness {of_these} GROUP BY witness HAVING of_witness > 0) AS witnesses \
+             USING (witness) GROUP BY leaf",
+            any.join(", ")
         );
-        let query = self.asking().query(&sql).bind(tenant).bind(buckets.start()).bind(buckets.end() + 10).bind(classes);
+        let bind = |query: Query| query.bind(tenant).bind(buckets.start()).bind(buckets.end() + 10);
+        let query = bind(bind(self.asking().query(&sql)));
         let found = self.answer("say what failed", COUNTS_TIMEOUT, query.fetch_all::<Found>()).await?;
         let leaf = |row: Found| FailingLeaf {
             values: [
@@ -208,11 +232,37 @@ impl Database {
                 ("model", row.model),
                 ("region", row.region),
             ],
-            bucket: row.bucket,
-            class: row.class,
-            failures: row.failures,
-            witnessed: row.witnessed,
+            failed: failed(&row.rows),
         };
-        Ok(found.into_iter().map(leaf).collect())
+        Ok(found.into_iter().map(leaf).filter(|leaf| !leaf.failed.is_empty()).collect())
+    }
+}
+
+/// Rows of a leaf by bucket and class. Those of a verdict that was corrected take each other away.
+fn failed(rows: &[(u32, u8, i8, f32)]) -> Vec<Failed> {
+    let mut sums: BTreeMap<(u32, u8), (i64, f64)> = BTreeMap::new();
+    for (bucket, class, sign, evidence) in rows {
+        let (failures, witnessed) = sums.entry((*bucket, *class)).or_default();
+        *failures += i64::from(*sign);
+        *witnessed += f64::from(*sign) * f64::from(*evidence);
+    }
+    let sums = sums.into_iter().filter_map(|((bucket, class), (failures, witnessed))| {
+        let failures = u64::try_from(failures).ok().filter(|failures| *failures > 0)?;
+        Some(Failed { bucket, class: class.into(), failures, witnessed })
+    });
+    sums.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_corrected_did_not_fail_so() {
+        let rows =
+            [(10, 0, 1, 0.5), (10, 0, 1, 0.75), (20, 1, 1, 1.0), (10, 0, 1, 0.5), (10, 0, -1, 0.5), (30, 0, 1, 1.0), (30, 0, -1, 1.0)];
+        let expected =
+            [Failed { bucket: 10, class: 0, failures: 2, witnessed: 1.25 }, Failed { bucket: 20, class: 1, failures: 1, witnessed: 1.0 }];
+        assert_eq!(failed(&rows), expected);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use faultline_detect::{
     Calendar, Change, Class, Counts, Detector, Dimension, HourLike, Incident, Leaf, Observed, Past, Question, Settings, Slice, Tick,
 };
-use faultline_store::{Count, Database, FailingLeaf, LikeHour, StoreError, Usual, values};
+use faultline_store::{Count, Database, Failed, FailingLeaf, LikeHour, StoreError, Usual, values};
 use tokio::time::Instant;
 
 use crate::counts;
@@ -89,10 +89,10 @@ impl Tenant {
     pub(crate) async fn settle(&mut self, database: &Database) -> Result<(), StoreError> {
         while let Some(Question { buckets, classes }) = self.detector.question() {
             let begin = Instant::now();
-            let classes: Vec<&str> = classes.iter().map(|class| class.name()).collect();
-            let failing = database.failing(&self.name, buckets, &classes).await?;
-            tracing::debug!(tenant = self.name, ?buckets, ?classes, leaves = failing.len(), "looked at what failed");
-            let leaves: Vec<Leaf> = failing.into_iter().map(leaf).collect();
+            let names: Vec<&str> = classes.iter().map(|class| class.name()).collect();
+            let failing = database.failing(&self.name, buckets, &names).await?;
+            tracing::debug!(tenant = self.name, ?buckets, classes = ?names, leaves = failing.len(), "looked at what failed");
+            let leaves: Vec<Leaf> = failing.into_iter().flat_map(|found| leaves(found, classes)).collect();
             self.detector.answer(&leaves);
             counts::drilled_down(begin.elapsed());
         }
@@ -145,15 +145,13 @@ fn past(hour: u32, usual: Usual) -> Past {
     past
 }
 
-fn leaf(found: FailingLeaf) -> Leaf {
-    let values = found.values.into_iter().filter_map(|(name, value)| Some((Dimension::named(name)?, value)));
-    Leaf {
-        at: Slice::new(values),
-        bucket: found.bucket,
-        class: Class::of_tag(&found.class),
-        failures: u32::try_from(found.failures).unwrap_or(u32::MAX),
-        witnessed: found.witnessed,
-    }
+/// The leaves of what has all values in common, where these classes were asked for.
+fn leaves(FailingLeaf { values, failed }: FailingLeaf, classes: &[Class]) -> impl Iterator<Item = Leaf> {
+    let at = Slice::new(values.into_iter().filter_map(|(name, value)| Some((Dimension::named(name)?, value))));
+    failed.into_iter().filter_map(move |Failed { bucket, class, failures, witnessed }| {
+        let failures = u32::try_from(failures).unwrap_or(u32::MAX);
+        Some(Leaf { at: at.clone(), bucket, class: *classes.get(class)?, failures, witnessed })
+    })
 }
 
 /// The slice of a family's key; nothing where the family, or what it is made of, is not known here.
