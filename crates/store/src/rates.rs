@@ -200,7 +200,7 @@ impl Database {
         }
         let dimensions = "acquirer, carrier, entry_mode, firmware, host, issuer, merchant_group, model, region";
         // By their hashes, leaves and shops are grouped in half the time: a failing bank has hundreds of thousands of them in five minutes.
-        let any: Vec<String> = dimensions.split(", ").map(|column| format!("any({column})")).collect();
+        let any: Vec<String> = dimensions.split(", ").map(|column| format!("any(attempts.{column}) AS {column}")).collect();
         let is_of_class: Vec<String> = classes.iter().map(|class| format!("startsWith(tag, {})", quoted(&format!("{class}/")))).collect();
         let places: Vec<String> = is_of_class.iter().zip(0..).map(|(is_of_class, place)| format!("{is_of_class}, {place}, ")).collect();
         let class = format!("toUInt8(multiIf({}255))", places.concat());
