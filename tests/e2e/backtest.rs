@@ -156,8 +156,7 @@ async fn what_was_counted_is_looked_at_as_the_alerter_would_have() {
     let maintenance =
         format!("time_zone = \"Asia/Shanghai\"\n[[maintenance]]\nslice = \"issuer=ccb\"\nfrom = \"{from}\"\nuntil = \"{until}\"\n");
     std::fs::write(&calendar, &maintenance).unwrap();
-    let with_calendar: Settings =
-        settings.iter().cloned().chain([("FAULTLINE__ALERTER__CALENDAR", calendar.to_str().unwrap().to_owned())]).collect();
+    let with_calendar: Settings = settings.iter().cloned().chain([("ALERTER__CALENDAR", calendar.to_str().unwrap().to_owned())]).collect();
     let output = Faultline::output_with(&arguments, &with_calendar).await;
     let said: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
     assert_eq!(said["incidents"], serde_json::json!([]), "{said}");
