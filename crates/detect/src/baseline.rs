@@ -1,4 +1,4 @@
-//! What is usual at this hour of the week, from what was counted in the weeks before.
+//! What is usual at this hour of the week, from what was counted in the weeks before. Days are of the same kind by their weekday, or as a calendar has them.
 //!
 //! A slice's rate of a class at an hour of the week is its own count there, shrunk to its count around that hour on all days, and that to the
 //! fleet's, and that to a guess: `(x + k) / (n + k / prior)`, as if `k` failures at the prior rate had been seen. So a slice that is new or small has the
@@ -58,11 +58,11 @@ impl Counts {
 /// What was counted of a slice in the weeks before.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PastCounts {
-    /// At this hour, on the same day of the week.
+    /// At this hour, on days of the same kind.
     pub at_hour: Counts,
     /// From an hour before it to an hour after it, on all days.
     pub around: Counts,
-    /// Approvals in the hour before, this one, and the next; on the same day of the week.
+    /// Approvals in the hour before, this one, and the next; on days of the same kind.
     pub same_day: [u64; 3],
     /// The same on all days.
     pub all_days: [u64; 3],
@@ -82,7 +82,7 @@ pub struct Observed {
 pub struct Past {
     /// First second of the hour, since 1970-01-01 UTC.
     pub hour: u32,
-    /// Approvals of the fleet in the hour before, this one, and the next; on the same day of the week.
+    /// Approvals of the fleet in the hour before, this one, and the next; on days of the same kind.
     pub same_day: [Observed; 3],
     /// The same on all days.
     pub all_days: [Observed; 3],
