@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::database::{Database, StoreError};
 use crate::explanation::{conditions, literal};
-use crate::families::{DIMENSIONS, LEDGER, Slice, entry_mode, of_time};
+use crate::families::{DIMENSIONS, DimensionValues, LEDGER, Slice, by_name, of_time};
 
 /// How long a question may take. Nobody waits for it: what is not known in this time is asked again later.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -113,15 +113,7 @@ impl Database {
     pub async fn failed_cells(&self, drill: &DrillDown<'_>, told: &ToldApart) -> Result<Vec<FailedCell>, StoreError> {
         #[derive(Row, Deserialize)]
         struct Found {
-            acquirer: String,
-            carrier: String,
-            entry_mode: u16,
-            firmware: String,
-            host: String,
-            issuer: String,
-            merchant_group: String,
-            model: String,
-            region: String,
+            at: DimensionValues,
             failed: u64,
             others: u64,
         }
@@ -135,9 +127,8 @@ impl Database {
         let sample = if told.one_in > 1 { " AND (startsWith(tag, ?) OR cityHash64(completed_at, sequence) % ? = 0)" } else { "" };
         // Under names of their own: conditions are about the columns.
         let keys = DIMENSIONS.map(|column| format!("p_{column}")).join(", ");
-        let names = DIMENSIONS.map(|column| format!("p_{column} AS {column}")).join(", ");
         let sql = format!(
-            "SELECT {names}, toUInt64(greatest(sumIf(sign, is_failed), 0)) AS failed, toUInt64(greatest(sumIf(sign, NOT is_failed), 0)) AS others \
+            "SELECT ({keys}) AS at, toUInt64(greatest(sumIf(sign, is_failed), 0)) AS failed, toUInt64(greatest(sumIf(sign, NOT is_failed), 0)) AS others \
              FROM (SELECT {}, sign, startsWith(tag, ?) AS is_failed FROM outcomes \
                    WHERE tenant = ? AND completed_at >= fromUnixTimestamp(?) AND completed_at < fromUnixTimestamp(?){conditions}{sample}) \
              GROUP BY {keys} HAVING failed > 0 OR others > 0 ORDER BY {keys}",
@@ -152,22 +143,7 @@ impl Database {
             query = query.bind(&class).bind(told.one_in);
         }
         let found = self.answer("say what an incident's failures have in common", LIMIT, query.fetch_all::<Found>()).await?;
-        let entry_mode = |number| entry_mode(number).to_owned();
-        let cell = |row: Found| FailedCell {
-            values: [
-                ("acquirer", row.acquirer),
-                ("carrier", row.carrier),
-                ("entry_mode", entry_mode(row.entry_mode)),
-                ("firmware", row.firmware),
-                ("host", row.host),
-                ("issuer", row.issuer),
-                ("merchant_group", row.merchant_group),
-                ("model", row.model),
-                ("region", row.region),
-            ],
-            failed: row.failed,
-            others: row.others,
-        };
+        let cell = |row: Found| FailedCell { values: by_name(row.at), failed: row.failed, others: row.others };
         Ok(found.into_iter().map(cell).collect())
     }
 

@@ -115,6 +115,16 @@ pub fn values<'a>(family: &str, key: &'a str) -> Option<Vec<(&'static str, &'a s
 pub(crate) const DIMENSIONS: [&str; 9] =
     ["acquirer", "carrier", "entry_mode", "firmware", "host", "issuer", "merchant_group", "model", "region"];
 
+/// Values of these columns, in their order, as ClickHouse has them in a tuple.
+pub(crate) type DimensionValues = (String, String, u16, String, String, String, String, String, String);
+
+/// The same by name of the column; an entry mode by its name, as in families.
+pub(crate) fn by_name(values: DimensionValues) -> [(&'static str, String); DIMENSIONS.len()] {
+    let (acquirer, carrier, mode, firmware, host, issuer, merchant_group, model, region) = values;
+    let mut values = [acquirer, carrier, entry_mode(mode).into(), firmware, host, issuer, merchant_group, model, region].into_iter();
+    DIMENSIONS.map(|column| (column, values.next().unwrap_or_default()))
+}
+
 /// The outcomes that have all of these values, by name of the column; without any, all there are. As text it is what `incidents.slice` holds: `fleet`, or
 /// `issuer=icbc&entry_mode=chip`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

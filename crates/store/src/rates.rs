@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::database::{Database, StoreError};
 use crate::explanation::quoted;
-use crate::families::{LEDGER, entry_mode, of_time};
+use crate::families::{DIMENSIONS, DimensionValues, LEDGER, by_name, of_time};
 
 /// How long the question of what was counted lately may take.
 const COUNTS_TIMEOUT: Duration = Duration::from_secs(60);
@@ -89,7 +89,7 @@ pub struct UsualApprovals {
 #[derive(Clone, Debug, PartialEq)]
 pub struct FailingLeaf {
     /// By name of the column, the value; in families, the values are the same.
-    pub values: [(&'static str, String); 9],
+    pub values: [(&'static str, String); DIMENSIONS.len()],
     /// What failed, by bucket and class.
     pub failed: Vec<Failed>,
 }
@@ -183,24 +183,16 @@ impl Database {
     pub async fn failing(&self, tenant: &str, buckets: &RangeInclusive<u32>, classes: &[&str]) -> Result<Vec<FailingLeaf>, StoreError> {
         #[derive(Row, Deserialize)]
         struct Found {
-            acquirer: String,
-            carrier: String,
-            entry_mode: u16,
-            firmware: String,
-            host: String,
-            issuer: String,
-            merchant_group: String,
-            model: String,
-            region: String,
+            at: DimensionValues,
             /// Bucket, class, sign, and what one counts as evidence, of each row.
             rows: Vec<(u32, u8, i8, f32)>,
         }
         if classes.is_empty() {
             return Ok(Vec::new());
         }
-        let dimensions = "acquirer, carrier, entry_mode, firmware, host, issuer, merchant_group, model, region";
+        let dimensions = DIMENSIONS.join(", ");
         // By their hashes, leaves and shops are grouped in half the time: a failing bank has hundreds of thousands of them in five minutes.
-        let any: Vec<String> = dimensions.split(", ").map(|column| format!("any(attempts.{column}) AS {column}")).collect();
+        let any = DIMENSIONS.map(|column| format!("any({column})")).join(", ");
         let is_of_class: Vec<String> = classes.iter().map(|class| format!("startsWith(tag, {})", quoted(&format!("{class}/")))).collect();
         let places: Vec<String> = is_of_class.iter().zip(0..).map(|(is_of_class, place)| format!("{is_of_class}, {place}, ")).collect();
         let class = format!("toUInt8(multiIf({}255))", places.concat());
@@ -210,30 +202,16 @@ impl Database {
             is_of_class.join(" OR ")
         );
         let sql = format!(
-            "SELECT {}, groupArray((bucket, class, sign, toFloat32(least(1, 1.5 / of_witness)))) AS rows FROM \
+            "SELECT ({any}) AS at, groupArray((bucket, class, sign, toFloat32(least(1, 1.5 / of_witness)))) AS rows FROM \
              (SELECT {dimensions}, cityHash64({dimensions}) AS leaf, {witness} AS witness, \
               toUnixTimestamp(toStartOfInterval(completed_at, toIntervalSecond(10))) AS bucket, {class} AS class, sign {of_these}) AS attempts \
              INNER JOIN (SELECT {witness} AS witness, sum(sign) AS of_witness {of_these} GROUP BY witness HAVING of_witness > 0) AS witnesses \
-             USING (witness) GROUP BY leaf",
-            any.join(", ")
+             USING (witness) GROUP BY leaf"
         );
         let bind = |query: Query| query.bind(tenant).bind(buckets.start()).bind(buckets.end() + 10);
         let query = bind(bind(self.asking().query(&sql)));
         let found = self.answer("say what failed", COUNTS_TIMEOUT, query.fetch_all::<Found>()).await?;
-        let leaf = |row: Found| FailingLeaf {
-            values: [
-                ("acquirer", row.acquirer),
-                ("carrier", row.carrier),
-                ("entry_mode", entry_mode(row.entry_mode).into()),
-                ("firmware", row.firmware),
-                ("host", row.host),
-                ("issuer", row.issuer),
-                ("merchant_group", row.merchant_group),
-                ("model", row.model),
-                ("region", row.region),
-            ],
-            failed: failed(&row.rows),
-        };
+        let leaf = |row: Found| FailingLeaf { values: by_name(row.at), failed: failed(&row.rows) };
         Ok(found.into_iter().map(leaf).filter(|leaf| !leaf.failed.is_empty()).collect())
     }
 }
