@@ -4,6 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -137,7 +138,9 @@ impl Server<'_> {
   <tcp_port>{native}</tcp_port>
   <storage_configuration><disks><default><keep_free_space_bytes>{KEPT_FREE_BYTES}</keep_free_space_bytes></default></disks></storage_configuration>
   <max_server_memory_usage>{memory}</max_server_memory_usage>
-  <background_pool_size>4</background_pool_size>
+  <background_pool_size>{merging}</background_pool_size>
+  <background_merges_mutations_concurrency_ratio>8</background_merges_mutations_concurrency_ratio>
+  <background_merges_mutations_scheduling_policy>shortest_task_first</background_merges_mutations_scheduling_policy>
   <query_log><database>system</database><table>query_log</table>{in_memory}</query_log>
   <part_log><database>system</database><table>part_log</table>{in_memory}</part_log>
   <http_handlers>
@@ -148,8 +151,15 @@ impl Server<'_> {
 ",
             http = self.http_port,
             native = self.native_port,
+            merging = merging_threads(),
         )
     }
+}
+
+/// Threads that merge what was inserted: no more than half of the processors, or what has piled up would be counted later for the sake of merges that can wait. Merges take turns, small ones
+/// first, so that a large one holds nobody up.
+fn merging_threads() -> usize {
+    available_parallelism().map_or(1, |processors| processors.get().div_ceil(2))
 }
 
 /// `default` is the user as whom the launcher's own queries run, so it must exist without a password. It may open the listeners and

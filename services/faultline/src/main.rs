@@ -29,9 +29,14 @@ use clap::{Parser, Subcommand};
 use faultline_deploy::{Parts, Wanted};
 use faultline_runtime::error::with_causes;
 use faultline_runtime::telemetry::{self, Telemetry};
+use tikv_jemallocator::Jemalloc;
 
 use crate::config::{Config, DEFAULT_FILE};
 use crate::import::SomeRefused;
+
+/// Most of what the services do is to read messages into many small texts, and to let go of them. The allocator of the C library takes a tenth of their time for that.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// Tells a payments company whose fault a failed card payment is, while it is happening.
 #[derive(Debug, Parser)]
