@@ -18,6 +18,7 @@ mod webhook;
 mod words;
 
 use std::path::Path;
+use std::time::Duration;
 
 use faultline_rules::{RuleFiles, RuleFilesError};
 use faultline_runtime::error::with_causes;
@@ -25,7 +26,7 @@ use faultline_runtime::readiness::Readiness;
 use faultline_store::{ClickHouseConfig, Database, StoreError};
 use faultline_stream::{CLASSIFIERS, Cluster, KafkaConfig, LogError, Progress, StreamError};
 use tokio::sync::Mutex;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::alertmanager::{Alertmanager, Board};
@@ -38,6 +39,9 @@ pub use crate::explanations::{Fault, Findings, drill_down};
 use crate::watch::{DETECTION, PAUSE, Shared, watch};
 use crate::watermarks::Watermarks;
 use crate::webhook::Webhook;
+
+/// How long a correction may take to its end, once the alerter is to stop.
+const CORRECTING_WITHIN: Duration = Duration::from_secs(20);
 
 /// Why the alerter does not run.
 #[derive(Debug, thiserror::Error)]
@@ -115,7 +119,7 @@ impl Alerter {
         self
     }
 
-    /// Works until `stop`. What was not told by then is told by the next. While Kafka or ClickHouse do not answer it waits, and goes on where it was.
+    /// Works until `stop`, and until what is being corrected then is done, if that is soon. What was not told by then is told by the next. While Kafka or ClickHouse do not answer it waits, and goes on where it was.
     ///
     /// # Errors
     /// When Kafka's topics are not ones to rely on, the schema in ClickHouse is not ours, or another alerter has taken over.
@@ -135,9 +139,14 @@ impl Alerter {
                 () = alertmanager.keep_told(&shared.board) => Ok(()),
             }
         };
+        let stopped = async {
+            stop.cancelled().await;
+            // A correction that is left in its midst is waited for by the next who corrects, until it is certain that nobody goes on with it.
+            let _ = timeout(CORRECTING_WITHIN, shared.correcting.lock()).await;
+        };
         tokio::select! {
             worked = working => worked,
-            () = stop.cancelled() => Ok(()),
+            () = stopped => Ok(()),
         }
     }
 }
