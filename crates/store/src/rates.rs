@@ -1,11 +1,11 @@
 //! What detection asks: what was counted lately, what is usual at an hour of the week, and what exactly failed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
 use clickhouse::Row;
-use clickhouse::query::Query;
+use foldhash::fast::RandomState;
 use serde::Deserialize;
 
 use crate::database::{Database, StoreError};
@@ -184,45 +184,50 @@ impl Database {
         #[derive(Row, Deserialize)]
         struct Found {
             at: DimensionValues,
-            /// Bucket, class, sign, and what one counts as evidence, of each row.
-            rows: Vec<(u32, u8, i8, f32)>,
+            rows: Vec<FailedRow>,
         }
         if classes.is_empty() {
             return Ok(Vec::new());
         }
         let dimensions = DIMENSIONS.join(", ");
-        // By their hashes, leaves and shops are grouped in half the time: a failing bank has hundreds of thousands of them in five minutes.
+        // By their hashes, leaves are grouped in half the time: a failing bank has hundreds of thousands of them in five minutes.
         let any = DIMENSIONS.map(|column| format!("any({column})")).join(", ");
         let is_of_class: Vec<String> = classes.iter().map(|class| format!("startsWith(tag, {})", quoted(&format!("{class}/")))).collect();
         let places: Vec<String> = is_of_class.iter().zip(0..).map(|(is_of_class, place)| format!("{is_of_class}, {place}, ")).collect();
-        let class = format!("toUInt8(multiIf({}255))", places.concat());
-        let witness = format!("cityHash64(if(store = '', terminal, concat(merchant, ' ', store)), {class})");
-        let of_these = format!(
-            "FROM outcomes WHERE tenant = ? AND completed_at >= fromUnixTimestamp(?) AND completed_at < fromUnixTimestamp(?) AND ({})",
+        let sql = format!(
+            "SELECT ({any}) AS at, groupArray((bucket, class, sign, witness)) AS rows FROM \
+             (SELECT {dimensions}, cityHash64({dimensions}) AS leaf, toUnixTimestamp(toStartOfInterval(completed_at, toIntervalSecond(10))) AS bucket, \
+              toUInt8(multiIf({}255)) AS class, sign, cityHash64(if(store = '', terminal, concat(merchant, ' ', store)), class) AS witness \
+              FROM outcomes WHERE tenant = ? AND completed_at >= fromUnixTimestamp(?) AND completed_at < fromUnixTimestamp(?) AND ({})) GROUP BY leaf",
+            places.concat(),
             is_of_class.join(" OR ")
         );
-        let sql = format!(
-            "SELECT ({any}) AS at, groupArray((bucket, class, sign, toFloat32(least(1, 1.5 / of_witness)))) AS rows FROM \
-             (SELECT {dimensions}, cityHash64({dimensions}) AS leaf, {witness} AS witness, \
-              toUnixTimestamp(toStartOfInterval(completed_at, toIntervalSecond(10))) AS bucket, {class} AS class, sign {of_these}) AS attempts \
-             INNER JOIN (SELECT {witness} AS witness, sum(sign) AS of_witness {of_these} GROUP BY witness HAVING of_witness > 0) AS witnesses \
-             USING (witness) GROUP BY leaf"
-        );
-        let bind = |query: Query| query.bind(tenant).bind(buckets.start()).bind(buckets.end() + 10);
-        let query = bind(bind(self.asking().query(&sql)));
+        let query = self.asking().query(&sql).bind(tenant).bind(buckets.start()).bind(buckets.end() + 10);
         let found = self.answer("say what failed", COUNTS_TIMEOUT, query.fetch_all::<Found>()).await?;
-        let leaf = |row: Found| FailingLeaf { values: by_name(row.at), failed: failed(&row.rows) };
+        let mut witnesses = Witnesses::default();
+        for (_, _, sign, witness) in found.iter().flat_map(|found| &found.rows) {
+            *witnesses.entry(*witness).or_default() += i64::from(*sign);
+        }
+        let leaf = |row: Found| FailingLeaf { values: by_name(row.at), failed: failed(&row.rows, &witnesses) };
         Ok(found.into_iter().map(leaf).filter(|leaf| !leaf.failed.is_empty()).collect())
     }
 }
 
-/// Rows of a leaf by bucket and class. Those of a verdict that was corrected take each other away.
-fn failed(rows: &[(u32, u8, i8, f32)]) -> Vec<Failed> {
+/// Bucket, class, sign, and a hash of the shop and the class, of a row that failed.
+type FailedRow = (u32, u8, i8, u64);
+
+/// Failures of a class by shop.
+type Witnesses = HashMap<u64, i64, RandomState>;
+
+/// Rows of a leaf by bucket and class. Those of a verdict that was corrected take each other away; a shop with many is evidence of one and a half.
+#[expect(clippy::cast_precision_loss, reason = "failures of a shop within an hour")]
+fn failed(rows: &[FailedRow], witnesses: &Witnesses) -> Vec<Failed> {
     let mut sums: BTreeMap<(u32, u8), (i64, f64)> = BTreeMap::new();
-    for (bucket, class, sign, evidence) in rows {
+    for (bucket, class, sign, witness) in rows {
+        let Some(of_witness) = witnesses.get(witness).filter(|failures| **failures > 0) else { continue };
         let (failures, witnessed) = sums.entry((*bucket, *class)).or_default();
         *failures += i64::from(*sign);
-        *witnessed += f64::from(*sign) * f64::from(*evidence);
+        *witnessed += f64::from(*sign) * (1.5 / *of_witness as f64).min(1.0);
     }
     let sums = sums.into_iter().filter_map(|((bucket, class), (failures, witnessed))| {
         let failures = u64::try_from(failures).ok().filter(|failures| *failures > 0)?;
@@ -237,10 +242,11 @@ mod tests {
 
     #[test]
     fn what_was_corrected_did_not_fail_so() {
-        let rows =
-            [(10, 0, 1, 0.5), (10, 0, 1, 0.75), (20, 1, 1, 1.0), (10, 0, 1, 0.5), (10, 0, -1, 0.5), (30, 0, 1, 1.0), (30, 0, -1, 1.0)];
+        let rows = [(10, 0, 1, 7), (10, 0, 1, 8), (20, 1, 1, 9), (10, 0, 1, 7), (10, 0, -1, 7), (30, 0, 1, 5), (30, 0, -1, 5)];
+        // Elsewhere one shop failed once more, and another was corrected whole.
+        let witnesses = Witnesses::from_iter([(7, 2), (8, 1), (9, 1), (5, 0)]);
         let expected =
-            [Failed { bucket: 10, class: 0, failures: 2, witnessed: 1.25 }, Failed { bucket: 20, class: 1, failures: 1, witnessed: 1.0 }];
-        assert_eq!(failed(&rows), expected);
+            [Failed { bucket: 10, class: 0, failures: 2, witnessed: 1.75 }, Failed { bucket: 20, class: 1, failures: 1, witnessed: 1.0 }];
+        assert_eq!(failed(&rows, &witnesses), expected);
     }
 }

@@ -105,7 +105,7 @@ pub(crate) async fn measure(program: &Path) -> anyhow::Result<Report> {
     let held = Held::of(&store).await?;
     let [counts, failing, usual] = [
         Asked::of(&store, "ORDER BY bucket, tenant", begin).await?,
-        Asked::of(&store, "of_witness", begin).await?,
+        Asked::of(&store, "AS witness", begin).await?,
         Asked::of(&store, "groupArray((began", SystemTime::UNIX_EPOCH).await?,
     ];
     let Watch { seen: [ticks, drills, learnt], resident_mib, .. } = watch;

@@ -142,7 +142,7 @@ impl Fleet {
         )
     }
 
-    /// Stores attempts and their counts.
+    /// Stores attempts and their counts, these as the classifier does: they are sums already.
     async fn store(&self, store: &Store, numbers: &Range<u64>) -> anyhow::Result<()> {
         let attempts = self.attempts(numbers);
         let rows = format!(
@@ -158,7 +158,7 @@ impl Fleet {
         );
         store.query(&rows).await?;
         let counts = format!(
-            "INSERT INTO rollup (tenant, family, key, bucket, tag, cause, currency, count, amount_minor) \
+            "INSERT INTO rollup (tenant, family, key, bucket, tag, cause, currency, count, amount_minor) SETTINGS optimize_on_insert = 0 \
              SELECT '{TENANT}', slice.1 AS family, slice.2 AS key, toStartOfInterval(at, INTERVAL 10 SECOND) AS bucket, tag, cause, 'CNY', count(), \
              sum(amount_minor) FROM ({attempts}) ARRAY JOIN {} AS slice GROUP BY family, key, bucket, tag, cause",
             slices()?
