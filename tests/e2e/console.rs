@@ -72,7 +72,7 @@ fn answered(sequence: u64, code: &str) -> Event {
 }
 
 /// What explains it, as it is kept.
-const FINDINGS: &str = r#"{"opening":{"from":1795600000,"until":1795600020,"attempts":9,"counted":8,"expected":0.1,"evidence_nats":30.5},"explanation":{"signal":"issuer_down","from":1795600000,"until":1795600120,"slice":"carrier=46000&issuer=icbc","score_nats":80.5,"contribution":0.9,"relative_risk":null,"alternatives":[{"slice":"issuer=icbc","score_nats":20.5}],"attempts":100,"failed":90,"merchants":7,"terminals":8,"transactions":80,"amounts":[{"currency":"CNY","minor":12345}],"sampled_one_in":1,"query":"SELECT 1"}}"#;
+const FINDINGS: &str = r#"{"opening":{"from":1795600000,"until":1795600020,"attempts":9,"counted":8,"expected":0.1,"evidence_nats":30.5},"explanation":{"signal":"issuer_down","from":1795600000,"until":1795600120,"slice":"carrier=46000&issuer=icbc","score_nats":80.5,"contribution":0.9,"relative_risk":null,"alternatives":[{"slice":"issuer=icbc","score_nats":20.5}],"attempts":100,"failed":90,"merchants":7,"terminals":8,"transactions":80,"amounts":[{"currency":"CNY","minor":12345}],"sampled_one_in":1,"query":"SELECT 1","parts":[{"slice":"issuer=icbc&region=310000","score_nats":22.5,"attempts":40,"failed":38},{"slice":"entry_mode=chip&issuer=icbc","score_nats":12.5,"attempts":20,"failed":9}]}}"#;
 
 fn incident() -> IncidentRow {
     let now = u32::try_from(in_seconds(0).seconds).unwrap();
@@ -179,6 +179,7 @@ async fn what_was_reported_and_found_is_shown() {
     assert_eq!(open["incidents"][0]["evidence"], json!({"attempts": 100, "counted": 90, "expected": 0.5, "nats": 40.5}));
     let explanation = &open["incidents"][0]["explanation"];
     assert_eq!(explanation["values"], json!([{"dimension": "carrier", "value": "46000"}, {"dimension": "issuer", "value": "icbc"}]));
+    assert_eq!((&explanation["parts"][0]["values"][1]["value"], &explanation["parts"][1]["failed"]), (&json!("310000"), &json!(9)));
     assert_eq!(explanation["alternatives"][0]["values"], json!([{"dimension": "issuer", "value": "icbc"}]));
     assert_eq!((&explanation["relative_risk"], &explanation["amounts"][0]["minor"]), (&json!(null), &json!(12_345)));
     assert_eq!(open["incidents"][0]["opening"]["evidence"], json!({"attempts": 9, "counted": 8, "expected": 0.1, "nats": 30.5}));

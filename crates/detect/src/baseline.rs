@@ -6,6 +6,9 @@
 //!
 //! The approvals of a slice are its own at this hour of the week, shrunk to its share of the fleet's at this hour of the day, times the fleet's at this hour
 //! of the week; and that share is shrunk to the one around this hour. From half past to half past they are interpolated.
+//!
+//! A rhythm is hours that are interpolated, and no sum of harmonics. A day has edges, where shops open and where they close, around which few harmonics ring: a slice would be missed at ten that opens at
+//! eleven. The freedom that 168 hours have more than these is what shrinkage takes.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -17,7 +17,7 @@
 //! # What is said
 //!
 //! [`crate::localise`] names slices of the dimensions that the incident's does not say, or the whole of it. A part that has most of its failures is said only where it explains them better than the
-//! whole by six nats, and without values that narrow nothing.
+//! whole by six nats, and without values that narrow nothing. Where several parts fail at once, each is said beside that: a bank whose chips fail in one region may have magnetic stripes that fail in another.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -48,8 +48,9 @@ const MOST: f64 = 0.6;
 const MOST_OF_FLEET: f64 = 0.9;
 /// A value that takes away no more than this share of the attempts narrows nothing.
 const NARROWS: f64 = 0.02;
-/// Most slices that are told beside the one that is named.
+/// Most slices that are told beside the one that is named, and most parts.
 const MOST_ALTERNATIVES: usize = 5;
+const MOST_PARTS: usize = 5;
 
 /// Attempts, and how many of them failed in the class that is looked into.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -103,6 +104,19 @@ pub struct Explained {
     pub tally: Tally,
     /// Slices that may be meant instead, with their scores, the best first; at most five.
     pub alternatives: Vec<(Slice, f64)>,
+    /// Where several parts of the incident's slice fail, each for itself: those, the most evident first; at most five. There is not one alone.
+    pub parts: Vec<Part>,
+}
+
+/// A part of an incident's slice that fails for itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Part {
+    /// The part.
+    pub slice: Slice,
+    /// What it explains beside the others: as [`Explained::score`].
+    pub score: f64,
+    /// What is in it.
+    pub tally: Tally,
 }
 
 impl Tally {
@@ -227,6 +241,7 @@ pub fn explain(cells: &[Cell], margins: &Margins, (incident, former): (&Slice, O
         })
         .collect();
     let (named, score) = look.named(&found, former, whole);
+    let parts = look.parts(&found);
     let tally = look.tally(&named);
     let fleet = margins.fleet();
     let elsewhere = Tally { attempts: (fleet.attempts - tally.attempts).max(0.0), failed: (fleet.failed - tally.failed).max(0.0) };
@@ -235,7 +250,8 @@ pub fn explain(cells: &[Cell], margins: &Margins, (incident, former): (&Slice, O
         contribution: tally.failed / (tally.failed + elsewhere.failed),
         relative_risk: tally.rate().zip(elsewhere.rate()).map(|(own, other)| own / other).filter(|risk| risk.is_finite()),
         tally,
-        alternatives: look.alternatives(&found, &named),
+        alternatives: look.alternatives(&found, (&named, &parts)),
+        parts,
         slice: named,
     })
 }
@@ -355,11 +371,25 @@ impl Look<'_> {
         terse
     }
 
-    /// What may be meant instead of what is named: the best first, nothing twice.
-    fn alternatives(&self, found: &[Found], named: &Slice) -> Vec<(Slice, f64)> {
+    /// What fails for itself, where that are several parts: each explains what it does better than the whole would, and none is within another.
+    fn parts(&self, found: &[Found]) -> Vec<Part> {
+        let mut parts: Vec<Part> = Vec::new();
+        for Found { named, whole } in found {
+            let Some((slice, score)) = named.first() else { continue };
+            let is_new = !parts.iter().any(|part| part.slice.holds(slice) || slice.holds(&part.slice));
+            if slice != self.incident && *score >= whole + CLEARLY && is_new && parts.len() < MOST_PARTS {
+                parts.push(Part { slice: slice.clone(), score: *score, tally: self.tally(slice) });
+            }
+        }
+        if parts.len() > 1 { parts } else { Vec::new() }
+    }
+
+    /// What may be meant instead of what is named, and is not one of several parts: the best first, nothing twice.
+    fn alternatives(&self, found: &[Found], (named, parts): (&Slice, &[Part])) -> Vec<(Slice, f64)> {
         let wholes = found.iter().filter(|found| found.whole > 0.0).map(|found| (self.incident, found.whole));
         let all = found.iter().flat_map(|found| &found.named).map(|(slice, score)| (slice, *score)).chain(wholes);
-        let mut others: Vec<(&Slice, f64)> = all.filter(|(slice, _)| *slice != named).collect();
+        let is_said = |slice: &Slice| slice == named || parts.iter().any(|part| part.slice == *slice);
+        let mut others: Vec<(&Slice, f64)> = all.filter(|(slice, _)| !is_said(slice)).collect();
         others.sort_by(|(one, less), (other, more)| more.total_cmp(less).then_with(|| one.cmp(other)));
         let mut told: Vec<(Slice, f64)> = Vec::new();
         for (slice, score) in others {
@@ -385,7 +415,7 @@ mod tests {
     }
 
     /// Attempts of a fleet in which the slice fails at this rate: in the time that is looked at, and in six times as long before. Each firmware is of one model, and each host of one acquirer.
-    fn attempts(seed: u64, failing: &Slice, rate: f64) -> Vec<(Slice, Tally, Tally)> {
+    fn attempts(seed: u64, failing: &[&Slice], rate: f64) -> Vec<(Slice, Tally, Tally)> {
         let mut rng = Pcg64::seed_from_u64(seed);
         let mut attempt = |rate: f64| {
             let [issuer, carrier, region, firmware] = [12, 3, 8, 4].map(|most| rng.random_range(0..most).min(rng.random_range(0..most)));
@@ -404,7 +434,7 @@ mod tests {
                 (Dimension::Region, format!("r{region}")),
             ];
             let at = Slice::new(values);
-            let failed = rng.random_bool(USUAL) || (failing.holds(&at) && rng.random_bool(rate));
+            let failed = rng.random_bool(USUAL) || (failing.iter().any(|failing| failing.holds(&at)) && rng.random_bool(rate));
             (at, Tally { attempts: 1.0, failed: f64::from(u8::from(failed)) })
         };
         let mut all: Vec<_> = (0..60_000).map(|_| attempt(0.0)).map(|(at, tally)| (at, Tally::default(), tally)).collect();
@@ -453,8 +483,8 @@ mod tests {
         let incident = slice(&[(Dimension::Issuer, "i1")]);
         for seed in 0..3 {
             let failing = slice(&[(Dimension::Issuer, "i1"), (Dimension::Carrier, "c0")]);
-            let found = explained(&attempts(seed, &failing, 0.8), &incident, None);
-            assert_eq!(found.slice, failing, "{found:?}");
+            let found = explained(&attempts(seed, &[&failing], 0.8), &incident, None);
+            assert_eq!((&found.slice, &found.parts), (&failing, &vec![]), "{found:?}");
             assert!(found.score > 50.0 && found.contribution > 0.8 && found.relative_risk.unwrap() > 50.0, "{found:?}");
             let beside = found.alternatives.iter().find(|(slice, _)| *slice == incident).unwrap();
             assert!(beside.1 + CLEARLY < found.score && found.alternatives.len() <= MOST_ALTERNATIVES, "{found:?}");
@@ -471,10 +501,27 @@ mod tests {
                 Slice::fleet(),
             ] {
                 for rate in [0.05, 0.5] {
-                    let found = explained(&attempts(seed, &incident, rate), &incident, None);
-                    assert_eq!(found.slice, incident, "seed {seed}, {rate}: {found:?}");
+                    let found = explained(&attempts(seed, &[&incident], rate), &incident, None);
+                    assert_eq!((&found.slice, &found.parts), (&incident, &vec![]), "seed {seed}, {rate}: {found:?}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn parts_that_fail_at_once_are_told_apart() {
+        let incident = slice(&[(Dimension::Issuer, "i0")]);
+        for seed in 5..8 {
+            let parts = [
+                slice(&[(Dimension::Issuer, "i0"), (Dimension::Carrier, "c1")]),
+                slice(&[(Dimension::Issuer, "i0"), (Dimension::Region, "r2")]),
+            ];
+            let found = explained(&attempts(seed, &[&parts[0], &parts[1]], 0.8), &incident, None);
+            let mut told: Vec<&Slice> = found.parts.iter().map(|part| &part.slice).collect();
+            told.sort();
+            assert_eq!(told, [&parts[0], &parts[1]], "seed {seed}: {found:?}");
+            assert!(found.parts.iter().all(|part| part.score > 20.0 && part.tally.failed > 0.5 * part.tally.attempts), "{found:?}");
+            assert!(!found.alternatives.iter().any(|(slice, _)| parts.contains(slice)), "{found:?}");
         }
     }
 
@@ -482,7 +529,7 @@ mod tests {
     fn a_model_is_not_said_where_its_firmware_is() {
         let incident = slice(&[(Dimension::Region, "r0")]);
         let failing = slice(&[(Dimension::Region, "r0"), (Dimension::Firmware, "f0")]);
-        let found = explained(&attempts(3, &failing, 0.9), &incident, None);
+        let found = explained(&attempts(3, &[&failing], 0.9), &incident, None);
         assert_eq!(found.slice, failing, "{found:?}");
     }
 
@@ -491,7 +538,7 @@ mod tests {
         // Each shop of the group is of the carrier and otherwise not: both explain the same.
         let incident = slice(&[(Dimension::Issuer, "i0")]);
         let failing = slice(&[(Dimension::Issuer, "i0"), (Dimension::Carrier, "c0")]);
-        let mut all = attempts(4, &failing, 0.9);
+        let mut all = attempts(4, &[&failing], 0.9);
         for (at, _, _) in &mut all {
             let region = if at.value(Dimension::Carrier) == Some("c0") { "r0" } else { "r1" };
             *at = at.without(Dimension::Region).with(&slice(&[(Dimension::Region, region)]));

@@ -46,6 +46,18 @@ pub struct Finding {
     pub amounts: Vec<Money>,
     pub sampled_one_in: u32,
     pub query: String,
+    #[serde(default)]
+    pub parts: Vec<Part>,
+}
+
+/// One of several parts that fail: `IncidentPart`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the contract documents them")]
+pub struct Part {
+    pub slice: String,
+    pub score_nats: f64,
+    pub attempts: u64,
+    pub failed: u64,
 }
 
 /// A slice that may be meant instead: `IncidentAlternative`.
@@ -91,6 +103,7 @@ mod tests {
             slice: "carrier=46000&issuer=icbc".into(),
             alternatives: vec![Alternative { slice: "issuer=icbc".into(), score_nats: 20.5 }],
             amounts: vec![Money { currency: "CNY".into(), minor: -1 }],
+            parts: vec![Part { slice: "issuer=icbc&region=310000".into(), score_nats: 30.5, attempts: 10, failed: 9 }],
             ..Finding::default()
         };
         let findings = Findings { opening: Some(opening), explanation: Some(explanation) };

@@ -37,7 +37,7 @@ pub use delivery::{BatchId, Settled, Uncounted};
 pub use drilldown::{CountedMargin, DrillDown, FailedCell, ToldApart, one_in};
 pub use explanation::{Affected, Explained, Meanwhile};
 pub use families::{CountedSlice, Dimensions, NoSlice, Slice, families, values};
-pub use findings::{Alternative, Finding, Findings, Money, Opening};
+pub use findings::{Alternative, Finding, Findings, Money, Opening, Part};
 pub use health::{CountedMerchant, CountedShop, CountedTerminal, MOST_COUNTED, ReportingTerminal, SampledTerminal};
 pub use high_water::{RECEIPT_SLACK_S, SeenSpool, SpoolMark};
 pub use identities::{Identity, SpoolEvents};

@@ -59,6 +59,7 @@ export interface Explanation {
   amounts: { currency: string; minor: number }[];
   sampled_one_in: number;
   query: string;
+  parts: { slice: string; values: SliceValue[]; score_nats: number; attempts: number; failed: number }[];
 }
 
 export interface Incident {

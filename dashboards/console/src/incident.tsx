@@ -157,6 +157,17 @@ function Explained({ incident, explanation }: { incident: Incident; explanation:
       </header>
       <p class="note">{words.incident.explainedOf(format.moment(explanation.from_time), format.moment(explanation.until_time))}</p>
       <Facts facts={facts} />
+      {explanation.parts.length > 0 && (
+        <>
+          <p class="note">{words.incident.parts}</p>
+          <Facts
+            facts={explanation.parts.map(({ values, attempts, failed }): Fact => [
+              placeOf(words, values),
+              words.incident.partFails(format.count(failed), format.count(attempts)),
+            ])}
+          />
+        </>
+      )}
       {explanation.alternatives.length > 0 && (
         <>
           <p class="note">{words.incident.alternatives}</p>

@@ -122,6 +122,8 @@ export const en = {
     terminals: "Terminals",
     transactions: "Transactions",
     money: "To be paid",
+    parts: "Fail at once, each for itself",
+    partFails: (failed: string, attempts: string) => `${failed} of ${attempts} attempts`,
     alternatives: "May be meant instead",
     notCounted: "This combination of values is not counted by itself, so there is no chart of it.",
     history: "History",

@@ -121,6 +121,8 @@ export const zh: Words = {
     terminals: "终端数",
     transactions: "交易数",
     money: "涉及金额",
+    parts: "同时各自发生的故障",
+    partFails: (failed, attempts) => `${attempts} 笔中失败 ${failed} 笔`,
     alternatives: "也可能是",
     notCounted: "该组合没有单独统计，因此没有图表。",
     history: "变更记录",

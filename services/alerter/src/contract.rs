@@ -2,9 +2,9 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use faultline_detect::{Dimension, Incident, Signal, Slice, State, Watch};
+use faultline_detect::{Dimension, Incident, Signal, Slice, State, Watch, drilldown};
 use faultline_proto::incident::v1 as proto;
-use faultline_store::{Alternative, Finding, IncidentRow, Money, Opening};
+use faultline_store::{Alternative, Finding, IncidentRow, Money, Opening, Part};
 use prost_types::Timestamp;
 use sha2::{Digest, Sha256};
 use url::Url;
@@ -98,7 +98,13 @@ pub(crate) fn explanation(fault: &Fault<'_>, findings: &Findings) -> proto::Inci
         amounts: amounts.map(|(currency, minor)| proto::IncidentAmount { currency_code: currency.clone(), amount_minor: *minor }).collect(),
         sampled_one_in: *sampled_one_in,
         query: query.clone(),
+        parts: explained.parts.iter().map(part).collect(),
     }
+}
+
+fn part(part: &drilldown::Part) -> proto::IncidentPart {
+    let drilldown::Part { slice, score, tally } = part;
+    proto::IncidentPart { slice: values(slice), score_nats: score.max(0.0), attempts: whole(tally.attempts), failed: whole(tally.failed) }
 }
 
 /// The values by which what explains an incident is narrower than its slice; nothing where it is not.
@@ -199,6 +205,11 @@ fn findings(record: &proto::Incident) -> faultline_store::Findings {
         amounts: found.amounts.iter().map(|amount| Money { currency: amount.currency_code.clone(), minor: amount.amount_minor }).collect(),
         sampled_one_in: found.sampled_one_in,
         query: found.query.clone(),
+        parts: found
+            .parts
+            .iter()
+            .map(|part| Part { slice: text(&part.slice), score_nats: part.score_nats, attempts: part.attempts, failed: part.failed })
+            .collect(),
     });
     faultline_store::Findings { opening, explanation }
 }

@@ -17,7 +17,7 @@
 //!     "slice": {"issuer": "icbc", "carrier": "46000"}, "score_nats": 120.5, "contribution": 0.97, "relative_risk": 310.0,
 //!     "alternatives": [{"slice": {"issuer": "icbc"}, "score_nats": 99.1}],
 //!     "attempts": 30, "failed": 30, "merchants": 17, "terminals": 19, "transactions": 28,
-//!     "amounts": [{"currency": "CNY", "minor": 812300}], "sampled_one_in": 1
+//!     "amounts": [{"currency": "CNY", "minor": 812300}], "sampled_one_in": 1, "parts": []
 //!   },
 //!   "begin_time": "2026-11-25T12:03:20Z",
 //!   "open_time": "2026-11-25T12:03:40Z",
@@ -223,6 +223,15 @@ struct ExplanationOut<'a> {
     transactions: u64,
     amounts: Vec<AmountOut<'a>>,
     sampled_one_in: u32,
+    parts: Vec<PartOut<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct PartOut<'a> {
+    slice: BTreeMap<&'a str, &'a str>,
+    score_nats: f64,
+    attempts: u64,
+    failed: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -286,7 +295,14 @@ impl ExplanationOut<'_> {
             transactions: found.transactions,
             amounts: found.amounts.iter().map(AmountOut::of).collect(),
             sampled_one_in: found.sampled_one_in,
+            parts: found.parts.iter().map(PartOut::of).collect(),
         }
+    }
+}
+
+impl PartOut<'_> {
+    fn of(part: &proto::IncidentPart) -> PartOut<'_> {
+        PartOut { slice: by_dimension(&part.slice), score_nats: part.score_nats, attempts: part.attempts, failed: part.failed }
     }
 }
 
@@ -363,6 +379,7 @@ mod tests {
                 slice: vec![proto::SliceValue { dimension: "carrier".into(), value: "46000".into() }],
                 alternatives: vec![proto::IncidentAlternative { slice: Vec::new(), score_nats: 2.5 }],
                 amounts: vec![proto::IncidentAmount { currency_code: "CNY".into(), amount_minor: 1200 }],
+                parts: vec![proto::IncidentPart { failed: 7, ..proto::IncidentPart::default() }],
                 ..proto::IncidentExplanation::default()
             }),
             ..proto::Incident::default()
@@ -377,6 +394,7 @@ mod tests {
         let explanation = &posted["explanation"];
         assert_eq!((&explanation["slice"]["carrier"], &explanation["relative_risk"]), (&"46000".into(), &serde_json::Value::Null));
         assert_eq!(explanation["alternatives"][0], serde_json::json!({"slice": {}, "score_nats": 2.5}));
+        assert_eq!(explanation["parts"][0], serde_json::json!({"slice": {}, "score_nats": 0.0, "attempts": 0, "failed": 7}));
         assert_eq!(explanation["amounts"][0], serde_json::json!({"currency": "CNY", "minor": 1200}));
         assert_eq!(posted["link"], "https://console.example/#/acme/incidents/20261102T120030Z-00112233");
     }

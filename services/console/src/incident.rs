@@ -104,6 +104,24 @@ pub(crate) struct Explanation {
     sampled_one_in: u32,
     /// A query of ClickHouse that shows the numbers.
     query: String,
+    /// Parts of the incident's slice that fail at once, each for itself; none where it is one that fails.
+    parts: Vec<Part>,
+}
+
+/// One of several parts of an incident's slice that fail.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Part {
+    /// The part.
+    slice: String,
+    /// The same, value by value.
+    values: Vec<SliceValue>,
+    /// As the score of the slice that is named, beside the other parts.
+    #[schema(minimum = 0.0)]
+    score_nats: f64,
+    /// Attempts in it; estimated, as those of the explanation.
+    attempts: u64,
+    /// Of these, how many failed so.
+    failed: u64,
 }
 
 /// A slice that may be meant instead of another.
@@ -220,7 +238,15 @@ impl From<store::Finding> for Explanation {
             amounts: finding.amounts.into_iter().map(amount).collect(),
             sampled_one_in: finding.sampled_one_in,
             query: finding.query,
+            parts: finding.parts.into_iter().map(Part::from).collect(),
         }
+    }
+}
+
+impl From<store::Part> for Part {
+    fn from(part: store::Part) -> Part {
+        let store::Part { slice, score_nats, attempts, failed } = part;
+        Part { values: slice_values(&slice), slice, score_nats, attempts, failed }
     }
 }
 

@@ -223,7 +223,7 @@ impl Explanation {
         let AffectedParts { failed_attempts, merchants, terminals, transactions, amounts } = &self.affected;
         let amounts = money(amounts.iter().map(|of| (of.currency.as_str(), of.minor)));
         said.push_str(&format!(
-            "affected: {failed_attempts} attempts at {transactions} transactions, at {terminals} terminals of {merchants} merchants{amounts}\n\n"
+            "affected since then: {failed_attempts} attempts at {transactions} transactions, at {terminals} terminals of {merchants} merchants{amounts}\n\n"
         ));
         said.push_str(&columns::table(&STEPS, &self.revisions.iter().collect::<Vec<_>>()));
         said.push_str(&format!("\nTo see it in ClickHouse:\n\n{}\n", self.query));
@@ -269,6 +269,15 @@ fn told(finding: &Finding, incident: &str) -> String {
         "  affected: {} transactions at {} terminals of {} merchants{amounts}\n",
         finding.transactions, finding.terminals, finding.merchants
     ));
+    for part in &finding.parts {
+        said.push_str(&format!(
+            "  fails for itself: {}, {} of {about}{} attempts ({:.0} nats)\n",
+            line(&part.slice),
+            part.failed,
+            part.attempts,
+            part.score_nats
+        ));
+    }
     for other in &finding.alternatives {
         said.push_str(&format!("  may be {} instead ({:.0} nats)\n", line(&other.slice), other.score_nats));
     }
@@ -326,7 +335,7 @@ fn ratio(part: u64, whole: u64) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use faultline_proto::incident::v1::IncidentState;
-    use faultline_store::{Alternative, Opening};
+    use faultline_store::{Alternative, Opening, Part};
 
     use super::*;
 
@@ -374,7 +383,7 @@ mod tests {
             "90.0 % of the fleet's failures",
             "90.0 times as often as elsewhere",
             "also seen: missing_approvals",
-            "affected: 90 attempts at 80 transactions, at 8 terminals of 7 merchants; CNY 12345 in its smallest unit",
+            "affected since then: 90 attempts at 80 transactions, at 8 terminals of 7 merchants; CNY 12345 in its smallest unit",
             "To see it in ClickHouse:\n\nSELECT 1",
         ] {
             assert!(said.contains(part), "{part}\n{said}");
@@ -404,6 +413,7 @@ mod tests {
             contribution: 0.905,
             relative_risk: Some(52.5),
             alternatives: vec![Alternative { slice: "issuer=icbc".into(), score_nats: 31.0 }],
+            parts: vec![Part { slice: "issuer=icbc&region=310000".into(), score_nats: 22.0, attempts: 40, failed: 38 }],
             attempts: 210,
             failed: 190,
             transactions: 150,
@@ -419,6 +429,7 @@ mod tests {
             "From 2026-11-20T02:00:00Z to 2026-11-20T02:02:00Z, explained more finely by carrier=46000&issuer=icbc (80 nats)",
             "190 of about 210 attempts there failed so: 90.5 % of the fleet's failures of this kind, 52.5 times as often as elsewhere",
             "affected: 150 transactions at 0 terminals of 0 merchants",
+            "fails for itself: issuer=icbc&region=310000, 38 of about 40 attempts (22 nats)",
             "may be issuer=icbc instead (31 nats)",
             "SELECT 2",
         ] {
