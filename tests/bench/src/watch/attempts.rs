@@ -34,9 +34,9 @@ const FIRMWARES: u64 = 5;
 /// Attempts by which it is found how large slices are.
 const SAMPLE: u64 = 12_000_000;
 /// Attempts that are stored at once while there is a past to store; and into how many pieces a second of the present is cut: as many as there are partitions
-/// of the outcomes topic, each of which is a batch of the classifier's.
+/// where `faultline up` makes the topic of outcomes, each of which is a batch of the classifier's.
 const AT_ONCE: u64 = 1_000_000;
-const PIECES: u64 = 24;
+const PIECES: u64 = 8;
 /// How attempts end that are not approved: reason, stage, and how many of a thousand.
 const ENDINGS: [(&str, &str, u64); 11] = [
     ("insufficient_funds", "host_decision", 60),
