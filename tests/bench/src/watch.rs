@@ -45,7 +45,7 @@ const ASK: Duration = Duration::from_secs(30);
 /// Measures it.
 pub(crate) async fn measure(program: &Path) -> anyhow::Result<Report> {
     let local = Local::start(program, PORT, Wanted { kafka: true, clickhouse: true }).await?;
-    let store = Arc::new(Store::new(local.clickhouse()?)?);
+    let store = Store::new(local.clickhouse()?)?;
     let database = Database::new(&store.config)?;
     until("ClickHouse answers", PATIENCE, async || Ok(database.probe().await.is_ok())).await?;
     database.migrate().await?;
@@ -54,20 +54,23 @@ pub(crate) async fn measure(program: &Path) -> anyhow::Result<Report> {
     // Attempts begin with a bucket, where counts without attempts end.
     let first = number_at(SystemTime::now() - ATTEMPTS_OF)?;
     let first = first - first % (u64::from(RATE) * u64::from(BUCKET_S));
-    say("watch: storing four weeks and an hour of counts\n");
-    fleet.store_past(&store, first).await?;
     say(&format!("watch: storing {} s of attempts\n", ATTEMPTS_OF.as_secs()));
     let reached = Arc::new(AtomicU64::new(first));
     let feeding = {
-        let (fleet, store, reached) = (Arc::clone(&fleet), Arc::clone(&store), Arc::clone(&reached));
-        tokio::spawn(async move { fleet.feed(&store, first, &reached).await })
+        let (fleet, database, reached) = (Arc::clone(&fleet), database.clone(), Arc::clone(&reached));
+        tokio::spawn(async move { fleet.feed(&database, first, &reached).await })
     };
-    let is_present = || anyhow::Ok(reached.load(Ordering::Relaxed) >= number_at(SystemTime::now())?);
-    until("the attempts of the past are stored", PATIENCE, async || {
-        ensure!(!feeding.is_finished(), "attempts are not stored any more");
-        is_present()
-    })
-    .await?;
+    let until_present = async || {
+        until("the attempts of the past are stored", PATIENCE, async || {
+            ensure!(!feeding.is_finished(), "attempts are not stored any more");
+            anyhow::Ok(reached.load(Ordering::Relaxed) >= number_at(SystemTime::now())?)
+        })
+        .await
+    };
+    until_present().await?;
+    say("watch: storing four weeks and an hour of counts\n");
+    fleet.store_past(&store, first).await?;
+    until_present().await?;
 
     let mut command = local.command(program, "alerter");
     let begin = Instant::now();

@@ -1,26 +1,25 @@
-//! The attempts of a large fleet, as ClickHouse draws them: the same every time, twenty in each millisecond since 1970. An attempt's number says when it was,
-//! and everything else of it.
+//! The attempts of a large fleet: the same every time, twenty in each millisecond since 1970. An attempt's number says when it was, and everything else of it.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
-use faultline_store::{families, values};
-use faultline_verdict::Rules;
-use tokio::time::sleep;
+use faultline_store::{BatchId, Database, OutcomeRow};
+use faultline_verdict::{Cause, Rules};
+use tokio::time::{Instant, sleep};
 
 use crate::fleet::RATE;
 use crate::local::TENANT;
-use crate::replay::key;
 use crate::store::Store;
 
 /// Attempts in a millisecond.
 const OF_MS: u64 = 20;
 const _: () = assert!(RATE == 20_000, "twenty in a millisecond");
-/// Attempts in ten seconds, and in an hour.
-const OF_BUCKET: u64 = OF_MS * 10_000;
-const OF_HOUR: u64 = OF_MS * 3_600_000;
+/// Attempts in a second, in ten, and in an hour.
+const OF_SECOND: u64 = OF_MS * 1000;
+const OF_BUCKET: u64 = OF_SECOND * 10;
+const OF_HOUR: u64 = OF_SECOND * HOUR_S;
 const HOUR_S: u64 = 3600;
 /// How the fleet is made up. Of chains and banks the first are much larger than the last, of regions somewhat.
 const TERMINALS: u64 = 400_000;
@@ -31,11 +30,12 @@ const CARRIERS: u64 = 5;
 const HOSTS: u64 = 40;
 const MODELS: u64 = 20;
 const FIRMWARES: u64 = 5;
-/// Attempts by which it is found how large slices are.
-const SAMPLE: u64 = 12_000_000;
-/// Attempts that are stored at once while there is a past to store; and into how many pieces a second of the present is cut: as many as there are partitions
-/// where `faultline up` makes the topic of outcomes, each of which is a batch of the classifier's.
-const AT_ONCE: u64 = 1_000_000;
+/// Terminals of a shop, and shops of a merchant.
+const OF_SHOP: u64 = 2;
+const OF_MERCHANT: u64 = 2;
+/// Attempts that are stored at once while there is a past to store, as by a classifier that catches up; and into how many pieces a second of the present is cut: as many as there are
+/// partitions where `faultline up` makes the topic of outcomes, each of which is a batch.
+const AT_ONCE: u64 = 50_000;
 const PIECES: u64 = 8;
 /// How attempts end that are not approved: reason, stage, and how many of a thousand.
 const ENDINGS: [(&str, &str, u64); 11] = [
@@ -53,17 +53,52 @@ const ENDINGS: [(&str, &str, u64); 11] = [
 ];
 /// What fails while there is a fault: of the largest bank, of a carrier in a region; and how many of a thousand attempts there.
 const BANK_FAULT: &str = "issuer_down";
+const BANK: u64 = 0;
+const OF_BANK: u64 = 600;
 const REACH_FAULT: &str = "host_not_reached";
-const FAULTS: [(&str, &str, u64); 2] = [(BANK_FAULT, "issuer = 'i0'", 600), (REACH_FAULT, "carrier = 'c2' AND region = 'r7'", 500)];
+const REACH: (u64, u64) = (2, 7);
+const OF_REACH: u64 = 500;
 /// What the two are called.
 pub(super) const FAULTY: [&str; 2] = ["issuer=i0", "carrier=c2&region=r7"];
 
 /// The fleet, and from which attempt on something fails.
 pub(super) struct Fleet {
-    /// What `outcomes` holds of an ending, as lists in SQL, the approved first: tags, causes, reasons, confidences.
-    endings: [String; 4],
+    /// The approved first.
+    endings: Vec<Ending>,
     rule_set: String,
+    terminals: Names,
+    shops: Names,
+    merchants: Names,
+    carriers: Names,
+    regions: Names,
+    models: Names,
+    firmwares: Names,
+    chains: Names,
+    issuers: Names,
+    hosts: Names,
     fault_from: AtomicU64,
+}
+
+/// How an attempt ends, and how many of a thousand do.
+struct Ending {
+    tag: String,
+    cause: Cause,
+    reason: String,
+    confidence: u8,
+    share: u64,
+}
+
+/// What things of a kind are called, by number.
+struct Names(Vec<String>);
+
+impl Names {
+    fn new(prefix: &str, count: u64) -> Names {
+        Names((0..count).map(|number| format!("{prefix}{number}")).collect())
+    }
+
+    fn of(&self, number: u64) -> &str {
+        usize::try_from(number).ok().and_then(|number| self.0.get(number)).map_or("", String::as_str)
+    }
 }
 
 /// The number of the first attempt of a moment.
@@ -71,31 +106,48 @@ pub(super) fn number_at(time: SystemTime) -> anyhow::Result<u64> {
     Ok(u64::try_from(time.duration_since(SystemTime::UNIX_EPOCH)?.as_millis())? * OF_MS)
 }
 
-fn draw(of: &str, what: u32) -> String {
-    format!("intHash64({of} * 64 + {what})")
+/// One of some draws of something: the finalizer of SplitMix64.
+fn draw(of: u64, what: u64) -> u64 {
+    let mixed = of.wrapping_mul(64).wrapping_add(what).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    mixed ^ (mixed >> 31)
 }
 
 /// A number below `below`: the greater, the rarer, the more so the greater the power.
-fn skewed(of: &str, what: u32, (below, power): (u64, u32)) -> String {
-    format!("toUInt32(floor({below} * pow(({} % 1000003) / 1000003, {power})))", draw(of, what))
+#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number below some thousand")]
+fn skewed(of: u64, what: u64, (below, power): (u64, i32)) -> u64 {
+    const PARTS: u64 = 1 << 32;
+    (below as f64 * ((draw(of, what) % PARTS) as f64 / PARTS as f64).powi(power)) as u64
 }
 
 impl Fleet {
     pub(super) fn new() -> anyhow::Result<Fleet> {
         let rules = Rules::built_in()?;
         let set = rules.sets().find(|set| set.is_home()).context("no rules are the home set")?;
-        let mut endings = vec![["approved/host_decision".into(), "approved".into(), "approved".into(), "100".into()]];
-        for (id, stage, _) in ENDINGS {
+        let failed: u64 = ENDINGS.iter().map(|(.., share)| share).sum();
+        let (tag, reason) = ("approved/host_decision".into(), "approved".into());
+        let mut endings = vec![Ending { tag, cause: Cause::Approved, reason, confidence: 100, share: 1000 - failed }];
+        for (id, stage, share) in ENDINGS {
             let reason = rules.reason(set.version(), id).with_context(|| format!("no reason is called {id}"))?;
-            let cause = format!("{:?}", reason.cause).to_lowercase();
-            endings.push([format!("{}/{stage}", reason.class), cause, id.into(), reason.confidence.to_string()]);
+            let (tag, confidence) = (format!("{}/{stage}", reason.class), reason.confidence);
+            endings.push(Ending { tag, cause: reason.cause, reason: id.into(), confidence, share });
         }
-        let list = |place: usize| {
-            let texts: Vec<String> = endings.iter().filter_map(|ending| ending.get(place)).map(|text| format!("'{text}'")).collect();
-            format!("[{}]", texts.join(", "))
-        };
-        let endings = [list(0), list(1), list(2), list(3)];
-        Ok(Fleet { endings, rule_set: set.version().into(), fault_from: AtomicU64::new(u64::MAX) })
+        Ok(Fleet {
+            endings,
+            rule_set: set.version().into(),
+            terminals: Names::new("T", TERMINALS),
+            shops: Names::new("S", TERMINALS / OF_SHOP),
+            merchants: Names::new("M", TERMINALS / OF_SHOP / OF_MERCHANT),
+            carriers: Names::new("c", CARRIERS),
+            regions: Names::new("r", REGIONS),
+            models: Names::new("m", MODELS),
+            firmwares: Names::new("f", FIRMWARES),
+            chains: Names::new("chain-", CHAINS),
+            issuers: Names::new("i", ISSUERS),
+            hosts: Names::new("h", HOSTS),
+            fault_from: AtomicU64::new(u64::MAX),
+        })
     }
 
     /// Lets the two faults begin with the attempt of this number.
@@ -103,94 +155,137 @@ impl Fleet {
         self.fault_from.store(number, Ordering::Relaxed);
     }
 
-    /// A question for attempts.
-    fn attempts(&self, numbers: &Range<u64>) -> String {
-        let number_of = |wanted: &str| ENDINGS.iter().zip(2..).find(|((id, ..), _)| *id == wanted).map_or(1, |(_, number)| number);
-        let from = self.fault_from.load(Ordering::Relaxed);
-        let mut choice = Vec::new();
-        for (id, of, share) in FAULTS {
-            choice.push(format!("number >= {from} AND {of} AND {} % 1000 < {share}, {}", draw("number", 1), number_of(id)));
+    /// How an attempt ends, of these.
+    fn ending(&self, number: u64, (issuer, reach): (u64, (u64, u64))) -> Option<&Ending> {
+        let of_reason = |reason: &str| self.endings.iter().find(|ending| ending.reason == reason);
+        if number >= self.fault_from.load(Ordering::Relaxed) {
+            let place = draw(number, 1) % 1000;
+            if issuer == BANK && place < OF_BANK {
+                return of_reason(BANK_FAULT);
+            }
+            if reach == REACH && place < OF_REACH {
+                return of_reason(REACH_FAULT);
+            }
         }
-        let mut below = 0;
-        for (id, _, share) in ENDINGS {
-            below += share;
-            choice.push(format!("{} % 1000 < {below}, {}", draw("number", 2), number_of(id)));
-        }
-        let [tags, causes, reasons, confidences] = &self.endings;
-        format!(
-            "SELECT number, fromUnixTimestamp64Milli(toInt64(intDiv(number, {OF_MS})), 'UTC') AS at, toUInt32({terminal} % {TERMINALS}) AS t, \
-             concat('c', toString({carrier} % {CARRIERS})) AS carrier, concat('r', toString({region})) AS region, \
-             concat('m', toString({model} % {MODELS})) AS model, concat('f', toString({firmware} % {FIRMWARES})) AS firmware, \
-             concat('chain-', toString({chain})) AS merchant_group, concat('i', toString({issuer})) AS issuer, \
-             toUInt16(1 + {entry} % 5) AS entry_mode, \
-             ['chip', 'contactless', 'magnetic_stripe', 'qr', 'keyed'][entry_mode] AS entry, 'a' AS acquirer, concat('h', toString({host} % {HOSTS})) AS host, \
-             100 + number % 10000 AS amount_minor, multiIf({choice}, 1) AS ending, \
-             {tags}[ending] AS tag, {causes}[ending] AS cause, {reasons}[ending] AS reason, {confidences}[ending] AS confidence \
-             FROM numbers({first}, {count})",
-            terminal = draw("number", 3),
-            carrier = draw("t", 4),
-            region = skewed("t", 5, (REGIONS, 2)),
-            model = draw("t", 6),
-            firmware = draw("t", 7),
-            chain = skewed("t", 8, (CHAINS, 2)),
-            issuer = skewed("number", 9, (ISSUERS, 3)),
-            entry = draw("number", 10),
-            host = draw("number", 11),
-            choice = choice.join(", "),
-            first = numbers.start,
-            count = numbers.end - numbers.start,
-        )
+        let mut place = draw(number, 2) % 1000;
+        self.endings.iter().find(|ending| {
+            let is_it = place < ending.share;
+            place = place.saturating_sub(ending.share);
+            is_it
+        })
     }
 
-    /// Stores attempts and their counts, these as the classifier does: they are sums already.
-    async fn store(&self, store: &Store, numbers: &Range<u64>) -> anyhow::Result<()> {
-        let attempts = self.attempts(numbers);
-        let rows = format!(
-            "INSERT INTO outcomes (tenant, terminal, spool, sequence, completed_at, received_at, clock, merchant, store, merchant_group, model, firmware, \
-             application, region, carrier, type, entry_mode, amount_minor, currency, bin, issuer, card_token, card_token_key, acquirer, host, attempt, \
-             first_attempt_sequence, stage, result, tag, cause, reason, confidence, rule_set, sign, revision, kafka_log, kafka_partition, kafka_offset) \
-             SELECT '{TENANT}', concat('T', toString(t)), 1, number, at, at, 'age', concat('M', toString(intDiv(t, 4))), concat('S', toString(intDiv(t, 2))), \
-             merchant_group, model, firmware, 'pay 1', region, carrier, 1, entry_mode, amount_minor, 'CNY', '620000', issuer, {card} % 1048576, 1, acquirer, \
-             host, 1, number, if(ending = 1, 10, 9), ending = 1, tag, cause, reason, toUInt8(confidence), '{set}', 1, 0, 'bench', number % {PIECES}, number \
-             FROM ({attempts})",
-            card = draw("number", 12),
-            set = self.rule_set,
-        );
-        store.query(&rows).await?;
-        let counts = format!(
-            "INSERT INTO rollup (tenant, family, key, bucket, tag, cause, currency, count, amount_minor) SETTINGS optimize_on_insert = 0 \
-             SELECT '{TENANT}', slice.1 AS family, slice.2 AS key, toStartOfInterval(at, INTERVAL 10 SECOND) AS bucket, tag, cause, 'CNY', count(), \
-             sum(amount_minor) FROM ({attempts}) ARRAY JOIN {} AS slice GROUP BY family, key, bucket, tag, cause",
-            slices()?
-        );
-        store.query(&counts).await?;
-        Ok(())
+    fn row(&self, number: u64, id: &BatchId<'static>) -> anyhow::Result<OutcomeRow<'_>> {
+        let terminal = draw(number, 3) % TERMINALS;
+        let (carrier, region) = (draw(terminal, 4) % CARRIERS, skewed(terminal, 5, (REGIONS, 2)));
+        let issuer = skewed(number, 9, (ISSUERS, 3));
+        let ending = self.ending(number, (issuer, (carrier, region))).context("an attempt has no ending")?;
+        let at = i64::try_from(number / OF_MS)?;
+        Ok(OutcomeRow {
+            tenant: TENANT,
+            terminal: self.terminals.of(terminal),
+            spool: 1,
+            sequence: number,
+            completed_at: at,
+            received_at: at,
+            clock: 1,
+            merchant: self.merchants.of(terminal / OF_SHOP / OF_MERCHANT),
+            store: self.shops.of(terminal / OF_SHOP),
+            merchant_group: self.chains.of(skewed(terminal, 8, (CHAINS, 2))),
+            model: self.models.of(draw(terminal, 6) % MODELS),
+            firmware: self.firmwares.of(draw(terminal, 7) % FIRMWARES),
+            application: "pay 1",
+            region: self.regions.of(region),
+            carrier: self.carriers.of(carrier),
+            r#type: 1,
+            entry_mode: u16::try_from(1 + draw(number, 10) % 5)?,
+            amount_minor: 100 + i64::try_from(number % 10_000)?,
+            currency: "CNY",
+            bin: "620000",
+            issuer: self.issuers.of(issuer),
+            card_token: u32::try_from(draw(number, 12) % (1 << 20))?,
+            card_token_key: 1,
+            acquirer: "a",
+            host: self.hosts.of(draw(number, 11) % HOSTS),
+            attempt: 1,
+            first_attempt_sequence: number,
+            tag: &ending.tag,
+            cause: i8::try_from(i32::from(ending.cause))?,
+            reason: &ending.reason,
+            confidence: ending.confidence,
+            rule_set: &self.rule_set,
+            sign: 1,
+            kafka_log: id.log,
+            kafka_partition: id.partition,
+            kafka_offset: number,
+            batch_first_offset: id.first,
+            batch_last_offset: id.last,
+            ..OutcomeRow::default()
+        })
     }
 
-    /// Stores what came before the attempt of this number: an hour in buckets, and before that four weeks in hours, of which those that are near this hour of
-    /// the day are enough. Slices are as large as in a sample, and fail as often as the fleet.
+    /// Stores attempts and their counts, as the classifier does.
+    async fn store(&self, database: &Database, numbers: Range<u64>, partition: u16) -> anyhow::Result<()> {
+        let since = Instant::now();
+        let since_ms = i64::try_from(numbers.start / OF_MS)?;
+        let id = BatchId { log: "bench", partition, first: numbers.start, last: numbers.end - 1, since_ms };
+        let rows: Vec<OutcomeRow<'_>> = numbers.map(|number| self.row(number, &id)).collect::<anyhow::Result<_>>()?;
+        Ok(database.deliver(&id, &rows, since).await?)
+    }
+
+    /// Stores attempts from this number on: first those of the past, then each second's when it begins, in pieces. Says how far it is, by number; never ends
+    /// by itself.
+    pub(super) async fn feed(&self, database: &Database, from: u64, reached: &AtomicU64) -> anyhow::Result<()> {
+        let mut next = from;
+        loop {
+            // A second that has begun is one that will be over.
+            let until = number_at(SystemTime::now())? + OF_SECOND;
+            let until = until - until % OF_SECOND;
+            if until > next + AT_ONCE {
+                self.store(database, next..next + AT_ONCE, 0).await?;
+                next += AT_ONCE;
+            } else if until > next {
+                let piece = (until - next).div_ceil(PIECES);
+                for partition in 0.. {
+                    let end = until.min(next + piece);
+                    self.store(database, next..end, partition).await?;
+                    next = end;
+                    if next == until {
+                        break;
+                    }
+                }
+            } else {
+                sleep(Duration::from_millis(20)).await;
+            }
+            reached.store(next, Ordering::Relaxed);
+        }
+    }
+
+    /// Stores counts of what came before the attempt of this number: an hour in buckets, and before that four weeks in hours, of which those that are near this hour of the day are enough.
+    /// Slices are as large as they are since, and fail as often as the fleet.
     pub(super) async fn store_past(&self, store: &Store, until: u64) -> anyhow::Result<()> {
-        let [tags, causes, ..] = &self.endings;
-        let shares: Vec<u64> = ENDINGS.iter().map(|(.., share)| *share).collect();
-        let approved = 1000 - shares.iter().sum::<u64>();
-        let sample = self.attempts(&(until - SAMPLE..until));
+        let list = |of: &dyn Fn(&Ending) -> String| self.endings.iter().map(of).collect::<Vec<_>>().join(", ");
+        let tags = list(&|ending| format!("'{}'", ending.tag));
+        let causes = list(&|ending| format!("'{}'", format!("{:?}", ending.cause).to_lowercase()));
+        let shares = list(&|ending| ending.share.to_string());
         store.query("CREATE TABLE shares (family String, key String, share Float64) ENGINE = Memory").await?;
-        let measured = format!(
-            "INSERT INTO shares SELECT slice.1 AS family, slice.2 AS key, count() / {SAMPLE} AS share FROM ({sample}) ARRAY JOIN {} AS slice GROUP BY family, key",
-            slices()?
-        );
-        store.query(&measured).await?;
+        store
+            .query(&format!(
+                "INSERT INTO shares SELECT family, key, sum(count) / (SELECT sum(count) FROM rollup WHERE tenant = '{TENANT}' AND family = 'fleet') AS share \
+                 FROM rollup WHERE tenant = '{TENANT}' GROUP BY family, key"
+            ))
+            .await?;
         // What is expected, as a whole number that is expected too.
         let insert = |simulated: u8, attempts: u64, buckets: &str| {
             format!(
-                "INSERT INTO rollup (tenant, family, key, bucket, tag, cause, currency, count, amount_minor, simulated) \
-                 WITH arrayZip({tags}, {causes}, arrayConcat([{approved}], {shares:?})) AS endings \
+                "INSERT INTO rollup (tenant, family, key, bucket, tag, cause, currency, count, amount_minor, simulated) SETTINGS optimize_on_insert = 0 \
+                 WITH arrayZip([{tags}], [{causes}], [{shares}]) AS endings \
                  SELECT '{TENANT}', family, key, bucket, ending.1, ending.2, 'CNY', \
                  toInt64(floor(share * {attempts} * ending.3 / 1000 + rand() / 4294967296)) AS some, 5000 * some, {simulated} \
                  FROM shares CROSS JOIN ({buckets}) AS buckets ARRAY JOIN endings AS ending WHERE some > 0"
             )
         };
-        let until_s = until / OF_MS / 1000 / 10 * 10;
+        let until_s = until / OF_SECOND / 10 * 10;
         let hour = until_s - until_s % HOUR_S;
         let hours = |day: u64| {
             format!(
@@ -207,40 +302,4 @@ impl Fleet {
         store.query("DROP TABLE shares").await?;
         Ok(())
     }
-
-    /// Stores attempts from this number on: first those of the past, then each second's when it begins, in pieces. Says how far it is, by number; never ends
-    /// by itself.
-    pub(super) async fn feed(&self, store: &Store, from: u64, reached: &AtomicU64) -> anyhow::Result<()> {
-        let mut next = from;
-        let second = OF_MS * 1000;
-        loop {
-            // A second that has begun is one that will be over.
-            let until = number_at(SystemTime::now())? + second;
-            let until = until - until % second;
-            if until > next + AT_ONCE {
-                self.store(store, &(next..next + AT_ONCE)).await?;
-                next += AT_ONCE;
-            } else if until > next {
-                let piece = second.div_ceil(PIECES);
-                while next < until {
-                    let end = until.min(next + piece);
-                    self.store(store, &(next..end)).await?;
-                    next = end;
-                }
-            } else {
-                sleep(Duration::from_millis(20)).await;
-            }
-            reached.store(next, Ordering::Relaxed);
-        }
-    }
-}
-
-/// The slices that an attempt is in, as a list of families and keys in SQL.
-fn slices() -> anyhow::Result<String> {
-    let mut slices = Vec::new();
-    for family in families() {
-        let columns: Vec<&str> = values(family, "|").context("a family has no columns")?.into_iter().map(|(column, _)| column).collect();
-        slices.push(format!("('{family}', {})", key(&columns)));
-    }
-    Ok(format!("[{}]", slices.join(", ")))
 }
