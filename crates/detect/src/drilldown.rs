@@ -23,7 +23,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::localise::{Element, Leaves, Trials, localise_beside};
+use crate::localise::{Element, Leaves, Moved, Trials, localise, localise_beside};
 use crate::slice::{Dimension, Kind, Slice};
 
 /// The value that all values are which are not told apart. No outcome has it.
@@ -223,14 +223,8 @@ pub fn explain(cells: &[Cell], margins: &Margins, (incident, former): (&Slice, O
         return None;
     }
     let free: Vec<Dimension> = Dimension::ALL.into_iter().filter(|dimension| incident.value(*dimension).is_none()).collect();
-    let mut leaves = Leaves::rate(free.iter().map(|dimension| dimension.name()).chain([WHOLE])).ok()?;
-    for (cell, usual) in look.cells.iter().zip(usual_rates(look.cells, margins)) {
-        let values = free.iter().map(|dimension| cell.at.value(*dimension).unwrap_or(OTHER)).chain([""]);
-        let ids: Vec<u32> = values.enumerate().map(|(place, value)| leaves.id(place, value)).collect::<Option<_>>()?;
-        let Tally { attempts, failed } = cell.tally;
-        let leaf = Trials { failures: failed, attempts, expected_failures: attempts * usual, expected_attempts: attempts };
-        leaves.push_trials(&ids, leaf).ok()?;
-    }
+    let usual = usual_rates(look.cells, margins);
+    let leaves = look.leaves(&usual, free.iter().map(|dimension| dimension.name()).chain([WHOLE]))?;
     let found: Vec<Found> = localise_beside(&leaves, Some(&Element(vec![(free.len(), 0)])))
         .into_iter()
         .map(|(moved, beside)| {
@@ -241,7 +235,7 @@ pub fn explain(cells: &[Cell], margins: &Margins, (incident, former): (&Slice, O
         })
         .collect();
     let (named, score) = look.named(&found, former, whole);
-    let parts = look.parts(&found);
+    let parts = look.parts(&look.leaves(&usual, free.iter().map(|dimension| dimension.name()))?, &found);
     let tally = look.tally(&named);
     let fleet = margins.fleet();
     let elsewhere = Tally { attempts: (fleet.attempts - tally.attempts).max(0.0), failed: (fleet.failed - tally.failed).max(0.0) };
@@ -335,6 +329,20 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
+    /// The cells, as the localiser takes them: with these attributes, of which each that is no dimension has one value.
+    fn leaves(&self, usual: &[f64], attributes: impl Iterator<Item = &'static str> + Clone) -> Option<Leaves> {
+        let mut leaves = Leaves::rate(attributes.clone()).ok()?;
+        for (cell, usual) in self.cells.iter().zip(usual) {
+            let value = |name| Dimension::named(name).map_or("", |dimension| cell.at.value(dimension).unwrap_or(OTHER));
+            let ids: Vec<u32> =
+                attributes.clone().map(value).enumerate().map(|(place, value)| leaves.id(place, value)).collect::<Option<_>>()?;
+            let Tally { attempts, failed } = cell.tally;
+            let leaf = Trials { failures: failed, attempts, expected_failures: attempts * usual, expected_attempts: attempts };
+            leaves.push_trials(&ids, leaf).ok()?;
+        }
+        Some(leaves)
+    }
+
     /// Cells together that are in a slice.
     fn tally(&self, slice: &Slice) -> Tally {
         let mut all = Tally::default();
@@ -371,17 +379,24 @@ impl Look<'_> {
         terse
     }
 
-    /// What fails for itself, where that are several parts: each explains what it does better than the whole would, and none is within another.
-    fn parts(&self, found: &[Found]) -> Vec<Part> {
-        let mut parts: Vec<Part> = Vec::new();
-        for Found { named, whole } in found {
-            let Some((slice, score)) = named.first() else { continue };
-            let is_new = !parts.iter().any(|part| part.slice.holds(slice) || slice.holds(&part.slice));
-            if slice != self.incident && *score >= whole + CLEARLY && is_new && parts.len() < MOST_PARTS {
-                parts.push(Part { slice: slice.clone(), score: *score, tally: self.tally(slice) });
-            }
-        }
-        if parts.len() > 1 { parts } else { Vec::new() }
+    /// What fails for itself, where that are several parts: together they explain better what fails than one name does. `leaves` have no attribute for the whole, which a search would
+    /// begin with, and end.
+    fn parts(&self, leaves: &Leaves, found: &[Found]) -> Vec<Part> {
+        let moved = localise(leaves);
+        let part = |moved: &Moved| {
+            let slice = self.terse(&self.incident.with(&slice(leaves, &moved.element)?));
+            Some(Part { tally: self.tally(&slice), slice, score: moved.score })
+        };
+        let Some(parts) = moved.iter().take(MOST_PARTS).map(part).collect::<Option<Vec<Part>>>() else { return Vec::new() };
+        let one = found
+            .iter()
+            .flat_map(|found| found.named.first().map(|(_, score)| *score).into_iter().chain([found.whole]))
+            .fold(0.0, f64::max);
+        let is_within = |one: &Slice, other: &Slice| one.holds(other) || other.holds(one);
+        let are_apart =
+            parts.iter().enumerate().all(|(place, part)| !parts.iter().skip(place + 1).any(|other| is_within(&part.slice, &other.slice)));
+        let together: f64 = parts.iter().map(|part| part.score).sum();
+        if parts.len() > 1 && are_apart && together >= one + CLEARLY { parts } else { Vec::new() }
     }
 
     /// What may be meant instead of what is named, and is not one of several parts: the best first, nothing twice.
