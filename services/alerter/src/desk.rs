@@ -16,7 +16,7 @@ use faultline_stream::{IncidentLog, LogError};
 use tokio::time::sleep;
 
 use crate::contract::Known;
-use crate::watch::{PAUSE, Shared, now_s};
+use crate::watch::{BUCKET_S, PAUSE, Shared, now_s};
 use crate::webhook::{CHANNEL, Notice};
 use crate::{contract, counts};
 
@@ -60,6 +60,11 @@ impl Desk<'_> {
     /// The tenants that have incidents.
     pub(crate) fn tenants(&self) -> impl Iterator<Item = &str> {
         self.known.keys().map(|(tenant, _)| tenant.as_str())
+    }
+
+    /// The last ten seconds that somebody has judged, as far as incidents tell: their first second since 1970-01-01 UTC.
+    pub(crate) fn judged(&self) -> u32 {
+        self.known.values().map(contract::updated).max().unwrap_or_default().saturating_sub(BUCKET_S)
     }
 
     /// A tenant's incidents.

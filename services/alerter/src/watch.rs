@@ -65,7 +65,8 @@ pub(crate) struct Shared {
 /// ```
 pub(crate) async fn watch(shared: &Shared) -> Result<(), LogError> {
     let mut desk = Desk::open(shared).await?;
-    let mut done = shared.begin().await;
+    // What was judged is not judged again, by what is counted of it when counting is behind: an incident would be unobserved before it began.
+    let mut done = shared.begin().await.max(desk.judged().min(shared.last_over()));
     let mut tenants = recall(shared, &desk, done).await;
     let mut explanations = Explanations::default();
     tracing::info!(tenants = tenants.len(), "the alerter watches");
