@@ -159,7 +159,7 @@ impl Server<'_> {
 /// Threads that merge what was inserted: no more than half of the processors, or what has piled up would be counted later for the sake of merges that can wait. Merges take turns, small ones
 /// first, so that a large one holds nobody up.
 fn merging_threads() -> usize {
-    available_parallelism().map_or(1, |processors| processors.get().div_ceil(2))
+    available_parallelism().map_or(1, |processors| (processors.get() / 2).max(1))
 }
 
 /// `default` is the user as whom the launcher's own queries run, so it must exist without a password. It may open the listeners and

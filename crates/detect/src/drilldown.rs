@@ -329,7 +329,7 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
-    /// The cells, as the localiser takes them: with these attributes, of which each that is no dimension has one value.
+    /// The cells, as the localiser takes them, with these attributes. One that is no dimension has a single value.
     fn leaves(&self, usual: &[f64], attributes: impl Iterator<Item = &'static str> + Clone) -> Option<Leaves> {
         let mut leaves = Leaves::rate(attributes.clone()).ok()?;
         for (cell, usual) in self.cells.iter().zip(usual) {
