@@ -1,12 +1,15 @@
 //! The schema, against a real ClickHouse.
 
-use faultline_store::{ClickHouseConfig, Database};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use faultline_store::{BatchId, ClickHouseConfig, Database, DrillDown, Explained, OutcomeRow, ToldApart};
+use tokio::time::Instant;
 
 use crate::sandbox::sandbox;
 use crate::services::{query, query_as};
 
 /// The steps of the schema.
-const STEPS: [&str; 11] = [
+const STEPS: [&str; 12] = [
     "outcomes",
     "rollup",
     "high_water",
@@ -18,6 +21,7 @@ const STEPS: [&str; 11] = [
     "verdicts",
     "health",
     "explanations",
+    "time_of_parts",
 ];
 
 #[tokio::test]
@@ -91,5 +95,51 @@ async fn rows_are_kept_as_long_as_is_configured() {
         Database::new(&other).unwrap().migrate().await.unwrap();
         assert_eq!(kept("outcomes").await, "toDateTime(received_at) + toIntervalDay(20)");
         assert_eq!(kept("rollup").await, "bucket + toIntervalDay(40)");
+    }
+}
+
+/// What is asked for by ten seconds is found in them to the last millisecond, in whichever part it is; what was completed before or after is not.
+#[tokio::test]
+async fn what_failed_in_ten_seconds_is_found_to_the_last_millisecond() {
+    let config = ClickHouseConfig { database: "ten_seconds".into(), ..sandbox().await.clickhouse.clone() };
+    let database = Database::new(&config).unwrap();
+    database.migrate().await.unwrap();
+    let yesterday = SystemTime::now() - Duration::from_secs(86_400);
+    let bucket = u32::try_from(yesterday.duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap() / 10 * 10;
+    let moments = [-1, 0, 5000, 9001, 9500, 9999, 10_000].map(|ms| i64::from(bucket) * 1000 + ms);
+    let row = |(offset, completed_at): (u64, i64)| OutcomeRow {
+        tenant: "acme",
+        terminal: "T1",
+        merchant: "M1",
+        sequence: offset,
+        completed_at,
+        received_at: completed_at,
+        clock: 1,
+        issuer: "icbc",
+        tag: "issuer_down/host_decision",
+        cause: 4,
+        sign: 1,
+        kafka_log: "kept",
+        kafka_offset: offset,
+        ..OutcomeRow::default()
+    };
+    // Each in a part of its own.
+    for numbered in (0..).zip(moments) {
+        let id = BatchId { log: "kept", partition: 0, first: numbered.0, last: numbered.0, since_ms: numbered.1 };
+        database.deliver(&id, &[row(numbered)], Instant::now()).await.unwrap();
+    }
+    let slice = "issuer=icbc".parse().unwrap();
+    for _ in 0..2 {
+        let found = database.failing("acme", &(bucket..=bucket), &["issuer_down"]).await.unwrap();
+        let failures: Vec<u64> = found.iter().flat_map(|leaf| &leaf.failed).map(|failed| failed.failures).collect();
+        assert_eq!(failures, [5]);
+        let drill = DrillDown { tenant: "acme", slice: &slice, class: "issuer_down", time: bucket..bucket + 10 };
+        let cells = database.failed_cells(&drill, &ToldApart { values: Vec::new(), one_in: 1 }).await.unwrap();
+        assert_eq!(cells.iter().map(|cell| (cell.failed, cell.others)).collect::<Vec<_>>(), [(5, 0)]);
+        let explained = Explained { tenant: "acme", slice: &slice, failures: Some("issuer_down"), time: bucket..bucket + 10 };
+        let affected = database.affected(&explained).await.unwrap();
+        assert_eq!((affected.failed, affected.merchants, affected.terminals, affected.transactions), (5, 1, 1, 5));
+        // And again where all are in one.
+        query(&config, "OPTIMIZE TABLE outcomes FINAL").await;
     }
 }

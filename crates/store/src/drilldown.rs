@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::database::{Database, StoreError};
 use crate::explanation::{conditions, literal};
-use crate::families::{DIMENSIONS, DimensionValues, LEDGER, Slice, by_name, of_time};
+use crate::families::{DIMENSIONS, DimensionValues, LEDGER, Slice, by_name, completed_in, of_time};
 
 /// How long a question may take. Nobody waits for it: what is not known in this time is asked again later.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -130,15 +130,16 @@ impl Database {
         let sql = format!(
             "SELECT ({keys}) AS at, toUInt64(greatest(sumIf(sign, is_failed), 0)) AS failed, toUInt64(greatest(sumIf(sign, NOT is_failed), 0)) AS others \
              FROM (SELECT {}, sign, startsWith(tag, ?) AS is_failed FROM outcomes \
-                   WHERE tenant = ? AND completed_at >= fromUnixTimestamp(?) AND completed_at < fromUnixTimestamp(?){conditions}{sample}) \
+                   WHERE tenant = ? AND {}{conditions}{sample}) \
              GROUP BY {keys} HAVING failed > 0 OR others > 0 ORDER BY {keys}",
-            columns.join(", ")
+            columns.join(", "),
+            completed_in(&drill.time)
         );
         let mut query = self.drilling().query(&sql);
         for values in bound.into_iter().flatten() {
             query = query.bind(values);
         }
-        query = query.bind(&class).bind(drill.tenant).bind(drill.time.start).bind(drill.time.end);
+        query = query.bind(&class).bind(drill.tenant);
         if told.one_in > 1 {
             query = query.bind(&class).bind(told.one_in);
         }

@@ -97,6 +97,15 @@ pub(crate) fn of_time(time: &Range<u32>) -> String {
     )
 }
 
+/// A condition that an outcome was completed in a time, in seconds since 1970-01-01 UTC: in terms of the order of rows, and of what is known of parts.
+pub(crate) fn completed_in(time: &Range<u32>) -> String {
+    let Range { start, end } = time;
+    format!(
+        "completed_at >= fromUnixTimestamp({start}) AND completed_at < fromUnixTimestamp({end}) \
+         AND toUnixTimestamp64Milli(completed_at) >= {start}000 AND toUnixTimestamp64Milli(completed_at) < {end}000"
+    )
+}
+
 /// The names of all families.
 #[must_use]
 pub fn families() -> [&'static str; FAMILIES.len()] {

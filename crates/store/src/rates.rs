@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::database::{Database, StoreError};
 use crate::explanation::quoted;
-use crate::families::{DIMENSIONS, DimensionValues, LEDGER, by_name, of_time};
+use crate::families::{DIMENSIONS, DimensionValues, LEDGER, by_name, completed_in, of_time};
 
 /// How long the question of what was counted lately may take.
 const COUNTS_TIMEOUT: Duration = Duration::from_secs(60);
@@ -122,7 +122,7 @@ impl LikeHour {
 }
 
 impl Database {
-    /// What was counted in the buckets from one to another, by their first seconds since 1970-01-01 UTC, in order of time. Simulated counts are left out.
+    /// What was counted in the buckets from one to another, by their first seconds since 1970-01-01 UTC, in order of time, tenants and slices. Simulated counts are left out.
     ///
     /// # Errors
     /// When the server does not answer.
@@ -130,7 +130,7 @@ impl Database {
         let sql = format!(
             "SELECT tenant, family, key, bucket, splitByChar('/', tag)[1] AS class, toUInt64(sum(count)) AS attempts FROM rollup \
              WHERE {} AND family != '{LEDGER}' AND NOT simulated \
-             GROUP BY tenant, family, key, bucket, class HAVING sum(count) > 0 ORDER BY bucket, tenant",
+             GROUP BY tenant, family, key, bucket, class HAVING sum(count) > 0 ORDER BY bucket, tenant, family, key",
             of_time(&(*buckets.start()..buckets.end() + 1))
         );
         self.answer("say what was counted", COUNTS_TIMEOUT, self.asking().query(&sql).fetch_all::<Count>()).await
@@ -198,11 +198,12 @@ impl Database {
             "SELECT ({any}) AS at, groupArray((bucket, class, sign, witness)) AS rows FROM \
              (SELECT {dimensions}, cityHash64({dimensions}) AS leaf, toUnixTimestamp(toStartOfInterval(completed_at, toIntervalSecond(10))) AS bucket, \
               toUInt8(multiIf({}255)) AS class, sign, cityHash64(if(store = '', terminal, concat(merchant, ' ', store)), class) AS witness \
-              FROM outcomes WHERE tenant = ? AND completed_at >= fromUnixTimestamp(?) AND completed_at < fromUnixTimestamp(?) AND ({})) GROUP BY leaf",
+              FROM outcomes WHERE tenant = ? AND {} AND ({})) GROUP BY leaf",
             places.concat(),
+            completed_in(&(*buckets.start()..buckets.end() + 10)),
             is_of_class.join(" OR ")
         );
-        let query = self.asking().query(&sql).bind(tenant).bind(buckets.start()).bind(buckets.end() + 10);
+        let query = self.asking().query(&sql).bind(tenant);
         let found = self.answer("say what failed", COUNTS_TIMEOUT, query.fetch_all::<Found>()).await?;
         let mut witnesses = Witnesses::default();
         for (_, _, sign, witness) in found.iter().flat_map(|found| &found.rows) {
