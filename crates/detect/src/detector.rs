@@ -25,10 +25,15 @@ const MOST_OF: f64 = 0.6;
 const LOOKS_AGAIN: [u32; 8] = [2, 4, 8, 16, 32, 64, 128, 256];
 /// How far back failures are looked at in order to name them, in ticks.
 const LONGEST_LOOK: u32 = 330;
+/// Most failures that are looked at in order to name them, and to see whether an incident of many has another name: the last of them. More would say the same, and take longer than a tick.
+const MOST_JUDGED: u64 = 200_000;
+const MOST_LOOKED_AT_AGAIN: u64 = 50_000;
 /// A fault that comes back within this time, in seconds, or half as long as it lasted but within the second time, is the same one.
 const REOPENS_WITHIN_S: (u32, u32) = (600, 900);
 /// Ticks after an incident in which nothing is learnt of drifts yet.
 const AFTERMATH: u32 = 12;
+/// Ticks of which it is said how busy the fleet is.
+const PACE: u32 = 30;
 /// Most suspicions that are followed in a tick.
 const MOST_AT_ONCE: usize = 16;
 
@@ -102,6 +107,8 @@ pub struct Detector {
     closed: Vec<Incident>,
     announced: Vec<Announced>,
     asked: Option<(Question, Purpose)>,
+    /// The first tick whose leaves are known, of those that were asked for last.
+    known_from: u32,
     changes: Vec<Change>,
 }
 
@@ -143,8 +150,22 @@ impl Detector {
         let began = self.open.iter().chain(&self.closed).map(|incident| incident.began / TICK_S).min();
         if let Some(began) = began {
             let classes = classes(self.open.iter().chain(&self.closed));
-            self.ask(began.max(earliest), classes, Purpose::Recall);
+            self.recall_failures(began.max(earliest), classes);
         }
+    }
+
+    /// Asks for what failed from a tick on, and no more of it at once than is judged at once.
+    fn recall_failures(&mut self, from: u32, classes: BTreeSet<Class>) {
+        let ticks = self.fleet.first_failures(from..=self.fleet.now(), (&classes, MOST_JUDGED));
+        self.ask(ticks, classes, Purpose::Recall);
+    }
+
+    /// Attempts of the fleet a second, in the last five minutes.
+    #[must_use]
+    pub fn pace(&self) -> f64 {
+        let ticks = self.fleet.earliest(PACE)..=self.fleet.now();
+        let attempts = self.fleet.series(&Slice::fleet()).map_or(0, |fleet| fleet.attempts(ticks.clone()));
+        real(attempts) / (f64::from(TICK_S) * real(u64::try_from(ticks.count()).unwrap_or(1)))
     }
 
     /// Takes in the next tick.
@@ -160,7 +181,8 @@ impl Detector {
         if self.announced.iter().any(|announced| announced.is_during(now, now)) {
             classes.extend(Class::watched());
         }
-        self.ask(from, classes, Purpose::Explain);
+        let ticks = self.fleet.last_failures(from..=now, (&classes, MOST_LOOKED_AT_AGAIN));
+        self.ask(ticks, classes, Purpose::Explain);
         if self.asked.is_none() {
             self.step(&[]);
             self.look();
@@ -222,11 +244,18 @@ impl Detector {
 
     /// Takes in the answer to the question.
     pub fn answer(&mut self, leaves: &[Leaf]) {
-        let Some((_, purpose)) = self.asked.take() else { return };
+        let Some((Question { buckets, classes }, purpose)) = self.asked.take() else { return };
         let now = self.fleet.now();
+        self.known_from = buckets.start() / TICK_S;
         self.fleet.remember(leaves);
         match purpose {
-            Purpose::Recall => self.explain(leaves.iter()),
+            Purpose::Recall => {
+                self.explain(leaves.iter());
+                let next = buckets.end() / TICK_S + 1;
+                if next <= now {
+                    self.recall_failures(next, classes.into_iter().collect());
+                }
+            }
             Purpose::Explain => {
                 self.step(leaves);
                 self.explain(leaves.iter().filter(|leaf| leaf.tick() == now));
@@ -251,8 +280,8 @@ impl Detector {
         &self.open
     }
 
-    fn ask(&mut self, from: u32, classes: BTreeSet<Class>, purpose: Purpose) {
-        let buckets = from * TICK_S..=self.fleet.now() * TICK_S;
+    fn ask(&mut self, ticks: RangeInclusive<u32>, classes: BTreeSet<Class>, purpose: Purpose) {
+        let buckets = ticks.start() * TICK_S..=ticks.end() * TICK_S;
         self.asked = (!classes.is_empty()).then(|| (Question { buckets, classes: classes.into_iter().collect() }, purpose));
     }
 
@@ -288,7 +317,8 @@ impl Detector {
         // A suspicion may belong to an incident that is open, and then both are named together.
         let akin = self.open.iter().filter(|incident| classes.iter().any(|class| incident.watches(Signal::Failures(*class))));
         let from = begins.chain(akin.map(|incident| incident.began / TICK_S)).min().unwrap_or_default();
-        self.ask(from.max(self.fleet.earliest(LONGEST_LOOK)), classes, Purpose::Judge);
+        let ticks = from.max(self.fleet.earliest(LONGEST_LOOK))..=self.fleet.now();
+        self.ask(self.fleet.last_failures(ticks, (&classes, MOST_JUDGED)), classes, Purpose::Judge);
     }
 
     fn judge_failures(&mut self, leaves: &[Leaf]) {
@@ -306,7 +336,8 @@ impl Detector {
 
     /// Makes an incident of a suspicion, or a part of one that is there. Returns whether that explains it.
     fn conclude(&mut self, suspicion: &Suspicion, class: Class, leaves: &[Leaf]) -> bool {
-        let view = View { class, ticks: suspicion.window.clone(), leaves };
+        let (first, last) = suspicion.window.clone().into_inner();
+        let view = View { class, ticks: first.max(self.known_from)..=last, leaves };
         let unexplained: Vec<&Leaf> = view.seen().filter(|leaf| !self.is_explained(leaf)).collect();
         let Some(Named { slice, failing, score }) = self.fleet.name(&failing(unexplained.iter().copied()), &view) else { return false };
         if score <= LEAST_SCORE || !self.fleet.is_enough(&slice, failing, &view) || self.is_over(&slice, &view) {
@@ -408,7 +439,7 @@ impl Detector {
 
     /// The ticks of an incident so far, as far back as failures are looked at.
     fn ticks_of(&self, incident: &Incident) -> RangeInclusive<u32> {
-        (incident.began / TICK_S).max(self.fleet.earliest(LONGEST_LOOK))..=self.fleet.now()
+        (incident.began / TICK_S).max(self.fleet.earliest(LONGEST_LOOK)).max(self.known_from)..=self.fleet.now()
     }
 
     /// Calls an incident by another slice, and counts its failures of a class anew.

@@ -4,8 +4,10 @@ mod failing;
 mod missing;
 mod naming;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::RangeInclusive;
+
+use foldhash::fast::RandomState;
 
 pub(crate) use self::naming::PARTS_SHARE;
 use crate::baseline::{Baselines, Counts, Past, Usual, real};
@@ -70,13 +72,15 @@ pub(crate) struct Fleet {
     baselines: Baselines,
     hour: Option<u32>,
     parts: Vec<Part>,
-    numbers: HashMap<Slice, usize>,
+    numbers: HashMap<Slice, usize, RandomState>,
     /// By values of a leaf, the parts that it is in.
-    places: HashMap<Slice, Box<[usize]>>,
+    places: HashMap<Slice, Box<[usize]>, RandomState>,
     /// By tick, 1 where anything was attempted.
     live: Sums<u32>,
     /// The first tick of which it is known how many approvals are usual.
     known: Option<u32>,
+    /// By number of its class, what failed in the fleet, explained or not.
+    failed: [Sums<u32>; Class::NUMBER],
     /// By kind, how many slices there are.
     kinds: BTreeMap<Kind, u32>,
     /// The last tick.
@@ -123,10 +127,11 @@ impl Fleet {
             baselines: Baselines::default(),
             hour: None,
             parts: Vec::new(),
-            numbers: HashMap::new(),
-            places: HashMap::new(),
+            numbers: HashMap::default(),
+            places: HashMap::default(),
             live: Sums::default(),
             known: None,
+            failed: std::array::from_fn(|_| Sums::default()),
             kinds: BTreeMap::new(),
             now: 0,
             first: None,
@@ -169,6 +174,7 @@ impl Fleet {
                 part.series.begin(begun);
             }
             self.live.begin(begun);
+            self.failed.iter_mut().for_each(|failed| failed.begin(begun));
         }
         self.first.get_or_insert(tick);
         self.now = tick;
@@ -176,6 +182,11 @@ impl Fleet {
             let number = self.number(slice);
             if let Some(part) = self.parts.get_mut(number) {
                 part.series.enter(tick, counts);
+            }
+            for (class, failures) in counts.failures.iter().filter(|_| *slice == Slice::fleet()) {
+                if let Some(failed) = self.failed.get_mut(class.number()) {
+                    failed.add(tick, u32::try_from(*failures).unwrap_or(u32::MAX));
+                }
             }
         }
         if self.part(&Slice::fleet()).is_some_and(|fleet| fleet.series.attempts_at(tick) > 0) {
@@ -242,6 +253,23 @@ impl Fleet {
     /// Whether anything was attempted in a tick.
     pub(crate) fn is_live(&self, tick: u32) -> bool {
         self.live.sum(&(tick..=tick)) > 0
+    }
+
+    /// The last of some ticks that have no more than so many failures of these classes; one at least.
+    pub(crate) fn last_failures(&self, ticks: RangeInclusive<u32>, few: (&BTreeSet<Class>, u64)) -> RangeInclusive<u32> {
+        let last = *ticks.end();
+        ticks.into_iter().find(|first| self.has_few(*first..=last, few)).unwrap_or(last)..=last
+    }
+
+    /// The first of some ticks that have no more than so many failures of these classes; one at least.
+    pub(crate) fn first_failures(&self, ticks: RangeInclusive<u32>, few: (&BTreeSet<Class>, u64)) -> RangeInclusive<u32> {
+        let first = *ticks.start();
+        first..=ticks.into_iter().rev().find(|last| self.has_few(first..=*last, few)).unwrap_or(first)
+    }
+
+    fn has_few(&self, ticks: RangeInclusive<u32>, (classes, most): (&BTreeSet<Class>, u64)) -> bool {
+        let failed = classes.iter().filter_map(|class| self.failed.get(class.number()));
+        failed.map(|failed| failed.sum(&ticks)).sum::<u64>() <= most
     }
 
     /// The share of a slice's attempts that are to be expected to fail so, in some ticks: what is usual, at the level at which it is now.

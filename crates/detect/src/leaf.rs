@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::ops::{AddAssign, RangeInclusive};
 
+use foldhash::fast::RandomState;
+
 use crate::class::Class;
 use crate::series::TICK_S;
 use crate::slice::Slice;
@@ -61,7 +63,7 @@ impl<'a> View<'a> {
 
 /// What failed where, all ticks together.
 pub(crate) fn failing<'a>(leaves: impl Iterator<Item = &'a Leaf>) -> Vec<(&'a Slice, Failing)> {
-    let mut sums: HashMap<&Slice, Failing> = HashMap::new();
+    let mut sums: HashMap<&Slice, Failing, RandomState> = HashMap::default();
     for leaf in leaves {
         *sums.entry(&leaf.at).or_default() += Failing { failures: leaf.failures.into(), witnessed: leaf.witnessed };
     }

@@ -10,6 +10,7 @@ use crate::Cause;
 use crate::baseline::{Observed, PastCounts};
 use crate::slice::Dimension;
 
+mod large;
 mod properties;
 
 /// A Monday, 12:00 UTC.
