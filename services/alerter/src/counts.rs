@@ -62,7 +62,7 @@ pub(crate) fn describe() {
     describe_histogram!(
         "faultline_alerter_learn_seconds",
         Unit::Seconds,
-        "From the question of what is usual at an hour until the answer is learnt; a part of the tick with which the hour begins"
+        "From the question of what is usual at an hour until the answer; it is asked before the hour begins"
     );
     describe_histogram!(
         "faultline_alerter_explanation_seconds",

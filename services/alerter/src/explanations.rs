@@ -18,15 +18,16 @@ use faultline_store::{Affected, CountedMargin, Database, DrillDown, Explained, F
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
 
-use crate::tenant::slice;
+use crate::tenant::{Tenant, slice};
 use crate::{contract, counts};
 
 /// How long it may take, for all incidents of ten seconds together.
 pub(crate) const LIMIT: Duration = Duration::from_secs(4);
 /// What is looked at of an incident that has lasted longer, in seconds.
 const LOOK_S: u32 = 300;
-/// What is usual is what was counted in so many seconds before it, but for the last: a fault may have begun a little before it is seen.
-const BEFORE_S: u32 = 1800;
+/// What is usual is what was counted in so many seconds before it, but for the last: a fault may have begun a little before it is seen. Of a fleet that is busy, as many as have so many attempts.
+const BEFORE_S: (u32, u32) = (300, 1800);
+const BEFORE_ATTEMPTS: f64 = 5e6;
 const MARGIN_S: u32 = 60;
 /// An incident is looked at again after so many seconds while it is as young as this, and less often later.
 const YOUNG_S: u32 = 120;
@@ -46,6 +47,8 @@ pub struct Fault<'a> {
     pub class: Class,
     /// The share of attempts that usually do.
     pub usual: f64,
+    /// Attempts of the fleet a second.
+    pub pace: f64,
     /// When it began, in seconds since 1970-01-01 UTC.
     pub began: u32,
     /// The time that is looked at, in such seconds.
@@ -73,7 +76,7 @@ pub async fn drill_down(database: &Database, fault: &Fault<'_>) -> Result<Option
     let Ok(own) = fault.slice.to_string().parse() else { return Ok(None) };
     let drill = DrillDown { tenant: fault.tenant, slice: &own, class: fault.class.name(), time: fault.time.clone() };
     let until = fault.began.saturating_sub(MARGIN_S);
-    let margins = database.margins(&drill, &(until.saturating_sub(BEFORE_S)..until)).await?;
+    let margins = database.margins(&drill, &(until.saturating_sub(before_s(fault.pace))..until)).await?;
     let is_own = |margin: &&CountedMargin| slice(&margin.family, &margin.key).as_ref() == Some(fault.slice);
     let attempts = margins.iter().find(is_own).map_or(0, |own| own.attempts);
     let margins = Margins::new(margins.iter().filter_map(margin).collect(), fault.usual);
@@ -92,6 +95,12 @@ pub async fn drill_down(database: &Database, fault: &Fault<'_>) -> Result<Option
     let asked = Explained { tenant: fault.tenant, slice: &slice, failures: Some(drill.class), time: fault.time.clone() };
     let affected = database.affected(&asked).await?;
     Ok(Some(Findings { explained, affected, sampled_one_in: told.one_in, query: asked.query() }))
+}
+
+/// How much of the time before says what is usual in a fleet of this pace.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number of seconds within an hour")]
+fn before_s(pace: f64) -> u32 {
+    ((BEFORE_ATTEMPTS / pace.max(1.0)).min(f64::from(BEFORE_S.1)) as u32).max(BEFORE_S.0)
 }
 
 fn margin(counted: &CountedMargin) -> Option<Margin> {
@@ -137,11 +146,12 @@ impl Explanations {
     pub(crate) async fn look(
         &mut self,
         database: &Database,
-        (tenant, open): (&str, &[Incident]),
+        watched: &Tenant,
         (now, deadline): (u32, Instant),
     ) -> BTreeMap<String, proto::IncidentExplanation> {
+        let tenant = watched.name();
         let by_identifier: BTreeMap<String, &Incident> =
-            open.iter().map(|incident| (contract::identifier(tenant, incident), incident)).collect();
+            watched.open().iter().map(|incident| (contract::identifier(tenant, incident), incident)).collect();
         self.looked.retain(|(of, id), _| of != tenant || by_identifier.contains_key(id));
         let mut due: Vec<(String, &Incident)> =
             by_identifier.into_iter().filter(|(id, incident)| self.is_due(tenant, id, (incident, now))).collect();
@@ -151,7 +161,7 @@ impl Explanations {
             let begin = Instant::now();
             let key = (tenant.to_owned(), id);
             let former = self.looked.get(&key).and_then(|looked| looked.explained.clone());
-            let Some(fault) = fault((tenant, incident), former.as_ref(), now) else { continue };
+            let Some(fault) = fault((tenant, watched.pace()), incident, (former.as_ref(), now)) else { continue };
             let findings = match timeout_at(deadline, drill_down(database, &fault)).await {
                 Ok(Ok(findings)) => {
                     counts::explained(begin.elapsed());
@@ -183,7 +193,7 @@ impl Explanations {
 }
 
 /// What is to be explained of an incident: failures of the first class that shows it. Nothing, where only approvals are missing.
-fn fault<'a>((tenant, incident): (&'a str, &'a Incident), former: Option<&'a Slice>, now: u32) -> Option<Fault<'a>> {
+fn fault<'a>((tenant, pace): (&'a str, f64), incident: &'a Incident, (former, now): (Option<&'a Slice>, u32)) -> Option<Fault<'a>> {
     let (class, watch) = incident.watches.iter().find_map(|watch| match watch.signal {
         Signal::Failures(class) => Some((class, watch)),
         Signal::MissingApprovals => None,
@@ -194,6 +204,7 @@ fn fault<'a>((tenant, incident): (&'a str, &'a Incident), former: Option<&'a Sli
         former,
         class,
         usual: watch.expected / real(watch.attempts.max(1)),
+        pace,
         began: incident.began,
         time: incident.began.max(now.saturating_sub(LOOK_S))..now,
     })
@@ -215,10 +226,15 @@ mod tests {
     #[test]
     fn failures_of_the_last_minutes_are_explained() {
         let incident = incident();
-        let fault = |now| fault(("acme", &incident), None, now).unwrap();
+        let fault = |now| fault(("acme", 50.0), &incident, (None, now)).unwrap();
         assert_eq!((fault(1020).time, fault(5000).time, fault(1020).usual), (1000..1020, 4700..5000, 0.005));
         let silent = Incident { watches: vec![Watch::of(Signal::MissingApprovals)], ..incident.clone() };
-        assert!(super::fault(("acme", &silent), None, 1020).is_none());
+        assert!(super::fault(("acme", 50.0), &silent, (None, 1020)).is_none());
+    }
+
+    #[test]
+    fn of_a_busy_fleet_less_of_the_time_before_says_what_is_usual() {
+        assert_eq!([0.0, 50.0, 10_000.0, 20_000.0, 1e6].map(before_s), [1800, 1800, 500, 300, 300]);
     }
 
     #[test]

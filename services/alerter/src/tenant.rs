@@ -1,12 +1,13 @@
 //! One tenant's fleet: its counts go into the detector, and questions of the detector to ClickHouse.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use faultline_detect::{
     Calendar, Change, Class, Counts, Detector, Dimension, HourLike, Incident, Leaf, Observed, Past, Question, Settings, Slice, Tick,
 };
 use faultline_store::{Count, Database, Failed, FailingLeaf, LikeHour, StoreError, Usual, values};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::counts;
@@ -16,6 +17,8 @@ const HOUR_S: u32 = 3600;
 const LITTLE_S: u64 = 4 * 3600;
 /// How often it is learnt again then, in seconds.
 const LEARN_AGAIN_S: u32 = 300;
+/// So many seconds before an hour begins it is asked what is usual in it: of a large fleet, that takes longer than a tick may.
+const AHEAD_S: u32 = 300;
 
 /// A tenant's fleet, watched.
 pub(crate) struct Tenant {
@@ -25,13 +28,15 @@ pub(crate) struct Tenant {
     /// The bucket at which it was learnt what is usual, and whether little was known.
     learnt: u32,
     knows_little: bool,
+    /// What is usual at the next hour, and which that is, once it is asked.
+    ahead: Option<(u32, JoinHandle<Result<Past, StoreError>>)>,
 }
 
 impl Tenant {
     pub(crate) fn new(name: &str, (settings, calendar): (Settings, Arc<Calendar>)) -> Tenant {
         let mut detector = Detector::new(settings);
         detector.announce(calendar.announced(name));
-        Tenant { name: name.into(), detector, calendar, learnt: 0, knows_little: true }
+        Tenant { name: name.into(), detector, calendar, learnt: 0, knows_little: true, ahead: None }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -47,7 +52,7 @@ impl Tenant {
         if !Arc::ptr_eq(&self.calendar, &calendar) {
             self.detector.announce(calendar.announced(&self.name));
             self.calendar = calendar;
-            (self.learnt, self.knows_little) = (0, true);
+            (self.learnt, self.knows_little, self.ahead) = (0, true, None);
         }
     }
 
@@ -56,18 +61,38 @@ impl Tenant {
         let hour = bucket - bucket % HOUR_S;
         let is_stale = self.knows_little && self.learnt + LEARN_AGAIN_S <= bucket;
         if self.detector.hour() != Some(hour) || is_stale {
-            let begin = Instant::now();
-            let like = |like: HourLike| LikeHour { begin: like.begin, is_same_day: like.is_same_day };
-            let like: Vec<LikeHour> = self.calendar.hours_like(hour).into_iter().map(like).collect();
-            let past = past(hour, database.usual(&self.name, &like, bucket).await?);
+            let asked = self.ahead.take().filter(|(of, _)| *of == hour).map(|(_, asked)| asked);
+            let past = match asked {
+                // Where it was not answered it is asked again.
+                Some(asked) => asked.await.ok().and_then(Result::ok),
+                None => None,
+            };
+            let past = match past {
+                Some(past) => past,
+                None => usual(database.clone(), self.like(hour), bucket).await?,
+            };
             let seconds: u64 = past.all_days.iter().map(|observed| observed.seconds).sum();
             tracing::debug!(tenant = self.name, hour, slices = past.slices.len(), seconds, "learnt what is usual");
             self.learnt = bucket;
             self.knows_little = seconds < LITTLE_S;
             self.detector.learn(past);
-            counts::learnt(begin.elapsed());
+        }
+        if bucket + AHEAD_S >= hour + HOUR_S && self.ahead.is_none() {
+            let next = hour + HOUR_S;
+            self.ahead = Some((next, tokio::spawn(usual(database.clone(), self.like(next), bucket))));
         }
         Ok(())
+    }
+
+    /// An hour of the fleet, and those that are like it.
+    fn like(&self, hour: u32) -> Like {
+        let like = |like: HourLike| LikeHour { begin: like.begin, is_same_day: like.is_same_day };
+        Like { tenant: self.name.clone(), hour, hours: self.calendar.hours_like(hour).into_iter().map(like).collect() }
+    }
+
+    /// Attempts of the fleet a second.
+    pub(crate) fn pace(&self) -> f64 {
+        self.detector.pace()
     }
 
     /// Takes in what was counted before.
@@ -105,18 +130,34 @@ impl Tenant {
     }
 }
 
-/// Those of counts, in order of time, that are of one bucket; by tenant.
+/// Those of counts, in order of time, tenants and slices, that are of one bucket; by tenant.
 pub(crate) fn ticks(counts: &[Count], bucket: u32) -> HashMap<&str, Tick> {
     let place = |bucket| counts.partition_point(|count| count.bucket < bucket);
-    let mut tenants: HashMap<&str, BTreeMap<Slice, Counts>> = HashMap::new();
-    for count in counts.get(place(bucket)..place(bucket + 1)).unwrap_or_default() {
-        if let Some(slice) = slice(&count.family, &count.key) {
-            let slices = tenants.entry(&count.tenant).or_default();
-            slices.entry(slice).or_default().add(Class::of_tag(&count.class), count.attempts);
-        }
+    let mut ticks: HashMap<&str, Tick> = HashMap::new();
+    let of_bucket = counts.get(place(bucket)..place(bucket + 1)).unwrap_or_default();
+    for of_slice in of_bucket.chunk_by(|one, other| (&one.tenant, &one.family, &one.key) == (&other.tenant, &other.family, &other.key)) {
+        let Some(Count { tenant, family, key, .. }) = of_slice.first() else { continue };
+        let Some(slice) = slice(family, key) else { continue };
+        let mut counts = Counts::default();
+        of_slice.iter().for_each(|count| counts.add(Class::of_tag(&count.class), count.attempts));
+        ticks.entry(tenant).or_insert_with(|| Tick { bucket, counts: Vec::new() }).counts.push((slice, counts));
     }
-    let tick = |slices: BTreeMap<Slice, Counts>| Tick { bucket, counts: slices.into_iter().collect() };
-    tenants.into_iter().map(|(tenant, slices)| (tenant, tick(slices))).collect()
+    ticks
+}
+
+/// An hour of a tenant's, and those that are like it.
+struct Like {
+    tenant: String,
+    hour: u32,
+    hours: Vec<LikeHour>,
+}
+
+/// Asks what is usual at an hour, as far as something was counted until `now`.
+async fn usual(database: Database, like: Like, now: u32) -> Result<Past, StoreError> {
+    let begin = Instant::now();
+    let usual = database.usual(&like.tenant, &like.hours, now).await?;
+    counts::learnt(begin.elapsed());
+    Ok(past(like.hour, usual))
 }
 
 fn past(hour: u32, usual: Usual) -> Past {

@@ -94,7 +94,7 @@ pub(crate) async fn watch(shared: &Shared) -> Result<(), LogError> {
                 let mut explained = BTreeMap::new();
                 // What is behind catches up first.
                 if bucket == until {
-                    explained = explanations.look(&shared.database, (tenant.name(), tenant.open()), (end, deadline)).await;
+                    explained = explanations.look(&shared.database, tenant, (end, deadline)).await;
                 }
                 desk.publish(tenant.name(), end, News { changes, open: tenant.open(), explained }).await?;
             }
