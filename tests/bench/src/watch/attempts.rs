@@ -37,6 +37,8 @@ const OF_MERCHANT: u64 = 2;
 /// partitions where `faultline up` makes the topic of outcomes, each of which is a batch.
 const AT_ONCE: u64 = 50_000;
 const PIECES: u64 = 8;
+/// By how many attempts it is known how large a slice is.
+const SHARES_OF: u64 = 2_000_000;
 /// How attempts end that are not approved: reason, stage, and how many of a thousand.
 const ENDINGS: [(&str, &str, u64); 11] = [
     ("insufficient_funds", "host_decision", 60),
@@ -262,12 +264,16 @@ impl Fleet {
     }
 
     /// Stores counts of what came before the attempt of this number: an hour in buckets, and before that four weeks in hours, of which those that are near this hour of the day are enough.
-    /// Slices are as large as they are since, and fail as often as the fleet.
-    pub(super) async fn store_past(&self, store: &Store, until: u64) -> anyhow::Result<()> {
+    /// Slices are as large as they are among some attempts, which are not stored in the end, and fail as often as the fleet. All is merged, as it is where it came in weeks.
+    pub(super) async fn store_past(&self, (store, database): (&Store, &Database), until: u64) -> anyhow::Result<()> {
         let list = |of: &dyn Fn(&Ending) -> String| self.endings.iter().map(of).collect::<Vec<_>>().join(", ");
         let tags = list(&|ending| format!("'{}'", ending.tag));
         let causes = list(&|ending| format!("'{}'", format!("{:?}", ending.cause).to_lowercase()));
         let shares = list(&|ending| ending.share.to_string());
+        for ago in (1..=SHARES_OF / AT_ONCE).rev() {
+            let from = until - ago * AT_ONCE;
+            self.store(database, from..from + AT_ONCE, 0).await?;
+        }
         store.query("CREATE TABLE shares (family String, key String, share Float64) ENGINE = Memory").await?;
         store
             .query(&format!(
@@ -285,6 +291,9 @@ impl Fleet {
                  FROM shares CROSS JOIN ({buckets}) AS buckets ARRAY JOIN endings AS ending WHERE some > 0"
             )
         };
+        for table in ["outcomes", "rollup"] {
+            store.query(&format!("TRUNCATE TABLE {table}")).await?;
+        }
         let until_s = until / OF_SECOND / 10 * 10;
         let hour = until_s - until_s % HOUR_S;
         let hours = |day: u64| {
@@ -300,6 +309,7 @@ impl Fleet {
         let buckets = format!("SELECT fromUnixTimestamp(toUInt32({} + number * 10)) AS bucket FROM numbers(360)", until_s - HOUR_S);
         store.query(&insert(0, OF_BUCKET, &buckets)).await?;
         store.query("DROP TABLE shares").await?;
+        store.query("OPTIMIZE TABLE rollup FINAL").await?;
         Ok(())
     }
 }
