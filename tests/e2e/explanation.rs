@@ -93,7 +93,7 @@ async fn rows_say_the_same(id: &str, settings: &Settings, clickhouse: &ClickHous
     let rows = format!(
         "SELECT sum(sign), uniqExact(merchant), uniqExact(terminal), uniqExact(terminal, if(first_attempt_sequence = 0, sequence, first_attempt_sequence)) \
          FROM outcomes WHERE issuer = 'icbc' AND carrier = 'china-mobile' AND startsWith(tag, 'issuer_down/') \
-         AND completed_at >= toDateTime({}) AND completed_at < toDateTime({})",
+         AND completed_at >= toDateTime64({}, 3) AND completed_at < toDateTime64({}, 3)",
         finding.from, finding.until
     );
     let said = [finding.failed, finding.merchants, finding.terminals, finding.transactions].map(|number| number.to_string());

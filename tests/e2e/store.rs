@@ -106,7 +106,8 @@ async fn what_failed_in_ten_seconds_is_found_to_the_last_millisecond() {
     database.migrate().await.unwrap();
     let yesterday = SystemTime::now() - Duration::from_secs(86_400);
     let bucket = u32::try_from(yesterday.duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap() / 10 * 10;
-    let moments = [-1, 0, 5000, 9001, 9500, 9999, 10_000].map(|ms| i64::from(bucket) * 1000 + ms);
+    // Those of the last second come first, and are merged.
+    let moments = [9001, 9500, 9999, -1, 0, 5000, 10_000].map(|ms| i64::from(bucket) * 1000 + ms);
     let row = |(offset, completed_at): (u64, i64)| OutcomeRow {
         tenant: "acme",
         terminal: "T1",
@@ -123,23 +124,24 @@ async fn what_failed_in_ten_seconds_is_found_to_the_last_millisecond() {
         kafka_offset: offset,
         ..OutcomeRow::default()
     };
-    // Each in a part of its own.
-    for numbered in (0..).zip(moments) {
-        let id = BatchId { log: "kept", partition: 0, first: numbered.0, last: numbered.0, since_ms: numbered.1 };
-        database.deliver(&id, &[row(numbered)], Instant::now()).await.unwrap();
-    }
     let slice = "issuer=icbc".parse().unwrap();
-    for _ in 0..2 {
+    let numbered: Vec<(u64, i64)> = (0..).zip(moments).collect();
+    for (delivered, expected) in [(&numbered[..3], 3), (&numbered[3..], 5), (&[], 5)] {
+        for numbered in delivered {
+            let id = BatchId { log: "kept", partition: 0, first: numbered.0, last: numbered.0, since_ms: numbered.1 };
+            database.deliver(&id, &[row(*numbered)], Instant::now()).await.unwrap();
+        }
+        if delivered.len() != 4 {
+            query(&config, "OPTIMIZE TABLE outcomes FINAL").await;
+        }
         let found = database.failing("acme", &(bucket..=bucket), &["issuer_down"]).await.unwrap();
         let failures: Vec<u64> = found.iter().flat_map(|leaf| &leaf.failed).map(|failed| failed.failures).collect();
-        assert_eq!(failures, [5]);
+        assert_eq!(failures, [expected]);
         let drill = DrillDown { tenant: "acme", slice: &slice, class: "issuer_down", time: bucket..bucket + 10 };
         let cells = database.failed_cells(&drill, &ToldApart { values: Vec::new(), one_in: 1 }).await.unwrap();
-        assert_eq!(cells.iter().map(|cell| (cell.failed, cell.others)).collect::<Vec<_>>(), [(5, 0)]);
+        assert_eq!(cells.iter().map(|cell| (cell.failed, cell.others)).collect::<Vec<_>>(), [(expected, 0)]);
         let explained = Explained { tenant: "acme", slice: &slice, failures: Some("issuer_down"), time: bucket..bucket + 10 };
         let affected = database.affected(&explained).await.unwrap();
-        assert_eq!((affected.failed, affected.merchants, affected.terminals, affected.transactions), (5, 1, 1, 5));
-        // And again where all are in one.
-        query(&config, "OPTIMIZE TABLE outcomes FINAL").await;
+        assert_eq!((affected.failed, affected.merchants, affected.terminals, affected.transactions), (expected, 1, 1, expected));
     }
 }

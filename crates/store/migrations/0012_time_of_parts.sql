@@ -3,6 +3,7 @@
 ALTER TABLE rollup
     ADD INDEX IF NOT EXISTS bucket bucket TYPE minmax GRANULARITY 1;
 
--- Of milliseconds, and not of the column: ClickHouse 26.7 asks an index of a DateTime64 for `<= 9` where a question says `< toDateTime(10)`, and what was completed at 9.5 would not be found.
+-- Of milliseconds, and not of the column: ClickHouse 26.7 asks an index of a DateTime64 for `<= 9` where a question says `< toDateTime(10)`, and somebody who asks so would not find what was
+-- completed at 9.5.
 ALTER TABLE outcomes
     ADD INDEX IF NOT EXISTS completed_ms toUnixTimestamp64Milli(completed_at) TYPE minmax GRANULARITY 1;

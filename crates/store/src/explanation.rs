@@ -54,7 +54,9 @@ impl Explained<'_> {
     #[must_use]
     pub fn query(&self) -> String {
         let (from, until) = (self.time.start, self.time.end);
-        let Source { table, at, bucket, count, within } = self.source();
+        let source = self.source();
+        let moment = |second: u32| source.moment(second);
+        let Source { table, at, bucket, count, within } = &source;
         let what = if self.failures.is_some() { self.failed() } else { "cause = 'approved'".into() };
         let (name, share, usual) = match self.failures {
             Some(_) => (
@@ -70,7 +72,6 @@ impl Explained<'_> {
         } else {
             (from.saturating_sub(3600), String::new())
         };
-        let moment = |second: u32| format!("toDateTime({second}, 'UTC')");
         format!(
             "SELECT now.step, now.attempts, now.{name}, {share}{usually}\n\
              FROM (SELECT {bucket} AS step, sum({count}) AS attempts, sumIf({count}, {what}) AS {name}\n      \
@@ -122,6 +123,13 @@ struct Source {
     bucket: &'static str,
     count: &'static str,
     within: String,
+}
+
+impl Source {
+    /// A second since 1970-01-01 UTC, as the moments of rows are: of a column of milliseconds, ClickHouse takes `< toDateTime(10)` for `<= 9` where it leaves parts out.
+    fn moment(&self, second: u32) -> String {
+        if self.table == "outcomes" { format!("toDateTime64({second}, 3, 'UTC')") } else { format!("toDateTime({second}, 'UTC')") }
+    }
 }
 
 /// A condition that a bucket is in one of the hours of the week of a time.
@@ -189,14 +197,15 @@ impl Database {
     /// # Errors
     /// When the server does not answer.
     pub async fn meanwhile(&self, explained: &Explained<'_>) -> Result<Meanwhile, StoreError> {
-        let Source { table, at, count, within, .. } = explained.source();
-        let (failed, within) = (literal(&explained.failed()), literal(&within));
+        let source = explained.source();
+        let Source { table, at, count, within, .. } = &source;
+        let (failed, within) = (literal(&explained.failed()), literal(within));
+        let [from, until] = [explained.time.start, explained.time.end].map(|second| source.moment(second));
         let sql = format!(
             "SELECT toUInt64(greatest(sum({count}), 0)) AS attempts, toUInt64(greatest(sumIf({count}, {failed}), 0)) AS failed FROM {table} \
-             WHERE {within} AND {at} >= fromUnixTimestamp(?) AND {at} < fromUnixTimestamp(?)"
+             WHERE {within} AND {at} >= {from} AND {at} < {until}"
         );
-        let query = self.looking().query(&sql).bind(explained.time.start).bind(explained.time.end);
-        self.look("say what a slice did meanwhile", query.fetch_one::<Meanwhile>()).await
+        self.look("say what a slice did meanwhile", self.looking().query(&sql).fetch_one::<Meanwhile>()).await
     }
 }
 

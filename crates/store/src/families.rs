@@ -97,11 +97,12 @@ pub(crate) fn of_time(time: &Range<u32>) -> String {
     )
 }
 
-/// A condition that an outcome was completed in a time, in seconds since 1970-01-01 UTC: in terms of the order of rows, and of what is known of parts.
+/// A condition that an outcome was completed in a time, in seconds since 1970-01-01 UTC: in terms of the order of rows, and of what is known of parts. Of a column of milliseconds, ClickHouse takes
+/// `< toDateTime(10)` for `<= 9` where it leaves parts out, so moments are of milliseconds too.
 pub(crate) fn completed_in(time: &Range<u32>) -> String {
     let Range { start, end } = time;
     format!(
-        "completed_at >= fromUnixTimestamp({start}) AND completed_at < fromUnixTimestamp({end}) \
+        "completed_at >= toDateTime64({start}, 3) AND completed_at < toDateTime64({end}, 3) \
          AND toUnixTimestamp64Milli(completed_at) >= {start}000 AND toUnixTimestamp64Milli(completed_at) < {end}000"
     )
 }

@@ -170,7 +170,7 @@ impl Database {
         let sql = format!(
             "SELECT terminal, {}, toUnixTimestamp(max(latest)) AS last, groupArray((toUnixTimestamp(hour), reports)) AS hours FROM \
              (SELECT terminal, toStartOfHour(completed_at) AS hour, {}, max(toDateTime(completed_at)) AS latest, toUInt32(count()) AS reports FROM outcomes \
-             WHERE tenant = ? AND completed_at >= fromUnixTimestamp(?) AND completed_at < fromUnixTimestamp(?) AND revision = 0 AND sign = 1 \
+             WHERE tenant = ? AND completed_at >= toDateTime64(?, 3) AND completed_at < toDateTime64(?, 3) AND revision = 0 AND sign = 1 \
              GROUP BY terminal, hour) GROUP BY terminal ORDER BY terminal LIMIT ?",
             columns.map(of).join(", "),
             columns.map(of_hour).join(", ")
@@ -256,7 +256,7 @@ impl Database {
             "SELECT terminal, argMax(merchant, completed_at) AS merchant, argMax(store, completed_at) AS store, argMax(model, completed_at) AS model, \
              argMax(firmware, completed_at) AS firmware, {} AS attempts, {} AS with_card, {} AS unread, {} AS card_attempts, {} AS fallbacks, \
              {} AS with_pin, {} AS pin_pad_failures, {} AS unprinted, {} AS battery_low \
-             FROM outcomes WHERE tenant = ? AND completed_at >= fromUnixTimestamp(?) AND completed_at < fromUnixTimestamp(?) AND type != 6 \
+             FROM outcomes WHERE tenant = ? AND completed_at >= toDateTime64(?, 3) AND completed_at < toDateTime64(?, 3) AND type != 6 \
              GROUP BY terminal HAVING sum(sign) > 0 ORDER BY terminal LIMIT ?",
             counted("attempt <= 1"),
             counted(&format!("attempt <= 1 AND {is_card}")),
@@ -280,7 +280,7 @@ impl Database {
         // What ended before the network was needed says nothing of it: reading the card (1), entering the PIN (2).
         let counts = "sum(sign) AS some, sumIf(sign, cause = 'network') AS bad, sumIf(sign, connect_ms > 0) AS measured, \
              sumIf(sign * log(connect_ms), connect_ms > 0) AS logs";
-        let of_time = "FROM outcomes WHERE tenant = ? AND completed_at >= fromUnixTimestamp(?) AND completed_at < fromUnixTimestamp(?) AND stage NOT IN (1, 2)";
+        let of_time = "FROM outcomes WHERE tenant = ? AND completed_at >= toDateTime64(?, 3) AND completed_at < toDateTime64(?, 3) AND stage NOT IN (1, 2)";
         let here = format!(
             "SELECT merchant, store, carrier, region, toStartOfHour(completed_at) AS hour, {counts}, sumIf(sign, signal_dbm != 0) AS signals, \
              sum(sign * signal_dbm) AS signal {of_time} GROUP BY merchant, store, carrier, region, hour HAVING some > 0"
@@ -317,7 +317,7 @@ impl Database {
         // Sales, refunds, voids, pre-authorisations and their completions: what an operator does. Condition 21: cancelled by the customer.
         let sql = "SELECT merchant, argMax(merchant_group, completed_at) AS merchant_group, toUInt64(sum(sign)) AS attempts, \
              toUInt64(greatest(sumIf(sign, reason IN ? AND terminal_condition != 21), 0)) AS errors, uniq(terminal) AS terminals \
-             FROM outcomes WHERE tenant = ? AND completed_at >= fromUnixTimestamp(?) AND completed_at < fromUnixTimestamp(?) \
+             FROM outcomes WHERE tenant = ? AND completed_at >= toDateTime64(?, 3) AND completed_at < toDateTime64(?, 3) \
              AND type IN (1, 2, 3, 4, 5) GROUP BY merchant HAVING sum(sign) > 0 ORDER BY merchant LIMIT ?";
         let query = self.looking().query(sql).bind(errors).bind(tenant).bind(time.start).bind(time.end);
         self.look("say what was counted of merchants", query.bind(MOST_COUNTED).fetch_all::<CountedMerchant>()).await

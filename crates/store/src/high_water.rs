@@ -87,7 +87,7 @@ impl Database {
         // Corrections are of no log, so they are not among these.
         let since = "SELECT kafka_partition, toString(tenant) AS tenant, terminal, spool, sequence, toDateTime(received_at) AS seen_at, \
                      false AS is_kept FROM outcomes \
-                     WHERE kafka_partition = ? AND received_at >= fromUnixTimestamp(?) AND kafka_log != '' \
+                     WHERE kafka_partition = ? AND received_at >= toDateTime64(?, 3) AND kafka_log != '' \
                      AND NOT (kafka_log = ? AND kafka_offset >= ?)";
         let all = format!(
             "SELECT kafka_partition, tenant, terminal, spool, max(sequence) AS sequence, max(seen_at) AS seen_at, min(is_kept) AS is_kept \

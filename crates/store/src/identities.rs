@@ -59,7 +59,7 @@ impl Database {
             let of_spool = "(tenant = ? AND terminal = ? AND spool = ? AND sequence IN ?)";
             let sql = format!(
                 "SELECT DISTINCT tenant, terminal, spool, sequence FROM outcomes \
-                 WHERE received_at >= fromUnixTimestamp(?) AND NOT (kafka_log = ? AND kafka_offset >= ?) AND ({})",
+                 WHERE received_at >= toDateTime64(?, 3) AND NOT (kafka_log = ? AND kafka_offset >= ?) AND ({})",
                 vec![of_spool; spools.len()].join(" OR ")
             );
             let asking = self.asking().with_setting("max_query_size", MOST_BYTES);

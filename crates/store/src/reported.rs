@@ -92,7 +92,7 @@ impl Database {
     /// # Errors
     /// When the server does not answer.
     pub async fn reported(&self, wanted: &Wanted<'_>) -> Result<Vec<Reported>, StoreError> {
-        let of_time = "tenant = ? AND completed_at >= fromUnixTimestamp(?) AND completed_at < fromUnixTimestamp(?)";
+        let of_time = "tenant = ? AND completed_at >= toDateTime64(?, 3) AND completed_at < toDateTime64(?, 3)";
         let mut conditions = format!("{of_time} AND sign = 1");
         for (is_asked, condition) in
             [(wanted.terminal.is_some(), "terminal = ?"), (wanted.cause.is_some(), "cause = ?"), (wanted.failed, "cause != 'approved'")]

@@ -46,7 +46,7 @@ impl Database {
     pub async fn unknown_codes(&self, tenant: Option<&str>, time: &Range<u32>, limit: u32) -> Result<Vec<UnknownCode>, StoreError> {
         let of_tenant = if tenant.is_some() { "tenant = ? AND " } else { "" };
         let unknown = format!(
-            "{of_tenant}completed_at >= fromUnixTimestamp(?) AND completed_at < fromUnixTimestamp(?) \
+            "{of_tenant}completed_at >= toDateTime64(?, 3) AND completed_at < toDateTime64(?, 3) \
              AND reason IN ('unknown_code', 'unknown_approved') AND response_code != ''"
         );
         let sql = format!(

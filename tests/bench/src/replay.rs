@@ -23,7 +23,7 @@ pub(crate) async fn measure(program: &Path, (local, store): (&Local, &Store), un
     let issuers = local.directory.path().join("issuers.csv");
     std::fs::write(&issuers, other_issuers())?;
     let until = humantime::format_rfc3339_seconds(until).to_string();
-    let of_time = format!("FROM outcomes WHERE tenant = '{TENANT}' AND completed_at < parseDateTimeBestEffort('{until}')");
+    let of_time = format!("FROM outcomes WHERE tenant = '{TENANT}' AND completed_at < parseDateTime64BestEffort('{until}')");
     let events: u32 = store.query(&format!("SELECT sum(sign) {of_time}")).await?.parse()?;
     let mut measured = Vec::new();
     for what in ["where all change", "where none does"] {
