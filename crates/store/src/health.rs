@@ -7,6 +7,7 @@ use clickhouse::Row;
 use serde::Deserialize;
 
 use crate::database::{Database, StoreError};
+use crate::families::completed_in;
 
 /// Most terminals, shops or merchants of one answer.
 pub const MOST_COUNTED: usize = 200_000;
@@ -170,12 +171,12 @@ impl Database {
         let sql = format!(
             "SELECT terminal, {}, toUnixTimestamp(max(latest)) AS last, groupArray((toUnixTimestamp(hour), reports)) AS hours FROM \
              (SELECT terminal, toStartOfHour(completed_at) AS hour, {}, max(toDateTime(completed_at)) AS latest, toUInt32(count()) AS reports FROM outcomes \
-             WHERE tenant = ? AND completed_at >= toDateTime64(?, 3) AND completed_at < toDateTime64(?, 3) AND revision = 0 AND sign = 1 \
-             GROUP BY terminal, hour) GROUP BY terminal ORDER BY terminal LIMIT ?",
+             WHERE tenant = ? AND {} AND revision = 0 AND sign = 1 GROUP BY terminal, hour) GROUP BY terminal ORDER BY terminal LIMIT ?",
             columns.map(of).join(", "),
-            columns.map(of_hour).join(", ")
+            columns.map(of_hour).join(", "),
+            completed_in(time)
         );
-        let query = self.looking().query(&sql).bind(tenant).bind(time.start).bind(time.end);
+        let query = self.looking().query(&sql).bind(tenant);
         self.look("say when terminals reported", query.bind(MOST_COUNTED).fetch_all::<ReportingTerminal>()).await
     }
 
@@ -256,8 +257,7 @@ impl Database {
             "SELECT terminal, argMax(merchant, completed_at) AS merchant, argMax(store, completed_at) AS store, argMax(model, completed_at) AS model, \
              argMax(firmware, completed_at) AS firmware, {} AS attempts, {} AS with_card, {} AS unread, {} AS card_attempts, {} AS fallbacks, \
              {} AS with_pin, {} AS pin_pad_failures, {} AS unprinted, {} AS battery_low \
-             FROM outcomes WHERE tenant = ? AND completed_at >= toDateTime64(?, 3) AND completed_at < toDateTime64(?, 3) AND type != 6 \
-             GROUP BY terminal HAVING sum(sign) > 0 ORDER BY terminal LIMIT ?",
+             FROM outcomes WHERE tenant = ? AND {} AND type != 6 GROUP BY terminal HAVING sum(sign) > 0 ORDER BY terminal LIMIT ?",
             counted("attempt <= 1"),
             counted(&format!("attempt <= 1 AND {is_card}")),
             counted(&format!("attempt <= 1 AND {is_card} AND startsWith(tag, 'device_read/') AND cause = 'device'")),
@@ -267,8 +267,9 @@ impl Database {
             counted("reason = 'pin_pad_fault'"),
             counted("reason = 'receipt_not_printed' AND terminal_condition = 7"),
             counted("reason = 'battery_low'"),
+            completed_in(time)
         );
-        let query = self.looking().query(&sql).bind(tenant).bind(time.start).bind(time.end);
+        let query = self.looking().query(&sql).bind(tenant);
         self.look("say what was counted of terminals", query.bind(MOST_COUNTED).fetch_all::<CountedTerminal>()).await
     }
 
@@ -280,7 +281,7 @@ impl Database {
         // What ended before the network was needed says nothing of it: reading the card (1), entering the PIN (2).
         let counts = "sum(sign) AS some, sumIf(sign, cause = 'network') AS bad, sumIf(sign, connect_ms > 0) AS measured, \
              sumIf(sign * log(connect_ms), connect_ms > 0) AS logs";
-        let of_time = "FROM outcomes WHERE tenant = ? AND completed_at >= toDateTime64(?, 3) AND completed_at < toDateTime64(?, 3) AND stage NOT IN (1, 2)";
+        let of_time = format!("FROM outcomes WHERE tenant = ? AND {} AND stage NOT IN (1, 2)", completed_in(time));
         let here = format!(
             "SELECT merchant, store, carrier, region, toStartOfHour(completed_at) AS hour, {counts}, sumIf(sign, signal_dbm != 0) AS signals, \
              sum(sign * signal_dbm) AS signal {of_time} GROUP BY merchant, store, carrier, region, hour HAVING some > 0"
@@ -304,7 +305,7 @@ impl Database {
              FROM ({here}) AS here INNER JOIN ({around}) AS around USING (carrier, region, hour) \
              GROUP BY merchant, store, carrier, region ORDER BY merchant, store, carrier, region LIMIT ?"
         );
-        let query = [(); 2].iter().fold(self.looking().query(&sql), |query, ()| query.bind(tenant).bind(time.start).bind(time.end));
+        let query = self.looking().query(&sql).bind(tenant).bind(tenant);
         self.look("say what was counted of shops", query.bind(MOST_COUNTED).fetch_all::<CountedShop>()).await
     }
 
@@ -315,11 +316,13 @@ impl Database {
     /// When the server does not answer.
     pub async fn counted_merchants(&self, tenant: &str, time: &Range<u32>, errors: &[&str]) -> Result<Vec<CountedMerchant>, StoreError> {
         // Sales, refunds, voids, pre-authorisations and their completions: what an operator does. Condition 21: cancelled by the customer.
-        let sql = "SELECT merchant, argMax(merchant_group, completed_at) AS merchant_group, toUInt64(sum(sign)) AS attempts, \
+        let sql = format!(
+            "SELECT merchant, argMax(merchant_group, completed_at) AS merchant_group, toUInt64(sum(sign)) AS attempts, \
              toUInt64(greatest(sumIf(sign, reason IN ? AND terminal_condition != 21), 0)) AS errors, uniq(terminal) AS terminals \
-             FROM outcomes WHERE tenant = ? AND completed_at >= toDateTime64(?, 3) AND completed_at < toDateTime64(?, 3) \
-             AND type IN (1, 2, 3, 4, 5) GROUP BY merchant HAVING sum(sign) > 0 ORDER BY merchant LIMIT ?";
-        let query = self.looking().query(sql).bind(errors).bind(tenant).bind(time.start).bind(time.end);
+             FROM outcomes WHERE tenant = ? AND {} AND type IN (1, 2, 3, 4, 5) GROUP BY merchant HAVING sum(sign) > 0 ORDER BY merchant LIMIT ?",
+            completed_in(time)
+        );
+        let query = self.looking().query(&sql).bind(errors).bind(tenant);
         self.look("say what was counted of merchants", query.bind(MOST_COUNTED).fetch_all::<CountedMerchant>()).await
     }
 }

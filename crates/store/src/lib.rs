@@ -46,7 +46,7 @@ pub use migrations::{HistoryError, Migrated};
 pub use outcomes::OutcomeRow;
 pub use past::{Past, PastCount};
 pub use progress::Watermark;
-pub use rates::{Count, Failed, FailingLeaf, LikeHour, Usual, UsualApprovals, UsualCount};
+pub use rates::{Failed, FailingLeaf, LikeHour, SliceCounts, Usual, UsualApprovals, UsualCount};
 pub use reported::{Reported, Wanted};
 pub use samples::SampleRow;
 pub use series::{Counted, Rate, StepCount, UsualRates};

@@ -7,7 +7,7 @@ use faultline_proto::verdict::v1::Cause;
 use serde::Deserialize;
 
 use crate::database::{Database, StoreError};
-use crate::families::{Slice, entry_mode_number};
+use crate::families::{Slice, completed_in, entry_mode_number};
 
 /// An outcome and the verdict on it: columns of `outcomes`, which the schema documents. Times are in milliseconds since 1970-01-01 UTC.
 #[derive(Clone, Debug, PartialEq, Row, Deserialize)]
@@ -92,7 +92,7 @@ impl Database {
     /// # Errors
     /// When the server does not answer.
     pub async fn reported(&self, wanted: &Wanted<'_>) -> Result<Vec<Reported>, StoreError> {
-        let of_time = "tenant = ? AND completed_at >= toDateTime64(?, 3) AND completed_at < toDateTime64(?, 3)";
+        let of_time = format!("tenant = ? AND {}", completed_in(&wanted.time));
         let mut conditions = format!("{of_time} AND sign = 1");
         for (is_asked, condition) in
             [(wanted.terminal.is_some(), "terminal = ?"), (wanted.cause.is_some(), "cause = ?"), (wanted.failed, "cause != 'approved'")]
@@ -110,8 +110,7 @@ impl Database {
              (SELECT terminal, spool, sequence, revision FROM outcomes WHERE {of_time} AND sign = -1{of_terminal}) \
              ORDER BY completed_at DESC, terminal, spool, sequence DESC LIMIT ?"
         );
-        let (begin, end) = (wanted.time.start, wanted.time.end);
-        let mut query = self.looking().query(&sql).bind(wanted.tenant).bind(begin).bind(end);
+        let mut query = self.looking().query(&sql).bind(wanted.tenant);
         if let Some(terminal) = wanted.terminal {
             query = query.bind(terminal);
         }
@@ -125,7 +124,7 @@ impl Database {
                 _ => query.bind(value),
             };
         }
-        let query = query.bind(wanted.tenant).bind(begin).bind(end);
+        let query = query.bind(wanted.tenant);
         let query = wanted.terminal.iter().fold(query, |query, terminal| query.bind(terminal)).bind(wanted.limit);
         self.look("say what was reported", query.fetch_all::<Reported>()).await
     }

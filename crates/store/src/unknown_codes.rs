@@ -6,6 +6,7 @@ use clickhouse::Row;
 use serde::Deserialize;
 
 use crate::database::{Database, StoreError};
+use crate::families::completed_in;
 
 /// A response code that no rule set knew, and where it was met. Times are in milliseconds since 1970-01-01 UTC, of when attempts completed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Row, Deserialize)]
@@ -45,10 +46,8 @@ impl Database {
     /// When the server does not answer.
     pub async fn unknown_codes(&self, tenant: Option<&str>, time: &Range<u32>, limit: u32) -> Result<Vec<UnknownCode>, StoreError> {
         let of_tenant = if tenant.is_some() { "tenant = ? AND " } else { "" };
-        let unknown = format!(
-            "{of_tenant}completed_at >= toDateTime64(?, 3) AND completed_at < toDateTime64(?, 3) \
-             AND reason IN ('unknown_code', 'unknown_approved') AND response_code != ''"
-        );
+        let unknown =
+            format!("{of_tenant}{} AND reason IN ('unknown_code', 'unknown_approved') AND response_code != ''", completed_in(time));
         let sql = format!(
             "SELECT tenant, network, acquirer, response_spec, response_code, count() AS outcomes, \
              countIf(reason = 'unknown_approved') AS told_approved, uniq(terminal) AS terminals, \
@@ -62,7 +61,7 @@ impl Database {
         );
         let mut query = self.looking().query(&sql);
         for _ in 0..2 {
-            query = tenant.iter().fold(query, |query, tenant| query.bind(tenant)).bind(time.start).bind(time.end);
+            query = tenant.iter().fold(query, |query, tenant| query.bind(tenant));
         }
         self.look("say which response codes are unknown", query.bind(limit).fetch_all::<UnknownCode>()).await
     }

@@ -1,10 +1,11 @@
 //! The alerter's detector over what was counted, from one moment to another: what it would have said then. Nothing is written, and nobody is told.
 
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
 use faultline_detect::{Change, Tick};
-use faultline_store::{Count, Database, StoreError};
+use faultline_store::{Database, StoreError};
 
 use crate::calendar::{CalendarFileError, calendar};
 use crate::config::AlerterConfig;
@@ -29,7 +30,7 @@ pub enum BacktestError {
 pub struct Backtest<'a> {
     database: &'a Database,
     tenant: Tenant,
-    counts: Vec<Count>,
+    ticks: BTreeMap<u32, HashMap<String, Tick>>,
     /// The bucket that is judged next, the one before which counts were asked for, and the end.
     next: u32,
     asked: u32,
@@ -48,14 +49,14 @@ impl<'a> Backtest<'a> {
     ) -> Result<Backtest<'a>, BacktestError> {
         let next = time.start - time.start % BUCKET_S;
         let watched = Tenant::new(tenant, (config.detection(), Arc::new(calendar(&config.calendar)?)));
-        let mut backtest = Backtest { database, tenant: watched, counts: Vec::new(), next, asked: next, end: time.end };
+        let mut backtest = Backtest { database, tenant: watched, ticks: BTreeMap::new(), next, asked: next, end: time.end };
         backtest.tenant.learn(next, database).await?;
         let mut recalled = next.saturating_sub(RECALL_S);
         while recalled < next {
             let last = (recalled + (MOST_BUCKETS - 1) * BUCKET_S).min(next - BUCKET_S);
-            let counts = database.counts(recalled..=last).await?;
+            let mut ticks = ticks(database.counts(recalled..=last).await?);
             while recalled <= last {
-                backtest.tenant.recall(&tick(&counts, tenant, recalled));
+                backtest.tenant.recall(&tick(&mut ticks, tenant, recalled));
                 recalled += BUCKET_S;
             }
         }
@@ -74,18 +75,19 @@ impl<'a> Backtest<'a> {
         }
         if bucket >= self.asked {
             let last = bucket + (MOST_BUCKETS - 1) * BUCKET_S;
-            self.counts = self.database.counts(bucket..=last).await?;
+            self.ticks = ticks(self.database.counts(bucket..=last).await?);
             self.asked = last + BUCKET_S;
         }
         self.next += BUCKET_S;
         self.tenant.learn(bucket, self.database).await?;
-        let tick = tick(&self.counts, self.tenant.name(), bucket);
+        let tick = tick(&mut self.ticks, self.tenant.name(), bucket);
         self.tenant.observe(&tick);
         self.tenant.settle(self.database).await?;
         Ok(Some((bucket, self.tenant.changes())))
     }
 }
 
-fn tick(counts: &[Count], tenant: &str, bucket: u32) -> Tick {
-    ticks(counts, bucket).remove(tenant).unwrap_or(Tick { bucket, ..Tick::default() })
+fn tick(ticks: &mut BTreeMap<u32, HashMap<String, Tick>>, tenant: &str, bucket: u32) -> Tick {
+    let of_bucket = ticks.remove(&bucket).and_then(|mut of_bucket| of_bucket.remove(tenant));
+    of_bucket.unwrap_or(Tick { bucket, ..Tick::default() })
 }

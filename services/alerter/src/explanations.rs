@@ -77,14 +77,17 @@ pub async fn drill_down(database: &Database, fault: &Fault<'_>) -> Result<Option
     let drill = DrillDown { tenant: fault.tenant, slice: &own, class: fault.class.name(), time: fault.time.clone() };
     let until = fault.began.saturating_sub(MARGIN_S);
     let margins = database.margins(&drill, &(until.saturating_sub(before_s(fault.pace))..until)).await?;
-    let is_own = |margin: &&CountedMargin| slice(&margin.family, &margin.key).as_ref() == Some(fault.slice);
-    let attempts = margins.iter().find(is_own).map_or(0, |own| own.attempts);
+    let attempts = |of: &Slice| {
+        let own = margins.iter().find(|margin| slice(&margin.family, &margin.key).as_ref() == Some(of));
+        own.map_or(0, |own| own.attempts)
+    };
+    let one_in = one_in(attempts(fault.slice), attempts(&Slice::fleet()));
     let margins = Margins::new(margins.iter().filter_map(margin).collect(), fault.usual);
     let values = margins.told_apart(fault.slice).into_iter().map(|(dimension, values)| {
         let values = values.iter().map(|value| value.to_string()).collect();
         (dimension.name(), values)
     });
-    let told = ToldApart { values: values.collect(), one_in: one_in(attempts) };
+    let told = ToldApart { values: values.collect(), one_in };
     let cells = database.failed_cells(&drill, &told).await?;
     let cells: Vec<Cell> = cells.into_iter().map(|found| cell(found, told.one_in)).collect();
     let (incident, former) = (fault.slice.clone(), fault.former.cloned());

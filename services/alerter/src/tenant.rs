@@ -1,12 +1,12 @@
 //! One tenant's fleet: its counts go into the detector, and questions of the detector to ClickHouse.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use faultline_detect::{
     Calendar, Change, Class, Counts, Detector, Dimension, HourLike, Incident, Leaf, Observed, Past, Question, Settings, Slice, Tick,
 };
-use faultline_store::{Count, Database, Failed, FailingLeaf, LikeHour, StoreError, Usual, values};
+use faultline_store::{Database, Failed, FailingLeaf, LikeHour, SliceCounts, StoreError, Usual, values};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -130,17 +130,26 @@ impl Tenant {
     }
 }
 
-/// Those of counts, in order of time, tenants and slices, that are of one bucket; by tenant.
-pub(crate) fn ticks(counts: &[Count], bucket: u32) -> HashMap<&str, Tick> {
-    let place = |bucket| counts.partition_point(|count| count.bucket < bucket);
-    let mut ticks: HashMap<&str, Tick> = HashMap::new();
-    let of_bucket = counts.get(place(bucket)..place(bucket + 1)).unwrap_or_default();
-    for of_slice in of_bucket.chunk_by(|one, other| (&one.tenant, &one.family, &one.key) == (&other.tenant, &other.family, &other.key)) {
-        let Some(Count { tenant, family, key, .. }) = of_slice.first() else { continue };
-        let Some(slice) = slice(family, key) else { continue };
-        let mut counts = Counts::default();
-        of_slice.iter().for_each(|count| counts.add(Class::of_tag(&count.class), count.attempts));
-        ticks.entry(tenant).or_insert_with(|| Tick { bucket, counts: Vec::new() }).counts.push((slice, counts));
+/// What was counted, as ticks: by the first second of their bucket, and by tenant.
+pub(crate) fn ticks(counts: Vec<SliceCounts>) -> BTreeMap<u32, HashMap<String, Tick>> {
+    let mut ticks: BTreeMap<u32, HashMap<String, Tick>> = BTreeMap::new();
+    for SliceCounts { tenant, family, key, counts } in counts {
+        let Some(slice) = slice(&family, &key) else { continue };
+        let mut sums: BTreeMap<(u32, Class), i64> = BTreeMap::new();
+        for (bucket, tag, count) in counts {
+            *sums.entry((bucket, Class::of_tag(&tag))).or_default() += count;
+        }
+        let mut by_bucket: BTreeMap<u32, Counts> = BTreeMap::new();
+        for ((bucket, class), count) in sums {
+            // What was corrected since may be of another class.
+            if let Some(attempts) = u64::try_from(count).ok().filter(|attempts| *attempts > 0) {
+                by_bucket.entry(bucket).or_default().add(class, attempts);
+            }
+        }
+        for (bucket, counts) in by_bucket {
+            let of_tenant = ticks.entry(bucket).or_default().entry(tenant.clone());
+            of_tenant.or_insert_with(|| Tick { bucket, ..Tick::default() }).counts.push((slice.clone(), counts));
+        }
     }
     ticks
 }
@@ -218,19 +227,28 @@ mod tests {
 
     #[test]
     fn counts_are_sorted_by_tenant_slice_and_class() {
-        let count = |tenant: &str, bucket, class: &str| Count {
+        let counted = |tenant: &str, counts: &[(u32, &str, i64)]| SliceCounts {
             tenant: tenant.into(),
             family: "issuer".into(),
             key: "icbc".into(),
-            bucket,
-            class: class.into(),
-            attempts: 3,
+            counts: counts.iter().map(|(bucket, tag, count)| (*bucket, (*tag).into(), *count)).collect(),
         };
-        let counts = [count("a", 10, "approved"), count("a", 10, "issuer_down"), count("b", 10, "weather"), count("a", 20, "approved")];
-        let ticks = ticks(&counts, 10);
-        let (icbc, of_a) = &ticks["a"].counts[0];
+        let of_a = [
+            (10, "approved/host_decision", 3),
+            (20, "approved/host_decision", 3),
+            (10, "issuer_down/host_decision", 4),
+            (10, "issuer_down/wait", 1),
+            // It was corrected.
+            (10, "issuer_down/host_decision", -2),
+            (20, "link_lost/send", 1),
+            (20, "link_lost/send", -1),
+        ];
+        let ticks = ticks(vec![counted("a", &of_a), counted("b", &[(10, "weather/rain", 3)])]);
+        let (icbc, of_a) = &ticks[&10]["a"].counts[0];
         assert_eq!((icbc.to_string().as_str(), of_a.attempts, of_a.approved, of_a.failures[&Class::IssuerDown]), ("issuer=icbc", 6, 3, 3));
-        assert_eq!(ticks["b"].counts[0].1.failures[&Class::Unknown], 3);
+        let (_, later) = &ticks[&20]["a"].counts[0];
+        assert_eq!((later.attempts, later.failures.len()), (3, 0));
+        assert_eq!(ticks[&10]["b"].counts[0].1.failures[&Class::Unknown], 3);
     }
 
     #[test]

@@ -75,14 +75,14 @@ pub(crate) async fn watch(shared: &Shared) -> Result<(), LogError> {
         let until = shared.until_counted(done).await.min(done + MOST_BUCKETS * BUCKET_S);
         let buckets = done + BUCKET_S..=until;
         let begin = Instant::now();
-        let counts = shared.insist(async || shared.database.counts(buckets.clone()).await).await;
+        let mut ticks = ticks(shared.insist(async || shared.database.counts(buckets.clone()).await).await);
         for bucket in buckets.step_by(step()) {
-            let mut ticks = ticks(&counts, bucket);
-            for name in ticks.keys().copied() {
+            let mut of_bucket = ticks.remove(&bucket).unwrap_or_default();
+            for name in of_bucket.keys() {
                 meet(shared, (&mut tenants, name), bucket).await;
             }
             for tenant in tenants.values_mut() {
-                let tick = ticks.remove(tenant.name()).unwrap_or(Tick { bucket, ..Tick::default() });
+                let tick = of_bucket.remove(tenant.name()).unwrap_or(Tick { bucket, ..Tick::default() });
                 learn(shared, tenant, bucket).await;
                 tenant.observe(&tick);
                 settle(shared, tenant).await;
@@ -118,14 +118,14 @@ async fn recall(shared: &Shared, desk: &Desk<'_>, done: u32) -> BTreeMap<String,
     let mut recalled = done.saturating_sub(RECALL_S);
     while recalled <= done {
         let last = (recalled + (MOST_BUCKETS - 1) * BUCKET_S).min(done);
-        let counts = shared.insist(async || shared.database.counts(recalled..=last).await).await;
+        let mut ticks = ticks(shared.insist(async || shared.database.counts(recalled..=last).await).await);
         for bucket in (recalled..=last).step_by(step()) {
-            let mut ticks = ticks(&counts, bucket);
-            for name in ticks.keys().copied() {
+            let mut of_bucket = ticks.remove(&bucket).unwrap_or_default();
+            for name in of_bucket.keys() {
                 meet(shared, (&mut tenants, name), done).await;
             }
             for tenant in tenants.values_mut() {
-                tenant.recall(&ticks.remove(tenant.name()).unwrap_or(Tick { bucket, ..Tick::default() }));
+                tenant.recall(&of_bucket.remove(tenant.name()).unwrap_or(Tick { bucket, ..Tick::default() }));
             }
         }
         recalled = last + BUCKET_S;

@@ -31,6 +31,8 @@ const BUCKET_S: u32 = 10;
 const SLICES: f64 = 10_000.0;
 const TICK_MS: f64 = 1000.0;
 const DRILL_DOWN_MS: f64 = 2000.0;
+/// How long ago the last ten seconds ended that an alerter judged which has nothing to catch up with.
+const WATCHES_S: f64 = 20.0;
 /// How late a second may be stored: the alerter waits for so long.
 const LATE: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -71,7 +73,7 @@ pub(crate) async fn measure(program: &Path) -> anyhow::Result<Report> {
     command.env("FAULTLINE__ALERTER__ATTRIBUTION__INTERVAL", "1h");
     let alerter = Service::start(&mut command)?;
     let mut watch = Watch { pid: alerter.pid()?, reached: &reached, seen: Seen::ALL, resident_mib: 0.0, late: Duration::ZERO };
-    watch.until_first_tick().await?;
+    watch.until_it_watches().await?;
     let recalled = begin.elapsed();
     say(&format!("watch: the alerter has recalled an hour in {:.1} s, resident {:.0} MiB\n", recalled.as_secs_f64(), watch.resident_mib));
     let recalled_mib = watch.resident_mib;
@@ -189,14 +191,19 @@ impl Watch<'_> {
         Ok(())
     }
 
-    async fn until_first_tick(&mut self) -> anyhow::Result<()> {
+    /// Until it has recalled, and judged what came meanwhile: ticks of that are several at once.
+    async fn until_it_watches(&mut self) -> anyhow::Result<()> {
         let begin = Instant::now();
-        while self.seen.iter().take(1).all(|ticks| ticks.took_ms.is_empty()) {
-            ensure!(begin.elapsed() < PATIENCE, "the alerter has judged nothing in {} s", PATIENCE.as_secs());
+        loop {
             self.look().await?;
+            let lag = metrics(ALERTER, ["faultline_alerter_lag_seconds"]).await.and_then(|[lag]| lag);
+            let [ticks, ..] = &self.seen;
+            if !ticks.took_ms.is_empty() && lag.is_some_and(|lag| lag <= WATCHES_S) {
+                break;
+            }
+            ensure!(begin.elapsed() < PATIENCE, "the alerter does not watch after {} s", PATIENCE.as_secs());
             sleep(LOOK).await;
         }
-        // The first tick may be several, and is of the time that it took to recall.
         self.seen.iter_mut().take(2).for_each(|seen| seen.took_ms.clear());
         Ok(())
     }
