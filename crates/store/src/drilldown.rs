@@ -43,7 +43,7 @@ impl DrillDown<'_> {
     }
 }
 
-/// What was counted of a slice of a family, in a time and in one before it.
+/// What was counted of a slice of a family in a time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Row, Deserialize)]
 pub struct CountedMargin {
     /// How the fleet is cut.
@@ -54,10 +54,6 @@ pub struct CountedMargin {
     pub attempts: u64,
     /// Of these, those that failed in the class.
     pub failed: u64,
-    /// Attempts in the time before.
-    pub attempts_before: u64,
-    /// Of these, those that failed in the class.
-    pub failed_before: u64,
 }
 
 /// Attempts that have the same values.
@@ -91,25 +87,17 @@ pub fn one_in(attempts: u64, of_fleet: u64) -> u32 {
 }
 
 impl Database {
-    /// What was counted of every slice of every family, in the time of `drill` and in the time `before`.
+    /// What was counted of every slice of every family in a time, in seconds since 1970-01-01 UTC: attempts, and those that failed in a class (`issuer_down`).
     ///
     /// # Errors
     /// When the server does not answer in two seconds.
-    pub async fn margins(&self, drill: &DrillDown<'_>, before: &Range<u32>) -> Result<Vec<CountedMargin>, StoreError> {
-        let sum = |condition: &str| format!("toUInt64(greatest(sumIf(count, {condition}), 0))");
+    pub async fn margins(&self, (tenant, class): (&str, &str), time: &Range<u32>) -> Result<Vec<CountedMargin>, StoreError> {
         let sql = format!(
-            "WITH bucket >= fromUnixTimestamp(?) AND bucket < fromUnixTimestamp(?) AS is_now, \
-             bucket >= fromUnixTimestamp(?) AND bucket < fromUnixTimestamp(?) AS is_before, startsWith(tag, ?) AS is_failed \
-             SELECT family, key, {} AS attempts, {} AS failed, {} AS attempts_before, {} AS failed_before FROM rollup \
-             WHERE tenant = ? AND family != '{LEDGER}' AND NOT simulated AND {} GROUP BY family, key ORDER BY family, key",
-            sum("is_now"),
-            sum("is_now AND is_failed"),
-            sum("is_before"),
-            sum("is_before AND is_failed"),
-            of_time(&(before.start.min(drill.time.start)..drill.time.end)),
+            "SELECT family, key, toUInt64(greatest(sum(count), 0)) AS attempts, toUInt64(greatest(sumIf(count, startsWith(tag, ?)), 0)) AS failed FROM rollup \
+             WHERE tenant = ? AND family != '{LEDGER}' AND NOT simulated AND {} GROUP BY family, key",
+            of_time(time),
         );
-        let query = self.drilling().query(&sql).bind(drill.time.start).bind(drill.time.end).bind(before.start).bind(before.end);
-        let query = query.bind(drill.tag()).bind(drill.tenant);
+        let query = self.drilling().query(&sql).bind(format!("{class}/")).bind(tenant);
         self.answer("say what was counted of an incident", LIMIT, query.fetch_all::<CountedMargin>()).await
     }
 

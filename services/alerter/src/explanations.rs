@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use faultline_detect::drilldown::{self, Cell, Margin, Margins, Tally};
@@ -36,7 +37,7 @@ const AGAIN_S: u32 = 300;
 
 /// Failures that are to be explained.
 #[derive(Clone, Debug)]
-pub struct Fault<'a> {
+pub(crate) struct Fault<'a> {
     /// Whose fleet it is.
     pub tenant: &'a str,
     /// The part of it that is known to fail.
@@ -47,17 +48,23 @@ pub struct Fault<'a> {
     pub class: Class,
     /// The share of attempts that usually do.
     pub usual: f64,
-    /// Attempts of the fleet a second.
-    pub pace: f64,
-    /// When it began, in seconds since 1970-01-01 UTC.
-    pub began: u32,
+    /// A time before it that says what is usual, in seconds since 1970-01-01 UTC.
+    pub before: Range<u32>,
     /// The time that is looked at, in such seconds.
     pub time: Range<u32>,
 }
 
+/// What was counted of all slices before failures of a class began.
+#[derive(Clone, Debug, PartialEq)]
+struct Before {
+    class: Class,
+    time: Range<u32>,
+    counted: Arc<Vec<CountedMargin>>,
+}
+
 /// What explains failures.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Findings {
+pub(crate) struct Findings {
     /// The finest slice that does.
     pub explained: drilldown::Explained,
     /// Whom it affects.
@@ -68,21 +75,24 @@ pub struct Findings {
     pub query: String,
 }
 
-/// Drills down: looks for what failures have in common, and whom they affect. Nothing, where nothing failed. Takes as long as three questions to ClickHouse, two seconds each at most.
-///
-/// # Errors
-/// When ClickHouse does not answer in time.
-pub async fn drill_down(database: &Database, fault: &Fault<'_>) -> Result<Option<Findings>, StoreError> {
+/// Drills down: looks for what failures have in common, and whom they affect. Nothing, where nothing failed. Takes as long as three questions to ClickHouse, two seconds each at most, and a fourth
+/// where `before` does not hold yet what was counted before.
+async fn drill_down(database: &Database, fault: &Fault<'_>, before: &mut Option<Before>) -> Result<Option<Findings>, StoreError> {
     let Ok(own) = fault.slice.to_string().parse() else { return Ok(None) };
     let drill = DrillDown { tenant: fault.tenant, slice: &own, class: fault.class.name(), time: fault.time.clone() };
-    let until = fault.began.saturating_sub(MARGIN_S);
-    let margins = database.margins(&drill, &(until.saturating_sub(before_s(fault.pace))..until)).await?;
+    let of_class = (fault.tenant, drill.class);
+    let counted_before = match before.take().filter(|before| before.class == fault.class && before.time == fault.before) {
+        Some(before) => before.counted,
+        None => Arc::new(database.margins(of_class, &fault.before).await?),
+    };
+    *before = Some(Before { class: fault.class, time: fault.before.clone(), counted: Arc::clone(&counted_before) });
+    let margins = database.margins(of_class, &fault.time).await?;
     let attempts = |of: &Slice| {
         let own = margins.iter().find(|margin| slice(&margin.family, &margin.key).as_ref() == Some(of));
         own.map_or(0, |own| own.attempts)
     };
     let one_in = one_in(attempts(fault.slice), attempts(&Slice::fleet()));
-    let margins = Margins::new(margins.iter().filter_map(margin).collect(), fault.usual);
+    let margins = Margins::new(joined(&margins, &counted_before), fault.usual);
     let values = margins.told_apart(fault.slice).into_iter().map(|(dimension, values)| {
         let values = values.iter().map(|value| value.to_string()).collect();
         (dimension.name(), values)
@@ -106,13 +116,18 @@ fn before_s(pace: f64) -> u32 {
     ((BEFORE_ATTEMPTS / pace.max(1.0)).min(f64::from(BEFORE_S.1)) as u32).max(BEFORE_S.0)
 }
 
-fn margin(counted: &CountedMargin) -> Option<Margin> {
-    let tally = |attempts, failed| Tally { attempts: real(attempts), failed: real(failed) };
-    Some(Margin {
-        slice: slice(&counted.family, &counted.key)?,
-        now: tally(counted.attempts, counted.failed),
-        before: tally(counted.attempts_before, counted.failed_before),
-    })
+/// What was counted now and before, by slice.
+fn joined(now: &[CountedMargin], before: &[CountedMargin]) -> Vec<Margin> {
+    let mut margins: BTreeMap<(&str, &str), [Tally; 2]> = BTreeMap::new();
+    for (place, counted) in [now, before].into_iter().enumerate() {
+        for CountedMargin { family, key, attempts, failed } in counted {
+            if let Some(tally) = margins.entry((family, key)).or_default().get_mut(place) {
+                *tally = Tally { attempts: real(*attempts), failed: real(*failed) };
+            }
+        }
+    }
+    let margin = |((family, key), [now, before]): ((&str, &str), [Tally; 2])| Some(Margin { slice: slice(family, key)?, now, before });
+    margins.into_iter().filter_map(margin).collect()
 }
 
 fn cell(found: FailedCell, one_in: u32) -> Cell {
@@ -141,6 +156,8 @@ struct Looked {
     slice: Slice,
     /// What it was called.
     explained: Option<Slice>,
+    /// What there was before it, which does not change while it lasts.
+    before: Option<Before>,
 }
 
 impl Explanations {
@@ -163,9 +180,10 @@ impl Explanations {
         for (id, incident) in due {
             let begin = Instant::now();
             let key = (tenant.to_owned(), id);
-            let former = self.looked.get(&key).and_then(|looked| looked.explained.clone());
+            let (former, mut before) =
+                self.looked.get_mut(&key).map_or((None, None), |looked| (looked.explained.clone(), looked.before.take()));
             let Some(fault) = fault((tenant, watched.pace()), incident, (former.as_ref(), now)) else { continue };
-            let findings = match timeout_at(deadline, drill_down(database, &fault)).await {
+            let findings = match timeout_at(deadline, drill_down(database, &fault, &mut before)).await {
                 Ok(Ok(findings)) => {
                     counts::explained(begin.elapsed());
                     findings
@@ -175,10 +193,14 @@ impl Explanations {
                     None
                 }
                 // What there was no time for is the next.
-                Err(_) => break,
+                Err(_) => {
+                    self.looked.entry(key).and_modify(|looked| looked.before = before);
+                    break;
+                }
             };
             let named = findings.as_ref().map(|findings| findings.explained.slice.clone());
-            self.looked.insert(key.clone(), Looked { at: now, slice: incident.slice.clone(), explained: named.or(former.clone()) });
+            let looked = Looked { at: now, slice: incident.slice.clone(), explained: named.or(former.clone()), before };
+            self.looked.insert(key.clone(), looked);
             explained.extend(findings.map(|findings| (key.1, contract::explanation(&fault, &findings))));
         }
         explained
@@ -201,14 +223,14 @@ fn fault<'a>((tenant, pace): (&'a str, f64), incident: &'a Incident, (former, no
         Signal::Failures(class) => Some((class, watch)),
         Signal::MissingApprovals => None,
     })?;
+    let until = incident.began.saturating_sub(MARGIN_S);
     Some(Fault {
         tenant,
         slice: &incident.slice,
         former,
         class,
         usual: watch.expected / real(watch.attempts.max(1)),
-        pace,
-        began: incident.began,
+        before: until.saturating_sub(before_s(pace))..until,
         time: incident.began.max(now.saturating_sub(LOOK_S))..now,
     })
 }
@@ -250,7 +272,7 @@ mod tests {
         for now in (1020..2200).step_by(10) {
             if explanations.is_due("acme", "a", (&incident, now)) {
                 times.push(now - 1020);
-                explanations.looked.insert(key.clone(), Looked { at: now, slice: incident.slice.clone(), explained: None });
+                explanations.looked.insert(key.clone(), Looked { at: now, slice: incident.slice.clone(), explained: None, before: None });
             }
         }
         assert_eq!(times, [0, 30, 60, 90, 120, 420, 720, 1020]);

@@ -35,7 +35,6 @@ use crate::calendar::CalendarFile;
 pub use crate::calendar::CalendarFileError;
 pub use crate::config::{AlerterConfig, AlertmanagerConfig, AttributionConfig, WebhookConfig};
 pub use crate::corrections::{CorrectionJournal, Corrections, CorrectionsError, correction};
-pub use crate::explanations::{Fault, Findings, drill_down};
 use crate::watch::{DETECTION, PAUSE, Shared, watch};
 use crate::watermarks::Watermarks;
 use crate::webhook::Webhook;

@@ -74,7 +74,7 @@ pub(crate) async fn watch(shared: &Shared) -> Result<(), LogError> {
     loop {
         let until = shared.until_counted(done).await.min(done + MOST_BUCKETS * BUCKET_S);
         let buckets = done + BUCKET_S..=until;
-        let begin = Instant::now();
+        let mut begin = Instant::now();
         let mut ticks = ticks(shared.insist(async || shared.database.counts(buckets.clone()).await).await);
         for bucket in buckets.step_by(step()) {
             let mut of_bucket = ticks.remove(&bucket).unwrap_or_default();
@@ -98,6 +98,7 @@ pub(crate) async fn watch(shared: &Shared) -> Result<(), LogError> {
                 }
                 desk.publish(tenant.name(), end, News { changes, open: tenant.open(), explained }).await?;
             }
+            begin = Instant::now();
         }
         counts::open(tenants.values().map(|tenant| tenant.open().len()).sum());
         shared.is_behind(until);

@@ -33,7 +33,7 @@ const TICK_MS: f64 = 1000.0;
 const DRILL_DOWN_MS: f64 = 2000.0;
 /// How long ago the last ten seconds ended that an alerter judged which has nothing to catch up with.
 const WATCHES_S: f64 = 20.0;
-/// How late a second may be stored: the alerter waits for so long.
+/// How late a second may be stored: the alerter waits for so long. Where it was later, the machine was too busy for the rest to be believed.
 const LATE: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(600);
 const LOOK: Duration = Duration::from_millis(100);
@@ -93,7 +93,6 @@ pub(crate) async fn measure(program: &Path) -> anyhow::Result<Report> {
     let (alerter_cores, clickhouse_cores) = (used(cpu_before, cpu_time(watch.pid)?), used(clickhouse_before, local.used_by_clickhouse()?));
     ensure!(!feeding.is_finished(), "attempts are not stored any more");
     feeding.abort();
-    ensure!(watch.late <= LATE, "attempts were stored {:.1} s late: this machine is too busy", watch.late.as_secs_f64());
     let opened = opened(&store, failing_from).await?;
     let held = Held::of(&store).await?;
     let [counts, failing, usual] = [
@@ -101,13 +100,14 @@ pub(crate) async fn measure(program: &Path) -> anyhow::Result<Report> {
         Asked::of(&store, "AS witness", begin).await?,
         Asked::of(&store, "groupArray((began", SystemTime::UNIX_EPOCH).await?,
     ];
-    let Watch { seen: [ticks, drills, learnt, explained], resident_mib, .. } = watch;
+    let Watch { seen: [ticks, drills, learnt, explained], resident_mib, late, .. } = watch;
     alerter.stop().await?;
     local.stop().await;
 
     let figures = vec![
         Figure::at_least(("watch_slices", ""), SLICES, held.slices),
         Figure::at_least(("watch_events_per_s", "events/s"), 0.97 * f64::from(RATE), held.rate),
+        Figure::at_most(("watch_stored_late_s", "s"), LATE.as_secs_f64(), late.as_secs_f64()),
         Figure::stated(("watch_attempts_held_m", "million"), held.attempts_m),
         Figure::stated(("watch_counts_held_m", "million"), held.counts_m),
         Figure::stated(("watch_tick_ms_p50", "ms"), percentile(&ticks.took_ms, 50.0)),
@@ -204,6 +204,8 @@ impl Watch<'_> {
             ensure!(begin.elapsed() < PATIENCE, "the alerter does not watch after {} s", PATIENCE.as_secs());
             sleep(LOOK).await;
         }
+        // The last of these may have been told since.
+        self.look().await?;
         self.seen.iter_mut().take(2).for_each(|seen| seen.took_ms.clear());
         Ok(())
     }
