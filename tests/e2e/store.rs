@@ -9,7 +9,7 @@ use crate::sandbox::sandbox;
 use crate::services::{query, query_as};
 
 /// The steps of the schema.
-const STEPS: [&str; 13] = [
+const STEPS: [&str; 12] = [
     "outcomes",
     "rollup",
     "high_water",
@@ -22,7 +22,6 @@ const STEPS: [&str; 13] = [
     "health",
     "explanations",
     "time_of_parts",
-    "failed_and_sampled",
 ];
 
 #[tokio::test]
@@ -145,90 +144,4 @@ async fn what_failed_in_ten_seconds_is_found_to_the_last_millisecond() {
         let affected = database.affected(&explained).await.unwrap();
         assert_eq!((affected.failed, affected.merchants, affected.terminals, affected.transactions), (expected, 1, 1, expected));
     }
-}
-
-/// What failed, and a sample, are read apart from all else, and are what would be found among all: also where a verdict was corrected.
-#[tokio::test]
-async fn what_failed_and_a_sample_are_found_without_reading_all() {
-    const ATTEMPTS: u64 = 4000;
-    let config = ClickHouseConfig { database: "read_apart".into(), ..sandbox().await.clickhouse.clone() };
-    let database = Database::new(&config).unwrap();
-    database.migrate().await.unwrap();
-    let yesterday = SystemTime::now() - Duration::from_secs(86_400);
-    let begin = u32::try_from(yesterday.duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap() / 300 * 300;
-    let issuers = ["icbc", "bocom", "abc"];
-    let row = |offset: u64| {
-        let at = i64::from(begin) * 1000 + i64::try_from(offset).unwrap() * 10;
-        let (tag, cause) = if offset.is_multiple_of(10) { ("issuer_down/host_decision", 4) } else { ("approved/host_decision", 1) };
-        OutcomeRow {
-            tenant: "acme",
-            terminal: "T1",
-            merchant: "M1",
-            sequence: offset,
-            completed_at: at,
-            received_at: at,
-            clock: 1,
-            issuer: issuers[usize::try_from(offset % 3).unwrap()],
-            currency: "CNY",
-            amount_minor: 100,
-            tag,
-            cause,
-            sign: 1,
-            kafka_log: "kept",
-            kafka_offset: offset,
-            ..OutcomeRow::default()
-        }
-    };
-    let deliver = async |rows: &[OutcomeRow<'_>]| {
-        let (first, last) = (rows.first().unwrap().kafka_offset, rows.last().unwrap().kafka_offset);
-        let id = BatchId { log: "kept", partition: 0, first, last, since_ms: i64::from(begin) * 1000 };
-        database.deliver(&id, rows, Instant::now()).await.unwrap();
-    };
-    let rows: Vec<OutcomeRow<'_>> = (0..ATTEMPTS).map(row).collect();
-    let (some, others) = rows.split_at(1500);
-    deliver(some).await;
-    deliver(others).await;
-    // Of the first ten failures, it turned out that they were none.
-    let corrected = rows.iter().filter(|row| row.cause == 4).take(10).zip(ATTEMPTS..);
-    let rows: Vec<OutcomeRow<'_>> = corrected
-        .flat_map(|(row, offset)| {
-            let at = |place| 2 * offset - ATTEMPTS + place;
-            let former = OutcomeRow { sign: -1, kafka_offset: at(0), ..row.clone() };
-            [former, OutcomeRow { tag: "declined/host_decision", cause: 5, revision: 1, kafka_offset: at(1), ..row.clone() }]
-        })
-        .collect();
-    deliver(&rows).await;
-
-    let (slice, time) = ("".parse().unwrap(), begin..begin + 300);
-    let drill = DrillDown { tenant: "acme", slice: &slice, class: "issuer_down", time: time.clone() };
-    let told = |one_in| ToldApart { values: Vec::new(), one_in };
-    for (one_in, sample) in
-        [(1, "1"), (8, "cityHash64(completed_at, sequence) % 8 = 0"), (16, "cityHash64(completed_at, sequence) % 16 = 0")]
-    {
-        let cells = database.failed_cells(&drill, &told(one_in)).await.unwrap();
-        let sql = format!(
-            "SELECT issuer, sumIf(sign, startsWith(tag, 'issuer_down/')), sumIf(sign, NOT startsWith(tag, 'issuer_down/') AND {sample}) \
-             FROM outcomes GROUP BY issuer ORDER BY issuer SETTINGS optimize_use_projections = 0 FORMAT TSV"
-        );
-        let found = cells.iter().map(|cell| {
-            let issuer = &cell.values.iter().find(|(name, _)| *name == "issuer").unwrap().1;
-            format!("{issuer}\t{}\t{}", cell.failed, cell.others)
-        });
-        assert_eq!(found.collect::<Vec<_>>().join("\n"), query(&config, &sql).await, "one in {one_in}");
-    }
-    let failed: u64 = database
-        .failing("acme", &(begin..=begin + 290), &["issuer_down"])
-        .await
-        .unwrap()
-        .iter()
-        .flat_map(|leaf| &leaf.failed)
-        .map(|failed| failed.failures)
-        .sum();
-    let affected = database.affected(&Explained { tenant: "acme", slice: &slice, failures: Some("issuer_down"), time }).await.unwrap();
-    assert_eq!((failed, affected.failed, affected.transactions, affected.amounts), (390, 390, 390, vec![("CNY".into(), 39_000)]));
-
-    query(&config, "SYSTEM FLUSH LOGS").await;
-    let read = "SELECT DISTINCT arrayJoin(projections) AS name FROM system.query_log WHERE type = 'QueryFinish' AND current_database = 'read_apart' \
-                ORDER BY name FORMAT TSV";
-    assert_eq!(query(&config, read).await, "read_apart.outcomes.failed\nread_apart.outcomes.sampled");
 }

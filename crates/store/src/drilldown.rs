@@ -1,8 +1,7 @@
 //! The rows behind an incident: what failed, by all values, and what did not, as a sample; and what the families have of the same time and of the time before.
 //!
-//! Rows are found by their time. Those of the class that failed are read exactly. Of the others, where there are many, one in so many is: those whose moment of completion and sequence have a hash
-//! that is divided by that number, so that the same rows are read whenever it is asked, and a terminal is in the sample with some of its attempts, not with all or none. What failed, and every eighth
-//! attempt, ClickHouse has apart.
+//! Rows are found by the primary key, which begins with tenant and time. Those of the class that failed are read exactly. Of the others one in so many is: those whose moment of completion and
+//! sequence have a hash that is divided by that number, so that the same rows are read whenever it is asked, and a terminal is in the sample with some of its attempts, not with all or none.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -11,8 +10,8 @@ use clickhouse::{Client, Row};
 use serde::Deserialize;
 
 use crate::database::{Database, StoreError};
-use crate::explanation::{conditions, literal, quoted};
-use crate::families::{DIMENSIONS, DimensionValues, FAILED, LEDGER, SAMPLED_ONE_IN, Slice, by_name, completed_in, in_sample, of_time};
+use crate::explanation::{conditions, literal};
+use crate::families::{DIMENSIONS, DimensionValues, LEDGER, Slice, by_name, completed_in, of_time};
 
 /// How long a question may take. Nobody waits for it: what is not known in this time is asked again later.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -20,9 +19,6 @@ const LIMIT: Duration = Duration::from_secs(2);
 const SAMPLED: u64 = 250_000;
 /// At least one row in so many is read.
 const LEAST_SAMPLED: u32 = 65_536;
-/// Of so many rows of a fleet, each is read to see whether it is of a slice.
-const READ: u64 = 1_000_000;
-
 /// Failures of a class in a part of the fleet, in a time.
 #[derive(Clone, Debug)]
 pub struct DrillDown<'a> {
@@ -72,18 +68,15 @@ pub struct FailedCell {
 pub struct ToldApart {
     /// By column, the values that are told apart; all, where it is not there.
     pub values: Vec<(&'static str, Vec<String>)>,
-    /// Of attempts that did not fail so, one in so many is counted: as [`one_in`] says.
+    /// Of attempts that did not fail so, one in so many is counted.
     pub one_in: u32,
 }
 
-/// Of how many attempts of a slice one is to be read, so that a sample of this many is not too large, nor the fleet's from which they are: a power of 2.
+/// Of how many attempts one is to be read, so that a sample of this many is not too large: a power of 2.
 #[must_use]
-pub fn one_in(attempts: u64, of_fleet: u64) -> u32 {
-    if attempts <= SAMPLED && of_fleet <= READ {
-        return 1;
-    }
+pub fn one_in(attempts: u64) -> u32 {
     let fewest = u32::try_from(attempts.div_ceil(SAMPLED)).unwrap_or(LEAST_SAMPLED);
-    fewest.clamp(SAMPLED_ONE_IN, LEAST_SAMPLED).next_power_of_two()
+    fewest.clamp(1, LEAST_SAMPLED).next_power_of_two()
 }
 
 impl Database {
@@ -112,28 +105,34 @@ impl Database {
             failed: u64,
             others: u64,
         }
-        let pooled = |column: &'static str| match told.values.iter().find(|(name, _)| *name == column && *name != "entry_mode") {
-            Some((name, values)) if values.is_empty() => format!("'\\x01' AS p_{name}"),
-            Some((name, values)) => {
-                let values: Vec<String> = values.iter().map(|value| quoted(value)).collect();
-                format!("if({name} IN ({}), {name}, '\\x01') AS p_{name}", values.join(", "))
-            }
-            None => format!("{column} AS p_{column}"),
+        let pooled = |column: &&'static str| match told.values.iter().find(|(name, _)| name == column && *name != "entry_mode") {
+            Some((name, values)) if values.is_empty() => (format!("'\\x01' AS p_{name}"), None),
+            Some((name, values)) => (format!("if({name} IN ?, {name}, '\\x01') AS p_{name}"), Some(values)),
+            None => (format!("{column} AS p_{column}"), None),
         };
+        let (columns, bound): (Vec<String>, Vec<Option<&Vec<String>>>) = DIMENSIONS.iter().map(pooled).unzip();
+        let (class, conditions) = (drill.tag(), literal(&conditions(drill.slice)));
+        let sample = if told.one_in > 1 { " AND (startsWith(tag, ?) OR cityHash64(completed_at, sequence) % ? = 0)" } else { "" };
         // Under names of their own: conditions are about the columns.
-        let (columns, keys) = (DIMENSIONS.map(pooled).join(", "), DIMENSIONS.map(|column| format!("p_{column}")).join(", "));
-        let within = format!("tenant = {} AND {}{}", quoted(drill.tenant), completed_in(&drill.time), conditions(drill.slice));
-        let is_failed = format!("startsWith(tag, {})", quoted(&drill.tag()));
-        let sample = if told.one_in > 1 { format!(" AND {}", in_sample(told.one_in)) } else { String::new() };
+        let keys = DIMENSIONS.map(|column| format!("p_{column}")).join(", ");
         let sql = format!(
-            "SELECT ({keys}) AS at, toUInt64(greatest(sum(bad), 0)) AS failed, toUInt64(greatest(sum(good), 0)) AS others FROM \
-             (SELECT {columns}, sign AS bad, 0 AS good FROM outcomes WHERE {within} AND {FAILED} AND {is_failed} UNION ALL \
-              SELECT {columns}, 0 AS bad, sign AS good FROM outcomes WHERE {within} AND NOT {is_failed}{sample}) \
-             GROUP BY {keys} HAVING failed > 0 OR others > 0"
+            "SELECT ({keys}) AS at, toUInt64(greatest(sumIf(sign, is_failed), 0)) AS failed, toUInt64(greatest(sumIf(sign, NOT is_failed), 0)) AS others \
+             FROM (SELECT {}, sign, startsWith(tag, ?) AS is_failed FROM outcomes \
+                   WHERE tenant = ? AND {}{conditions}{sample}) \
+             GROUP BY {keys} HAVING failed > 0 OR others > 0",
+            columns.join(", "),
+            completed_in(&drill.time)
         );
-        let query = self.drilling().query(&literal(&sql));
+        let mut query = self.drilling().query(&sql);
+        for values in bound.into_iter().flatten() {
+            query = query.bind(values);
+        }
+        query = query.bind(&class).bind(drill.tenant);
+        if told.one_in > 1 {
+            query = query.bind(&class).bind(told.one_in);
+        }
         let mut found = self.answer("say what an incident's failures have in common", LIMIT, query.fetch_all::<Found>()).await?;
-        // There may be a hundred thousand, and the server takes longer for it.
+        // There may be hundreds of thousands, and to put them in order takes the server longer than to find them.
         found.sort_unstable_by(|one, other| one.at.cmp(&other.at));
         let cell = |row: Found| FailedCell { values: by_name(row.at), failed: row.failed, others: row.others };
         Ok(found.into_iter().map(cell).collect())
@@ -151,9 +150,6 @@ mod tests {
 
     #[test]
     fn a_sample_is_as_small_as_it_has_to_be() {
-        let of_whole = |attempts| one_in(attempts, attempts);
-        assert_eq!([0, 250_000, 250_001, 6_000_000, u64::MAX].map(of_whole), [1, 1, 8, 32, 65_536]);
-        // A small part of a large fleet.
-        assert_eq!([one_in(300, 1_000_000), one_in(300, 1_000_001)], [1, 8]);
+        assert_eq!([0, 250_000, 250_001, 6_000_000, u64::MAX].map(one_in), [1, 1, 2, 32, 65_536]);
     }
 }

@@ -6,7 +6,7 @@ use clickhouse::Row;
 use serde::Deserialize;
 
 use crate::database::{Database, StoreError};
-use crate::families::{FAILED, Slice, completed_in, entry_mode_number};
+use crate::families::{Slice, completed_in, entry_mode_number};
 
 /// Weeks before that say what is usual.
 const WEEKS: u32 = 4;
@@ -101,7 +101,7 @@ impl Explained<'_> {
 
     /// What fails of it.
     fn failed(&self) -> String {
-        self.failures.map_or_else(|| FAILED.into(), |class| format!("startsWith(tag, {})", quoted(&format!("{class}/"))))
+        self.failures.map_or_else(|| "cause != 'approved'".into(), |class| format!("startsWith(tag, {})", quoted(&format!("{class}/"))))
     }
 }
 
@@ -181,7 +181,7 @@ impl Database {
              sumMap([of_currency], [amount]) AS amounts FROM \
              (SELECT any(cityHash64(merchant)) AS of_merchant, any(cityHash64(terminal)) AS of_terminal, any(toString(currency)) AS of_currency, \
               sum(sign) AS bad, max(amount_minor) AS amount FROM outcomes \
-              WHERE tenant = ? AND {} AND {FAILED} AND {failed}{conditions} \
+              WHERE tenant = ? AND {} AND {failed}{conditions} \
               GROUP BY cityHash64(merchant, terminal, spool, if(first_attempt_sequence = 0, sequence, first_attempt_sequence), currency) HAVING bad > 0)",
             completed_in(&explained.time)
         );

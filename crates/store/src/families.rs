@@ -107,18 +107,6 @@ pub(crate) fn completed_in(time: &Range<u32>) -> String {
     )
 }
 
-/// A condition that an outcome failed, in the words of projection `failed`: ClickHouse reads that instead of all rows.
-pub(crate) const FAILED: &str = "cause != 'approved'";
-/// One attempt in so many is in projection `sampled`, whose words [`in_sample`] has.
-pub(crate) const SAMPLED_ONE_IN: u32 = 8;
-
-/// A condition that an outcome is in a sample of one in so many: a multiple of those that are kept apart as one.
-pub(crate) fn in_sample(one_in: u32) -> String {
-    let hash = "cityHash64(completed_at, sequence)";
-    let kept = format!("{hash} % {SAMPLED_ONE_IN} = 0");
-    if one_in > SAMPLED_ONE_IN { format!("{kept} AND {hash} % {one_in} = 0") } else { kept }
-}
-
 /// The names of all families.
 #[must_use]
 pub fn families() -> [&'static str; FAMILIES.len()] {

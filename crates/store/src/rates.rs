@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::database::{Database, StoreError};
 use crate::explanation::quoted;
-use crate::families::{DIMENSIONS, DimensionValues, FAILED, LEDGER, by_name, completed_in, of_time};
+use crate::families::{DIMENSIONS, DimensionValues, LEDGER, by_name, completed_in, of_time};
 
 /// How long the question of what was counted lately may take.
 const COUNTS_TIMEOUT: Duration = Duration::from_secs(60);
@@ -194,7 +194,7 @@ impl Database {
             "SELECT ({any}) AS at, groupArray((bucket, class, sign, witness)) AS rows FROM \
              (SELECT {dimensions}, cityHash64({dimensions}) AS leaf, toUnixTimestamp(toStartOfInterval(completed_at, toIntervalSecond(10))) AS bucket, \
               toUInt8(multiIf({}255)) AS class, sign, cityHash64(if(store = '', terminal, concat(merchant, ' ', store)), class) AS witness \
-              FROM outcomes WHERE tenant = ? AND {} AND {FAILED} AND ({})) GROUP BY leaf",
+              FROM outcomes WHERE tenant = ? AND {} AND ({})) GROUP BY leaf",
             places.concat(),
             completed_in(&(*buckets.start()..buckets.end() + 10)),
             is_of_class.join(" OR ")

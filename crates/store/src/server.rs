@@ -21,8 +21,6 @@ pub(crate) const WANTED_S: i64 = 120;
 pub(crate) const WANTED_AT_ONCE_S: i64 = 5;
 /// How many inserts a table has to remember (`non_replicated_deduplication_window`): far more than come while one is wanted.
 pub(crate) const REMEMBERED_INSERTS: u64 = 100_000;
-/// The oldest version of the server: it can keep what failed apart (projections of some rows).
-const OLDEST: [u32; 2] = [26, 7];
 /// What a disk of the server has to keep free (`keep_free_space_bytes`): more than others fill while it writes what it began when there was room.
 pub(crate) const KEPT_FREE_BYTES: u64 = 64 << 20;
 /// How long a probe may take.
@@ -131,13 +129,6 @@ impl Server {
         Ok(pending)
     }
 
-    /// Looks whether the server is new enough.
-    pub(crate) async fn check_version(&self) -> Result<(), StoreError> {
-        let question = self.client.clone().with_database("default").query("SELECT version()").fetch_one::<String>();
-        let version = question.await.map_err(self.failed("say which version it is"))?;
-        if is_older(&version) { Err(StoreError::Old { url: self.url(), version }) } else { Ok(()) }
-    }
-
     /// Looks whether the tables remember as many inserts as they have to.
     pub(crate) async fn check_memory(&self) -> Result<(), StoreError> {
         let sql = "SELECT name, toUInt64OrZero(extract(engine_full, 'non_replicated_deduplication_window = (\\\\d+)')) AS inserts \
@@ -200,22 +191,5 @@ impl Server {
     pub(crate) fn failed(&self, what: &str) -> impl FnOnce(clickhouse::error::Error) -> StoreError {
         let (url, what) = (self.url(), what.to_owned());
         move |source| StoreError::Request { url, what, source }
-    }
-}
-
-/// Whether a version (`26.7.2.1`) is older than it may be. One that is not understood is not.
-fn is_older(version: &str) -> bool {
-    let numbers: Option<Vec<u32>> = version.split('.').take(OLDEST.len()).map(|number| number.parse().ok()).collect();
-    numbers.is_some_and(|numbers| numbers.as_slice() < OLDEST.as_slice())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_are_compared_by_number() {
-        assert_eq!(["26.7.2.1", "26.10.1.5", "27.1", "head"].map(is_older), [false; 4]);
-        assert_eq!(["26.6.9.1", "25.12.3.1", "9.9"].map(is_older), [true; 3]);
     }
 }

@@ -87,17 +87,14 @@ async fn drill_down(database: &Database, fault: &Fault<'_>, before: &mut Option<
     };
     *before = Some(Before { class: fault.class, time: fault.before.clone(), counted: Arc::clone(&counted_before) });
     let margins = database.margins(of_class, &fault.time).await?;
-    let attempts = |of: &Slice| {
-        let own = margins.iter().find(|margin| slice(&margin.family, &margin.key).as_ref() == Some(of));
-        own.map_or(0, |own| own.attempts)
-    };
-    let one_in = one_in(attempts(fault.slice), attempts(&Slice::fleet()));
+    let is_own = |margin: &&CountedMargin| slice(&margin.family, &margin.key).as_ref() == Some(fault.slice);
+    let attempts = margins.iter().find(is_own).map_or(0, |own| own.attempts);
     let margins = Margins::new(joined(&margins, &counted_before), fault.usual);
     let values = margins.told_apart(fault.slice).into_iter().map(|(dimension, values)| {
         let values = values.iter().map(|value| value.to_string()).collect();
         (dimension.name(), values)
     });
-    let told = ToldApart { values: values.collect(), one_in };
+    let told = ToldApart { values: values.collect(), one_in: one_in(attempts) };
     let cells = database.failed_cells(&drill, &told).await?;
     let cells: Vec<Cell> = cells.into_iter().map(|found| cell(found, told.one_in)).collect();
     let (incident, former) = (fault.slice.clone(), fault.former.cloned());
