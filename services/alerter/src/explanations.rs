@@ -8,7 +8,6 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::Duration;
 
 use faultline_detect::drilldown::{self, Cell, Margin, Margins, Tally};
@@ -59,7 +58,7 @@ pub(crate) struct Fault<'a> {
 struct Before {
     class: Class,
     time: Range<u32>,
-    counted: Arc<Vec<CountedMargin>>,
+    counted: Vec<CountedMargin>,
 }
 
 /// What explains failures.
@@ -81,15 +80,17 @@ async fn drill_down(database: &Database, fault: &Fault<'_>, before: &mut Option<
     let Ok(own) = fault.slice.to_string().parse() else { return Ok(None) };
     let drill = DrillDown { tenant: fault.tenant, slice: &own, class: fault.class.name(), time: fault.time.clone() };
     let of_class = (fault.tenant, drill.class);
-    let counted_before = match before.take().filter(|before| before.class == fault.class && before.time == fault.before) {
-        Some(before) => before.counted,
-        None => Arc::new(database.margins(of_class, &fault.before).await?),
+    let before = match before.take().filter(|before| before.class == fault.class && before.time == fault.before) {
+        Some(known) => before.insert(known),
+        None => {
+            let counted = database.margins(of_class, &fault.before).await?;
+            before.insert(Before { class: fault.class, time: fault.before.clone(), counted })
+        }
     };
-    *before = Some(Before { class: fault.class, time: fault.before.clone(), counted: Arc::clone(&counted_before) });
     let margins = database.margins(of_class, &fault.time).await?;
     let is_own = |margin: &&CountedMargin| slice(&margin.family, &margin.key).as_ref() == Some(fault.slice);
     let attempts = margins.iter().find(is_own).map_or(0, |own| own.attempts);
-    let margins = Margins::new(joined(&margins, &counted_before), fault.usual);
+    let margins = Margins::new(joined(&margins, &before.counted), fault.usual);
     let values = margins.told_apart(fault.slice).into_iter().map(|(dimension, values)| {
         let values = values.iter().map(|value| value.to_string()).collect();
         (dimension.name(), values)
