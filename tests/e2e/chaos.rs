@@ -71,7 +71,11 @@ async fn run(seed: u64, extent: &Extent) {
     }
     let (mut front, mut back) = place.start().await;
     let writers = Writers::start(front.ways(), extent.volume);
-    until(Duration::from_secs(120), "something is counted", async || back.counted().await > 0).await;
+    until(Duration::from_secs(120), "something is counted", async || match back.counted().await {
+        0 => Err("nothing is".into()),
+        _ => Ok(()),
+    })
+    .await;
 
     let begin = Instant::now();
     tokio::join!(lane(&mut front, &schedule.front, (begin, &writers)), lane(&mut back, &schedule.back, (begin, &writers)));
@@ -111,11 +115,11 @@ async fn lane(victim: &mut impl Victim, plan: &[Planned], (begin, writers): (Ins
     }
 }
 
-/// Waits until something is so.
-async fn until(patience: Duration, what: &str, is_so: impl AsyncFn() -> bool) {
+/// Waits until something is so; while it is not, it is said what is.
+async fn until(patience: Duration, what: &str, is_so: impl AsyncFn() -> Result<(), String>) {
     let begin = Instant::now();
-    while !is_so().await {
-        assert!(begin.elapsed() < patience, "{what}: not within {patience:?}");
+    while let Err(instead) = is_so().await {
+        assert!(begin.elapsed() < patience, "{what}: not within {patience:?}; {instead}");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }

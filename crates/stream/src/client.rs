@@ -102,8 +102,8 @@ impl KafkaConfig {
 impl StreamError {
     /// Whether asking again may help. What is left is for the operator to mend.
     ///
-    /// Brokers that are too few, and topics that are missing, may be on their way: a cluster that starts is first one broker, then two, and a topic
-    /// that was created is not known to all brokers at once.
+    /// Brokers that are too few, and topics that are missing, may be on their way: a cluster that starts is first no broker, then one, then two, and one that
+    /// answers may not be given replicas yet; and a topic that was created is not known to all brokers at once.
     #[must_use]
     pub fn is_worth_a_retry(&self) -> bool {
         match self {
@@ -119,6 +119,7 @@ impl StreamError {
                     | RDKafkaErrorCode::LeaderNotAvailable
                     | RDKafkaErrorCode::BrokerNotAvailable
                     | RDKafkaErrorCode::NetworkException
+                    | RDKafkaErrorCode::InvalidReplicationFactor
             ),
             StreamError::Worker(_)
             | StreamError::Config { .. }
@@ -316,6 +317,7 @@ mod tests {
         assert!(unreachable.is_worth_a_retry());
         let create = |code| StreamError::Create { topic: "outcomes".into(), brokers: brokers.clone(), code };
         assert!(create(RDKafkaErrorCode::NotController).is_worth_a_retry());
+        assert!(create(RDKafkaErrorCode::InvalidReplicationFactor).is_worth_a_retry());
         assert!(!create(RDKafkaErrorCode::TopicAuthorizationFailed).is_worth_a_retry());
         assert!(!StreamError::Weak { brokers: brokers.clone(), weaknesses: Vec::new() }.is_worth_a_retry());
         assert!(StreamError::TooFewBrokers { brokers, found: 1, wanted: 3 }.is_worth_a_retry());

@@ -167,7 +167,14 @@ impl Cluster {
             let brokers = metadata.brokers().iter().map(MetadataBroker::id).collect();
             Ok((brokers, shapes.collect::<Result<BTreeMap<_, _>, KafkaError>>()?))
         });
-        let (brokers, mut found) = answer.await?;
+        let (brokers, mut found): (Vec<i32>, BTreeMap<String, Found>) = answer.await?;
+        if brokers.is_empty() {
+            // It knows of no topic either, and of how many replicas there may be.
+            return Err(StreamError::Unreachable {
+                brokers: self.config.brokers.clone(),
+                reason: "no broker takes part in the cluster yet".into(),
+            });
+        }
         let names: Vec<String> = found.keys().cloned().collect();
         let resources: Vec<_> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
         for (resource, settings) in self.settings(&resources, timeout).await? {

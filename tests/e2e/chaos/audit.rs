@@ -15,7 +15,11 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// Waits until everything is done, and asserts that what was acknowledged is there once: of each terminal, the events from the first to this last.
 pub(crate) async fn audit(last: &[u64], back: &Back<'_>) {
     let events = last.iter().sum::<u64>();
-    until(PATIENCE, "everything is counted", async || back.counted().await >= events).await;
+    until(PATIENCE, "everything is counted", async || match back.counted().await {
+        counted if counted >= events => Ok(()),
+        counted => Err(format!("{counted} of {events} events are, and the classifiers: {:?}", back.are_done().await)),
+    })
+    .await;
     // What was repeated is among what is dropped.
     until(PATIENCE, "the classifiers are done", async || back.are_done().await).await;
     let reversed = last.iter().map(|last| reversed(*last)).sum::<u64>();
@@ -23,7 +27,11 @@ pub(crate) async fn audit(last: &[u64], back: &Back<'_>) {
         "SELECT count() FROM (SELECT argMax(money_outcome, revision) AS money FROM outcomes WHERE sign = 1 AND sequence % {REVERSED} = 1 \
          GROUP BY terminal, spool, sequence) WHERE money = 2"
     );
-    until(PATIENCE, "what was reversed is settled", async || back.query(&settled).await == reversed.to_string()).await;
+    until(PATIENCE, "what was reversed is settled", async || match back.query(&settled).await {
+        of_these if of_these == reversed.to_string() => Ok(()),
+        of_these => Err(format!("{of_these} of {reversed} are")),
+    })
+    .await;
 
     // Every identity once, and no other.
     let wrong = "SELECT countIf(times < 1), countIf(times > 1) FROM (SELECT sum(sign) AS times FROM outcomes GROUP BY tenant, terminal, spool, sequence)";

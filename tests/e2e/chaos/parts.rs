@@ -355,18 +355,18 @@ impl Back<'_> {
         query(&self.clickhouse.own, sql).await
     }
 
-    /// Whether the classifiers have nothing left to do.
-    pub(crate) async fn are_done(&self) -> bool {
+    /// Whether the classifiers have nothing left to do; else what it is.
+    pub(crate) async fn are_done(&self) -> Result<(), String> {
         let mut partitions = 0;
-        for slot in &self.classifiers {
-            let Some((_, metrics)) = slot.service().ask("/metrics").await else { return false };
+        for (number, slot) in self.classifiers.iter().enumerate() {
+            let (_, metrics) = slot.service().ask("/metrics").await.ok_or_else(|| format!("classifier {number} does not answer"))?;
             let mut lags = metrics.lines().filter(|line| line.starts_with("faultline_classifier_lag_seconds{"));
-            if !lags.all(|line| line.ends_with(" 0")) {
-                return false;
+            if let Some(behind) = lags.find(|line| !line.ends_with(" 0")) {
+                return Err(format!("of classifier {number}: {behind}"));
             }
             partitions += slot.service().counted("faultline_classifier_partitions", &[]).await;
         }
-        partitions == u64::from(PARTITIONS)
+        if partitions == u64::from(PARTITIONS) { Ok(()) } else { Err(format!("they have {partitions} of {PARTITIONS} partitions")) }
     }
 
     /// Connections that its networks broke.
