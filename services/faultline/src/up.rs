@@ -178,10 +178,13 @@ async fn serve(
                 (Some((length, simulation)), Some(token)) if !stop.is_cancelled() => {
                     play((simulation, *length), &config, token, &stop).await?;
                     if let Length::Checked(_) = length {
-                        // Who does not look sees nothing either.
-                        let obstacles = readiness.obstacles();
-                        if !obstacles.is_empty() && !stop.is_cancelled() {
-                            bail!("Faultline was not ready at the end of the scenario: {}", obstacles.join("; "));
+                        // Who does not look sees nothing either. An answer that was late once is not that.
+                        let is_ready = tokio::select! {
+                            ready = timeout(config.up.ready_within, readiness.until_ready()) => ready.is_ok(),
+                            () = stop.cancelled() => true,
+                        };
+                        if !is_ready {
+                            bail!("Faultline was not ready at the end of the scenario: {}", readiness.obstacles().join("; "));
                         }
                         stop.cancel();
                     }
