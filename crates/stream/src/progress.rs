@@ -119,3 +119,18 @@ impl Progress {
 fn client(settings: &ClientConfig) -> Result<Arc<Client>, KafkaError> {
     Ok(Arc::new(Client::from_config_and_context(settings, Listener::default())?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn after_an_answer_that_failed_another_client_asks() {
+        let config = KafkaConfig { brokers: "127.0.0.1:1".into(), partitions: 1, ..KafkaConfig::default() };
+        let progress = Progress::new(&config, "classifier").unwrap();
+        let client = || Arc::clone(&progress.client.lock().unwrap());
+        let before = client();
+        progress.behind(0).await.unwrap_err();
+        assert!(!Arc::ptr_eq(&before, &client()));
+    }
+}
