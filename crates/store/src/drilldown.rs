@@ -19,6 +19,7 @@ const LIMIT: Duration = Duration::from_secs(2);
 const SAMPLED: u64 = 250_000;
 /// At least one row in so many is read.
 const LEAST_SAMPLED: u32 = 65_536;
+
 /// Failures of a class in a part of the fleet, in a time.
 #[derive(Clone, Debug)]
 pub struct DrillDown<'a> {
