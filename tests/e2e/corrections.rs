@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::sandbox::sandbox;
 use crate::services::query;
+use crate::store::drilldown;
 use crate::terminal::in_seconds;
 
 const WEEK_MS: i64 = 7 * 24 * 60 * 60 * 1000;
@@ -20,7 +21,7 @@ const ACCOUNT: i8 = 5;
 const OUTCOMES: u16 = 10;
 
 /// Five weeks ago, on a bucket's first second.
-static THEN_MS: LazyLock<i64> = LazyLock::new(|| (in_seconds(0).seconds / 10 * 10 - 35 * 24 * 60 * 60) * 1000);
+static THEN_MS: LazyLock<i64> = LazyLock::new(|| (in_seconds(0).seconds / 10 * 10 - (35 * 24 + 1) * 60 * 60) * 1000);
 
 /// What would be in Kafka.
 #[derive(Default)]
@@ -139,6 +140,7 @@ async fn stands(config: &ClickHouseConfig, bank: u16) {
         );
         assert_eq!(query(config, &sums).await, expected, "{family}");
     }
+    drilldown(config).await;
     let by_issuer = |from: &str| format!("SELECT {from} GROUP BY name, tag HAVING some != 0 ORDER BY name, tag");
     assert_eq!(
         query(config, &by_issuer("toString(issuer) AS name, tag, sum(sign) AS some FROM outcomes")).await,
@@ -217,8 +219,9 @@ async fn a_step_that_comes_again_changes_nothing() {
 async fn what_a_killed_server_lost_of_a_step_is_found_missing_and_written() {
     let first_week = format!("received_at < fromUnixTimestamp64Milli({})", *THEN_MS + WEEK_MS);
     for (name, table, which, settled) in [
-        ("rows", "outcomes", "kafka_log = 'first'".to_owned(), Settled { rows: 20, sums: false }),
-        ("week", "outcomes", format!("kafka_log = 'first' AND {first_week}"), Settled { rows: 4, sums: false }),
+        ("rows", "outcomes", "kafka_log = 'first'".to_owned(), Settled { rows: 20, ..Settled::default() }),
+        ("week", "outcomes", format!("kafka_log = 'first' AND {first_week}"), Settled { rows: 4, ..Settled::default() }),
+        ("kept", "drilldown", "kafka_log = 'first'".to_owned(), Settled { drilldown: 4, ..Settled::default() }),
     ] {
         let (config, database) = database(name).await;
         let journal = Written::default();
@@ -234,7 +237,7 @@ async fn what_a_killed_server_lost_of_a_step_is_found_missing_and_written() {
     // The part with the correction's sums is gone, and its token is not.
     query(&config, "ALTER TABLE rollup DELETE WHERE 1 SETTINGS mutations_sync = 2").await;
     query(&config, "INSERT INTO rollup SELECT * FROM before").await;
-    assert_eq!(database.settle_correction(&journal.step()).await.unwrap(), Settled { rows: 0, sums: true });
+    assert_eq!(database.settle_correction(&journal.step()).await.unwrap(), Settled { sums: true, ..Settled::default() });
     stands(&config, OUTCOMES).await;
 }
 
@@ -247,7 +250,8 @@ async fn who_was_overtaken_writes_nothing_twice() {
         async fn write(&self, correction: &Correction) -> Result<(), fmt::Error> {
             let rows = correction.step.iter().map(|step| 2 * step.outcomes.len()).sum();
             let settled = self.0.settle_correction(correction).await.unwrap();
-            assert_eq!(settled, Settled { rows, sums: rows > 0 });
+            // Of two of ten outcomes: the others were received more than two weeks ago.
+            assert_eq!(settled, Settled { rows, drilldown: if rows > 0 { 4 } else { 0 }, sums: rows > 0 });
             Ok(())
         }
     }

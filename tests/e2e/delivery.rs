@@ -12,14 +12,15 @@ use tokio::time::Instant;
 use crate::program::eventually;
 use crate::sandbox::{clickhouse_of, ports, program, sandbox, scratch};
 use crate::services::{query, query_as};
+use crate::store::drilldown;
 use crate::terminal::in_seconds;
 
 const WEEK_MS: i64 = 7 * 24 * 60 * 60 * 1000;
 const ACCOUNT: i8 = 5;
 const BANK: i8 = 4;
 
-/// Three weeks ago: rows that are too old are not even stored.
-static THEN_S: LazyLock<u32> = LazyLock::new(|| u32::try_from(in_seconds(0).seconds).unwrap() - 21 * 24 * 60 * 60);
+/// Eight days ago: rows that are too old are not even stored, and of two weeks not kept for drill-downs.
+static THEN_S: LazyLock<u32> = LazyLock::new(|| u32::try_from(in_seconds(0).seconds).unwrap() - 8 * 24 * 60 * 60);
 
 fn then_ms() -> i64 {
     i64::from(*THEN_S) * 1000
@@ -63,9 +64,10 @@ fn rows() -> Vec<OutcomeRow<'static>> {
     (0..10).map(row).collect()
 }
 
-/// Asserts that the ten rows are stored, and counted in every family, once.
+/// Asserts that the ten rows are stored, kept for drill-downs, and counted in every family, once.
 async fn once(config: &ClickHouseConfig) {
     assert_eq!(query(config, "SELECT count(), uniqExact(sequence) FROM outcomes").await, "10\t10");
+    assert_eq!(drilldown(config).await, 10);
     for family in families() {
         let sums = format!("SELECT sum(count), sum(amount_minor) FROM rollup WHERE family = '{family}'");
         assert_eq!(query(config, &sums).await, "10\t1000", "{family}");
@@ -117,6 +119,7 @@ async fn several_that_store_the_same_batch_at_once_store_it_once() {
     let rows = rows();
     for _ in 0..5 {
         query(&config, "TRUNCATE TABLE outcomes").await;
+        query(&config, "TRUNCATE TABLE drilldown").await;
         query(&config, "TRUNCATE TABLE rollup").await;
         let id = id();
         let (first, second, third) =
@@ -133,6 +136,7 @@ async fn who_slept_asks_before_storing() {
     database.settle(&id(), &rows()).await.unwrap();
     // Its tokens are long forgotten.
     query(&config, "ALTER TABLE outcomes MODIFY SETTING non_replicated_deduplication_window = 1").await;
+    query(&config, "ALTER TABLE drilldown MODIFY SETTING non_replicated_deduplication_window = 1").await;
     query(&config, "ALTER TABLE rollup MODIFY SETTING non_replicated_deduplication_window = 1").await;
     for other in ["other-1", "other-2"] {
         database.deliver(&BatchId { log: other, ..id() }, &[], Instant::now()).await.unwrap();
@@ -149,7 +153,7 @@ async fn an_insert_that_comes_too_late_is_refused() {
     let (config, database) = database("late").await;
     database.deliver(&id(), &rows(), Instant::now()).await.unwrap();
     query(&config, "SYSTEM FLUSH LOGS").await;
-    for table in ["outcomes", "rollup"] {
+    for table in ["outcomes", "drilldown", "rollup"] {
         let sent = format!(
             "SELECT replaceRegexpOne(query, '\\\\s+$', '') FROM system.query_log WHERE current_database = '{}' AND type = 'QueryFinish' \
              AND query LIKE 'INSERT INTO {table} %' ORDER BY event_time_microseconds DESC LIMIT 1 FORMAT RawBLOB",
@@ -200,16 +204,18 @@ async fn a_server_that_may_fill_its_disk_is_refused() {
 #[tokio::test]
 async fn what_was_never_stored_is_stored_when_it_is_settled() {
     let (config, database) = database("never").await;
-    assert_eq!(database.settle(&id(), &rows()).await.unwrap(), Settled { rows: 10, sums: true });
+    assert_eq!(database.settle(&id(), &rows()).await.unwrap(), Settled { rows: 10, drilldown: 10, sums: true });
     once(&config).await;
 }
 
 #[tokio::test]
 async fn what_a_killed_server_lost_behind_its_tokens_is_found_missing_and_written() {
     for (name, table, which, settled) in [
-        ("all_rows", "outcomes", "1", Settled { rows: 10, sums: false }),
-        ("one_week", "outcomes", "kafka_offset >= 15", Settled { rows: 5, sums: false }),
-        ("sums", "rollup", "1", Settled { rows: 0, sums: true }),
+        ("all_rows", "outcomes", "1", Settled { rows: 10, ..Settled::default() }),
+        ("one_week", "outcomes", "kafka_offset >= 15", Settled { rows: 5, ..Settled::default() }),
+        ("all_kept", "drilldown", "1", Settled { drilldown: 10, ..Settled::default() }),
+        ("kept_of_one_week", "drilldown", "kafka_offset >= 15", Settled { drilldown: 5, ..Settled::default() }),
+        ("sums", "rollup", "1", Settled { sums: true, ..Settled::default() }),
     ] {
         let (config, database) = database(name).await;
         database.deliver(&id(), &rows(), Instant::now()).await.unwrap();
@@ -221,9 +227,10 @@ async fn what_a_killed_server_lost_behind_its_tokens_is_found_missing_and_writte
     database.deliver(&id(), &rows(), Instant::now()).await.unwrap();
     // Twice: the second attempt of the first time has left a token too.
     for _ in 0..2 {
-        lose(&config, "outcomes", "1").await;
-        lose(&config, "rollup", "1").await;
-        assert_eq!(database.settle(&id(), &rows()).await.unwrap(), Settled { rows: 10, sums: true });
+        for table in ["outcomes", "drilldown", "rollup"] {
+            lose(&config, table, "1").await;
+        }
+        assert_eq!(database.settle(&id(), &rows()).await.unwrap(), Settled { rows: 10, drilldown: 10, sums: true });
         once(&config).await;
     }
 }
@@ -233,10 +240,11 @@ async fn what_a_killed_server_lost_behind_its_tokens_is_found_missing_and_writte
 async fn a_repeat_that_judges_otherwise_counts_the_verdicts_that_are_stored() {
     let (config, database) = database("otherwise").await;
     database.deliver(&id(), &rows(), Instant::now()).await.unwrap();
-    lose(&config, "outcomes", "kafka_offset >= 15").await;
-    lose(&config, "rollup", "1").await;
+    for (table, which) in [("outcomes", "kafka_offset >= 15"), ("drilldown", "kafka_offset >= 15"), ("rollup", "1")] {
+        lose(&config, table, which).await;
+    }
     let otherwise: Vec<_> = rows().into_iter().map(|row| OutcomeRow { cause: BANK, ..row }).collect();
-    assert_eq!(database.settle(&id(), &otherwise).await.unwrap(), Settled { rows: 5, sums: true });
+    assert_eq!(database.settle(&id(), &otherwise).await.unwrap(), Settled { rows: 5, drilldown: 5, sums: true });
     once(&config).await;
     let stored = query(&config, "SELECT cause, count() FROM outcomes GROUP BY cause ORDER BY cause").await;
     assert_eq!(stored, "bank\t5\naccount\t5");

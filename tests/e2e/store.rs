@@ -9,7 +9,7 @@ use crate::sandbox::sandbox;
 use crate::services::{query, query_as};
 
 /// The steps of the schema.
-const STEPS: [&str; 12] = [
+const STEPS: [&str; 13] = [
     "outcomes",
     "rollup",
     "high_water",
@@ -22,7 +22,26 @@ const STEPS: [&str; 12] = [
     "health",
     "explanations",
     "time_of_parts",
+    "drilldown",
 ];
+
+/// Compares the rows for drill-downs with those of `outcomes` that belong among them.
+const DRILLDOWN: &str = "SELECT sum(belongs), sum(found), countIf(belongs != found OR found > 1) FROM \
+     (SELECT sum(outcome) AS belongs, sum(kept) AS found FROM \
+       (SELECT kafka_log, kafka_partition, kafka_offset, record_index, tag, cause, issuer, sign, 1 AS outcome, 0 AS kept FROM outcomes \
+        WHERE received_at >= now() - toIntervalDay(14) \
+          AND (NOT startsWith(tag, 'approved/') OR intHash64(bitXor(toUInt64(toUnixTimestamp64Milli(completed_at)), sequence)) % 8 = 0) \
+        UNION ALL \
+        SELECT kafka_log, kafka_partition, kafka_offset, record_index, tag, cause, issuer, sign, 0 AS outcome, 1 AS kept FROM drilldown) \
+      GROUP BY kafka_log, kafka_partition, kafka_offset, record_index, tag, cause, issuer, sign)";
+
+/// Asserts that the rows for drill-downs are there once, and no others. Returns how many there are.
+pub(crate) async fn drilldown(config: &ClickHouseConfig) -> u64 {
+    let found = query(config, DRILLDOWN).await;
+    let [belong, are, astray] = *found.split('\t').collect::<Vec<_>>() else { panic!("{found}") };
+    assert!(belong == are && astray == "0", "{belong} rows are to be kept for drill-downs, {are} are; {astray} astray");
+    are.parse().unwrap()
+}
 
 #[tokio::test]
 async fn a_schema_is_made_once_even_by_several_at_the_same_time() {
@@ -38,7 +57,7 @@ async fn a_schema_is_made_once_even_by_several_at_the_same_time() {
     let tables = "SELECT name FROM system.tables WHERE database = 'made_once' ORDER BY name FORMAT TSV";
     assert_eq!(
         query(&config, tables).await,
-        "deliveries\nhealth_hours\nhealth_hours_of_samples\nhealth_samples\nhigh_water\nincidents\noutcomes\nprogress\nrollup\nschema_migrations\nverdicts\nwatermarks"
+        "deliveries\ndrilldown\nhealth_hours\nhealth_hours_of_samples\nhealth_samples\nhigh_water\nincidents\noutcomes\nprogress\nrollup\nschema_migrations\nverdicts\nwatermarks"
     );
 }
 

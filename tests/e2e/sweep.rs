@@ -18,6 +18,7 @@ use crate::corrections::{Written, to_bank};
 use crate::program::eventually;
 use crate::sandbox::{clickhouse_of, ports, program, scratch};
 use crate::services::query;
+use crate::store::drilldown;
 use crate::terminal::in_seconds;
 
 const WEEK_MS: i64 = 7 * 24 * 60 * 60 * 1000;
@@ -192,7 +193,10 @@ async fn sweep(server: &mut Server, subject: Subject, (first, step): (u64, usize
             break;
         }
         tries += 1;
-        println!("{subject:?}: killed before {operation} ({kill_at}); settling wrote {} rows, sums: {}", settled.rows, settled.sums);
+        println!(
+            "{subject:?}: killed before {operation} ({kill_at}); settling wrote {} rows, {} for drill-downs, sums: {}",
+            settled.rows, settled.drilldown, settled.sums
+        );
         if settled != Settled::default() {
             *repairs.entry(operation).or_default() += 1;
         }
@@ -236,7 +240,8 @@ async fn of_each(subjects: &[Subject]) {
 }
 
 fn then_ms() -> i64 {
-    static THEN_MS: std::sync::LazyLock<i64> = std::sync::LazyLock::new(|| (in_seconds(0).seconds / 10 * 10 - 35 * 24 * 60 * 60) * 1000);
+    static THEN_MS: std::sync::LazyLock<i64> =
+        std::sync::LazyLock::new(|| (in_seconds(0).seconds / 10 * 10 - (35 * 24 + 1) * 60 * 60) * 1000);
     *THEN_MS
 }
 
@@ -245,7 +250,12 @@ fn seconds(unix_ms: i64) -> u32 {
 }
 
 fn row(subject: Subject, index: u16) -> OutcomeRow<'static> {
-    let weeks = if matches!(subject, Subject::Correction | Subject::OldSpools) { i64::from(index % 5) } else { 0 };
+    let weeks = match subject {
+        // Within two weeks, so that it is kept for drill-downs.
+        Subject::Batch => 4,
+        Subject::OldSpools | Subject::Correction => i64::from(index % 5),
+        Subject::HighWater => 0,
+    };
     OutcomeRow {
         tenant: "acme",
         terminal: "T-1",
@@ -294,6 +304,14 @@ async fn once(config: &ClickHouseConfig, subject: Subject, when: &str) {
     assert_eq!(query(config, rows).await, format!("{cause}\t{ROWS}\t{}", ROWS * 100), "{when}");
     let each = "SELECT count(), min(some), max(some) FROM (SELECT sum(sign) AS some FROM outcomes GROUP BY terminal, spool, sequence)";
     assert_eq!(query(config, each).await, format!("{ROWS}\t1\t1"), "{when}");
+    let kept = match subject {
+        Subject::Batch => ROWS,
+        // Of five weeks, the last; each of these rows is there again twice.
+        Subject::OldSpools => ROWS / 5,
+        Subject::Correction => ROWS / 5 * 3,
+        Subject::HighWater => 0,
+    };
+    assert_eq!(drilldown(config).await, u64::from(kept), "{when}");
     for family in families() {
         let sums = format!(
             "SELECT cause, sum(count) AS some, sum(amount_minor) FROM rollup WHERE family = '{family}' GROUP BY cause HAVING some != 0"

@@ -119,8 +119,13 @@ impl<'r> Block<'r> {
 
     /// The same, unless the server gets to it later than this moment of its own clock, in seconds since 1970-01-01 UTC: then it refuses.
     pub(crate) async fn insert_until(self, client: Client, table: &str, deadline: i64) -> clickhouse::error::Result<()> {
+        self.insert_of(client, table, &in_time(deadline)).await
+    }
+
+    /// Inserts the rows for which a condition holds.
+    pub(crate) async fn insert_of(self, client: Client, table: &str, condition: &str) -> clickhouse::error::Result<()> {
         let (names, source) = (self.names().join("`, `"), self.source());
-        let statement = format!("INSERT INTO {table} (`{names}`) SELECT * FROM {source} WHERE {}", in_time(deadline));
+        let statement = format!("INSERT INTO {table} (`{names}`) SELECT * FROM {source} WHERE {condition}");
         self.send(client, &statement).await
     }
 
@@ -296,6 +301,13 @@ pub(crate) fn in_time(deadline: i64) -> String {
     format!("throwIf(now() > fromUnixTimestamp({deadline}), 'it came too late, and may have been given up') = 0")
 }
 
+/// A question for rows of other tables that gives them as one block: these values of `source`, which begins with `FROM`. The server knows an insert again by its token and by how many blocks its
+/// rows came in, and that is otherwise as many as there are parts to read.
+pub(crate) fn as_one_block(values: &[String], source: &str) -> String {
+    let row: Vec<String> = (1..=values.len()).map(|place| format!("row.{place}")).collect();
+    format!("SELECT {} FROM (SELECT arrayJoin(groupArray(tuple({}))) AS row {source})", row.join(", "), values.join(", "))
+}
+
 /// Inserts rows of which there are few, as one block, and waits until they are stored.
 pub(crate) async fn insert_rows<'a, R: RowWrite>(
     client: Client,
@@ -313,7 +325,7 @@ where
 }
 
 /// A client whose inserts are one block each, answered when it is stored.
-fn one_block(client: Client) -> Client {
+pub(crate) fn one_block(client: Client) -> Client {
     client
         .with_setting("async_insert", "0")
         .with_setting("wait_end_of_query", "1")

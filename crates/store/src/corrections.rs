@@ -398,6 +398,10 @@ impl Database {
             if since.elapsed() > CERTAIN_FOR {
                 return self.settle_correction(correction).await.map(|_| ());
             }
+            shard.keep_for_drilldown(&id, rows.within(), (0, since)).await?;
+            if since.elapsed() > CERTAIN_FOR {
+                return self.settle_correction(correction).await.map(|_| ());
+            }
             shard.count_stored(&id, rows.within(), (0, since)).await?;
         }
         Ok(())

@@ -1,9 +1,10 @@
 //! How a batch gets into ClickHouse once, whatever dies on the way.
 //!
 //! ```text
-//! a new batch:    rows ─▶ outcomes (token T) ─▶ their sums and a ledger row ─▶ rollup (token T:roll); where that takes long, as below
+//! a new batch:    rows ─▶ outcomes (token T) ─▶ some of them ─▶ drilldown (T:drill) ─▶ their sums and a ledger row ─▶ rollup (T:roll); where that takes long, as below
 //! one that was    which rows are there? ─▶ the missing (T, then T:r1, ...) ─▶ until none is missing
-//! begun before:     └─▶ is there a ledger row? ─▶ else sums of what is stored (T:roll, then T:roll:r1, ...) ─▶ until there is
+//! begun before:     └─▶ which of them are in drilldown? ─▶ the missing, of what is stored (T:drill, then T:drill:r1, ...) ─▶ until none is missing
+//!                     └─▶ is there a ledger row? ─▶ else sums of what is stored (T:roll, then T:roll:r1, ...) ─▶ until there is
 //! ```
 //!
 //! A token alone is not to be trusted: a server that is killed between writing a token and publishing the rows answers "done" to the repeat, and
@@ -12,7 +13,7 @@
 //! a network has held back for so long that the token may be forgotten, the server refuses: an insert says until when it is wanted.
 //!
 //! Rows of one insert are one block, hence one part of `rollup`, which is not partitioned: the ledger row in it is there exactly when
-//! all of it is. In `outcomes` they are one part for each week of receipt, each there whole or not at all.
+//! all of it is. In `outcomes` and `drilldown` they are one part for each week of receipt, each there whole or not at all.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -23,7 +24,10 @@ use clickhouse::{Client, Row};
 use serde::Deserialize;
 use tokio::time::Instant;
 
+use crate::block::{as_one_block, in_time, one_block};
 use crate::database::{Database, StoreError};
+use crate::drilldown::rows as drilldown;
+use crate::explanation::{literal, quoted};
 use crate::families::{Dimensions, Facts, LEDGER, Rollup, RollupRow, bucket};
 use crate::high_water::RECEIPT_SLACK_S;
 use crate::outcomes::OutcomeRow;
@@ -87,6 +91,8 @@ impl Uncounted {
 pub struct Settled {
     /// Rows of `outcomes` that were missing.
     pub rows: usize,
+    /// Rows of `drilldown` that were.
+    pub drilldown: u64,
     /// Whether their sums were.
     pub sums: bool,
 }
@@ -188,6 +194,7 @@ pub(crate) async fn complete<R: Rows + ?Sized>(servers: &[Server], id: &BatchId<
         }
     }
     for server in servers {
+        settled.drilldown += server.complete_drilldown(id, rows).await?;
         settled.sums |= server.count(id, rows).await?;
     }
     Ok(settled)
@@ -204,11 +211,50 @@ impl Server {
         if since.elapsed() > CERTAIN_FOR {
             return complete(std::slice::from_ref(self), id, rows).await.map(|_| ());
         }
+        self.insert_drilldown(&Attempt { token: drilldown_token(id, 0), deadline }, rows).await?;
+        if since.elapsed() > CERTAIN_FOR {
+            return complete(std::slice::from_ref(self), id, rows).await.map(|_| ());
+        }
         let mut rollup = Rollup::default();
         for row in rows {
             rollup.add(&row.into());
         }
         self.insert_rollup(id, &Attempt { token: sums_token(id, 0), deadline }, rollup).await
+    }
+
+    /// Keeps for drill-downs what of the stored rows is not yet. Returns how many were not.
+    async fn complete_drilldown<R: Rows + ?Sized>(&self, id: &BatchId<'_>, rows: &R) -> Result<u64, StoreError> {
+        let mut missing = 0;
+        for attempt in 0..=ATTEMPTS {
+            let since = Instant::now();
+            let question = format!("SELECT count() {}", not_in_drilldown(id, rows.within()));
+            let question = self.asking().query(&question);
+            let found = self.answer("say which rows are not kept for drill-downs", QUESTION_TIMEOUT, question.fetch_one::<u64>()).await?;
+            if found == 0 {
+                break;
+            }
+            missing = missing.max(found);
+            if attempt == ATTEMPTS {
+                return Err(self.vanishing(id, usize::try_from(found).unwrap_or(usize::MAX)));
+            }
+            self.keep_for_drilldown(id, rows.within(), (attempt, since)).await?;
+        }
+        Ok(missing)
+    }
+
+    /// Keeps for drill-downs what of the stored rows is not yet. `attempt` is the how manieth it is, and a moment at which it was certain that it is wanted.
+    pub(crate) async fn keep_for_drilldown(
+        &self,
+        id: &BatchId<'_>,
+        within: Option<Within<'_>>,
+        (attempt, since): (u32, Instant),
+    ) -> Result<(), StoreError> {
+        let deadline = self.deadline(since, WANTED_S).await?;
+        let columns: Vec<String> = drilldown::block(&[]).names().into_iter().map(str::to_owned).collect();
+        let source = format!("{} AND {}", not_in_drilldown(id, within), in_time(deadline));
+        let statement = format!("INSERT INTO drilldown ({}) {}", columns.join(", "), as_one_block(&columns, &source));
+        let client = one_block(self.inserting(&drilldown_token(id, attempt)));
+        self.answer("keep rows for drill-downs", QUESTION_TIMEOUT, client.query(&statement).execute()).await
     }
 
     /// Counts what is stored, unless that is done. Returns whether it was not.
@@ -251,20 +297,9 @@ impl Server {
         StoreError::Vanishing { url: self.url(), batch: id.to_string(), rows }
     }
 
-    /// A question about the rows of a batch. The time of receipt spares the server the rest, and so does what else is known of where they are.
+    /// A question about the rows of a batch.
     fn of_batch(&self, id: &BatchId<'_>, within: Option<Within<'_>>) -> Query {
-        let mut sql = "SELECT ?fields FROM outcomes WHERE received_at >= fromUnixTimestamp64Milli(?) \
-                       AND kafka_log = ? AND kafka_partition = ? AND kafka_offset BETWEEN ? AND ?"
-            .to_owned();
-        if within.is_some() {
-            sql.push_str(" AND tenant = ? AND terminal >= ? AND terminal <= ?");
-            sql.push_str(" AND completed_at >= fromUnixTimestamp64Milli(?) AND completed_at <= fromUnixTimestamp64Milli(?)");
-        }
-        let query = self.asking().query(&sql).bind(id.since_ms).bind(id.log).bind(id.partition).bind(id.first).bind(id.last);
-        within.iter().fold(query, |query, within| {
-            let (first, last) = within.terminals;
-            query.bind(within.tenant).bind(first).bind(last).bind(within.first_ms).bind(within.last_ms)
-        })
+        self.asking().query(&format!("SELECT ?fields FROM outcomes WHERE {}", of_batch(id, within)))
     }
 
     /// Which of the batch's rows are stored, by offset and place in the record.
@@ -315,6 +350,14 @@ impl Server {
         inserted.map_err(self.failed("store the rows of a batch"))
     }
 
+    /// Keeps those of the rows for drill-downs that are.
+    async fn insert_drilldown(&self, attempt: &Attempt, rows: &[OutcomeRow<'_>]) -> Result<(), StoreError> {
+        let rows: Vec<_> = rows.iter().filter(|row| drilldown::is_kept(row)).collect();
+        let condition = format!("{} AND {}", in_time(attempt.deadline), drilldown::received_lately());
+        let inserted = drilldown::block(&rows).insert_of(self.inserting(&attempt.token), "drilldown", &condition).await;
+        inserted.map_err(self.failed("keep rows for drill-downs"))
+    }
+
     async fn insert_rollup(&self, id: &BatchId<'_>, attempt: &Attempt, rollup: Rollup<'_>) -> Result<(), StoreError> {
         let client = self.inserting(&attempt.token);
         let inserted = RollupRow::block(&rollup.rows(id)).insert_until(client, "rollup", attempt.deadline).await;
@@ -332,8 +375,41 @@ fn token(token: &str, attempt: u32) -> String {
     if attempt == 0 { token.to_owned() } else { format!("{token}:r{attempt}") }
 }
 
+fn drilldown_token(id: &BatchId<'_>, attempt: u32) -> String {
+    token(&format!("{id}:drill"), attempt)
+}
+
 fn sums_token(id: &BatchId<'_>, attempt: u32) -> String {
     token(&format!("{id}:roll"), attempt)
+}
+
+/// A condition that a row is of a batch. The time of receipt spares the server the rest, and so does what else is known of where they are.
+fn of_batch(id: &BatchId<'_>, within: Option<Within<'_>>) -> String {
+    let BatchId { log, partition, first, last, since_ms } = id;
+    let mut sql = format!(
+        "received_at >= fromUnixTimestamp64Milli({since_ms}) \
+         AND kafka_log = {} AND kafka_partition = {partition} AND kafka_offset BETWEEN {first} AND {last}",
+        quoted(log)
+    );
+    if let Some(Within { tenant, terminals: (first, last), first_ms, last_ms }) = within {
+        let [tenant, first, last] = [tenant, first, last].map(quoted);
+        sql.push_str(&format!(
+            " AND tenant = {tenant} AND terminal >= {first} AND terminal <= {last} \
+             AND completed_at >= fromUnixTimestamp64Milli({first_ms}) AND completed_at <= fromUnixTimestamp64Milli({last_ms})"
+        ));
+    }
+    literal(&sql)
+}
+
+/// From those of a batch's rows that are to be kept for drill-downs and are not.
+fn not_in_drilldown(id: &BatchId<'_>, within: Option<Within<'_>>) -> String {
+    let of_batch = of_batch(id, within);
+    format!(
+        "FROM outcomes WHERE {of_batch} AND {} AND {} \
+         AND (kafka_offset, record_index) NOT IN (SELECT kafka_offset, record_index FROM drilldown WHERE {of_batch})",
+        drilldown::received_lately(),
+        drilldown::kept()
+    )
 }
 
 /// [`Facts`] that outlive their reading.

@@ -1,7 +1,8 @@
 //! The rows behind an incident: what failed, by all values, and what did not, as a sample; and what the families have of the same time and of the time before.
 //!
-//! Rows are found by the primary key, which begins with tenant and time. Those of the class that failed are read exactly. Of the others one in so many is: those whose moment of completion and
-//! sequence have a hash that is divided by that number, so that the same rows are read whenever it is asked, and a terminal is in the sample with some of its attempts, not with all or none.
+//! What failed is read exactly, of the rows that are kept for this (`rows`). Of the others a sample is; of a slice that has few, a larger one than is kept, or all, out of `outcomes`.
+
+pub(crate) mod rows;
 
 use std::ops::Range;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use serde::Deserialize;
 use crate::database::{Database, StoreError};
 use crate::explanation::{conditions, literal};
 use crate::families::{DIMENSIONS, DimensionValues, LEDGER, Slice, by_name, completed_in, of_time};
+use rows::{KEPT_ONE_IN, in_sample};
 
 /// How long a question may take. Nobody waits for it: what is not known in this time is asked again later.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -73,11 +75,13 @@ pub struct ToldApart {
     pub one_in: u32,
 }
 
-/// Of how many attempts one is to be read, so that a sample of this many is not too large: a power of 2.
+/// Of how many attempts one is to be read, so that a sample of this many is not too large: a power of 2. Where it cannot be all, it is none but those that are kept.
 #[must_use]
 pub fn one_in(attempts: u64) -> u32 {
-    let fewest = u32::try_from(attempts.div_ceil(SAMPLED)).unwrap_or(LEAST_SAMPLED);
-    fewest.clamp(1, LEAST_SAMPLED).next_power_of_two()
+    match u32::try_from(attempts.div_ceil(SAMPLED)).unwrap_or(LEAST_SAMPLED) {
+        0 | 1 => 1,
+        fewest => fewest.clamp(KEPT_ONE_IN, LEAST_SAMPLED).next_power_of_two(),
+    }
 }
 
 impl Database {
@@ -95,7 +99,7 @@ impl Database {
         self.answer("say what was counted of an incident", LIMIT, query.fetch_all::<CountedMargin>()).await
     }
 
-    /// What failed in the class in the slice, and a sample of what did not, by all values that are told apart. Rows count as they stand.
+    /// What failed in the class in the slice, and a sample of what did not, by all values that are told apart. Rows count as they stand, those that were received in the last 14 days.
     ///
     /// # Errors
     /// When the server does not answer in two seconds.
@@ -113,25 +117,24 @@ impl Database {
         };
         let (columns, bound): (Vec<String>, Vec<Option<&Vec<String>>>) = DIMENSIONS.iter().map(pooled).unzip();
         let (class, conditions) = (drill.tag(), literal(&conditions(drill.slice)));
-        let sample = if told.one_in > 1 { " AND (startsWith(tag, ?) OR cityHash64(completed_at, sequence) % ? = 0)" } else { "" };
-        // Under names of their own: conditions are about the columns.
-        let keys = DIMENSIONS.map(|column| format!("p_{column}")).join(", ");
+        let sampled = if told.one_in >= KEPT_ONE_IN { "drilldown" } else { "outcomes" };
+        // Under names of their own, since conditions are about the columns; and by their hash, which takes half the time.
+        let [any, keys] = [|column| format!("any(p_{column})"), |column| format!("p_{column}")].map(|key| DIMENSIONS.map(key).join(", "));
+        let (dimensions, within) = (DIMENSIONS.join(", "), format!("tenant = ? AND {}{conditions}", completed_in(&drill.time)));
         let sql = format!(
-            "SELECT ({keys}) AS at, toUInt64(greatest(sumIf(sign, is_failed), 0)) AS failed, toUInt64(greatest(sumIf(sign, NOT is_failed), 0)) AS others \
-             FROM (SELECT {}, sign, startsWith(tag, ?) AS is_failed FROM outcomes \
-                   WHERE tenant = ? AND {}{conditions}{sample}) \
-             GROUP BY {keys} HAVING failed > 0 OR others > 0",
+            "SELECT ({any}) AS at, toUInt64(greatest(sumIf(sign, is_failed), 0)) AS failed, toUInt64(greatest(sumIf(sign, NOT is_failed), 0)) AS others \
+             FROM (SELECT {}, sign, is_failed FROM \
+                   (SELECT {dimensions}, sign, true AS is_failed FROM drilldown WHERE {within} AND startsWith(tag, ?) UNION ALL \
+                    SELECT {dimensions}, sign, false AS is_failed FROM {sampled} WHERE {within} AND NOT startsWith(tag, ?) AND {})) \
+             GROUP BY cityHash64({keys}) HAVING failed > 0 OR others > 0",
             columns.join(", "),
-            completed_in(&drill.time)
+            in_sample(told.one_in)
         );
         let mut query = self.drilling().query(&sql);
         for values in bound.into_iter().flatten() {
             query = query.bind(values);
         }
-        query = query.bind(&class).bind(drill.tenant);
-        if told.one_in > 1 {
-            query = query.bind(&class).bind(told.one_in);
-        }
+        query = query.bind(drill.tenant).bind(&class).bind(drill.tenant).bind(&class);
         let mut found = self.answer("say what an incident's failures have in common", LIMIT, query.fetch_all::<Found>()).await?;
         // There may be hundreds of thousands, and to put them in order takes the server longer than to find them.
         found.sort_unstable_by(|one, other| one.at.cmp(&other.at));
@@ -151,6 +154,6 @@ mod tests {
 
     #[test]
     fn a_sample_is_as_small_as_it_has_to_be() {
-        assert_eq!([0, 250_000, 250_001, 6_000_000, u64::MAX].map(one_in), [1, 1, 2, 32, 65_536]);
+        assert_eq!([0, 250_000, 250_001, 2_000_001, 6_000_000, u64::MAX].map(one_in), [1, 1, 8, 16, 32, 65_536]);
     }
 }

@@ -30,6 +30,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { version: 10, name: "health", sql: include_str!("../migrations/0010_health.sql") },
     Migration { version: 11, name: "explanations", sql: include_str!("../migrations/0011_explanations.sql") },
     Migration { version: 12, name: "time_of_parts", sql: include_str!("../migrations/0012_time_of_parts.sql") },
+    Migration { version: 13, name: "drilldown", sql: include_str!("../migrations/0013_drilldown.sql") },
 ];
 
 /// Where the record of the steps taken is kept.

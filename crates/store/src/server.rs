@@ -132,7 +132,7 @@ impl Server {
     /// Looks whether the tables remember as many inserts as they have to.
     pub(crate) async fn check_memory(&self) -> Result<(), StoreError> {
         let sql = "SELECT name, toUInt64OrZero(extract(engine_full, 'non_replicated_deduplication_window = (\\\\d+)')) AS inserts \
-                   FROM system.tables WHERE database = currentDatabase() AND name IN ('outcomes', 'rollup') ORDER BY inserts";
+                   FROM system.tables WHERE database = currentDatabase() AND name IN ('outcomes', 'drilldown', 'rollup') ORDER BY inserts";
         let question = self.client.query(sql).fetch_all::<(String, u64)>();
         let tables = question.await.map_err(self.failed("say how many inserts its tables remember"))?;
         match tables.into_iter().find(|(_, inserts)| *inserts < REMEMBERED_INSERTS) {

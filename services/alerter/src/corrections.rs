@@ -126,8 +126,15 @@ fn at_work(correction: &Correction) -> Option<CorrectionsError> {
 async fn settle(database: &Database, left: &Correction) -> Result<(), CorrectionsError> {
     let id = &left.correction_id;
     match database.settle_correction(left).await {
-        Ok(Settled { rows, sums }) => {
-            tracing::warn!(id, tenant = left.tenant, rows, sums, "a correction was left before its end; its last step is whole now");
+        Ok(Settled { rows, drilldown, sums }) => {
+            tracing::warn!(
+                id,
+                tenant = left.tenant,
+                rows,
+                drilldown,
+                sums,
+                "a correction was left before its end; its last step is whole now"
+            );
         }
         // Outcomes are kept for so long and no longer, and with them goes what was to be corrected.
         Err(StoreError::Vanishing { rows, .. }) => {

@@ -120,7 +120,7 @@ pub(crate) fn attributed_in(took: Duration) {
     histogram!("faultline_alerter_attribution_seconds").record(took);
 }
 
-/// An incident was explained in so long.
+/// What explains an incident was looked for for so long, found or not.
 pub(crate) fn explained(took: Duration) {
     histogram!("faultline_alerter_explanation_seconds").record(took);
 }

@@ -23,8 +23,9 @@ use crate::{contract, counts};
 
 /// How long it may take, for all incidents of ten seconds together.
 pub(crate) const LIMIT: Duration = Duration::from_secs(4);
-/// What is looked at of an incident that has lasted longer, in seconds.
+/// What is looked at of an incident that has lasted longer, in seconds; half of it, and half of that again, where ClickHouse does not answer in time, but not less than this.
 const LOOK_S: u32 = 300;
+const LEAST_LOOK_S: u32 = 30;
 /// What is usual is what was counted in so many seconds before it, but for the last: a fault may have begun a little before it is seen. Of a fleet that is busy, as many as have so many attempts.
 const BEFORE_S: (u32, u32) = (300, 1800);
 const BEFORE_ATTEMPTS: f64 = 5e6;
@@ -104,7 +105,7 @@ async fn drill_down(database: &Database, fault: &Fault<'_>, before: &mut Option<
     let Some(explained) = explained.await.ok().flatten() else { return Ok(None) };
     let Ok(slice) = explained.slice.to_string().parse() else { return Ok(None) };
     let asked = Explained { tenant: fault.tenant, slice: &slice, failures: Some(drill.class), time: fault.time.clone() };
-    let affected = database.affected(&asked).await?;
+    let affected = database.affected_lately(&asked).await?;
     Ok(Some(Findings { explained, affected, sampled_one_in: told.one_in, query: asked.query() }))
 }
 
@@ -156,6 +157,15 @@ struct Looked {
     explained: Option<Slice>,
     /// What there was before it, which does not change while it lasts.
     before: Option<Before>,
+    /// How much of it is looked at, in seconds.
+    look_s: u32,
+}
+
+impl Looked {
+    /// One that was not looked at yet.
+    fn never(incident: &Incident) -> Looked {
+        Looked { at: 0, slice: incident.slice.clone(), explained: None, before: None, look_s: LOOK_S }
+    }
 }
 
 impl Explanations {
@@ -177,29 +187,34 @@ impl Explanations {
         let mut explained = BTreeMap::new();
         for (id, incident) in due {
             let begin = Instant::now();
-            let key = (tenant.to_owned(), id);
-            let (former, mut before) =
-                self.looked.get_mut(&key).map_or((None, None), |looked| (looked.explained.clone(), looked.before.take()));
-            let Some(fault) = fault((tenant, watched.pace()), incident, (former.as_ref(), now)) else { continue };
-            let findings = match timeout_at(deadline, drill_down(database, &fault, &mut before)).await {
+            if begin >= deadline {
+                break;
+            }
+            let looked = self.looked.entry((tenant.to_owned(), id.clone())).or_insert_with(|| Looked::never(incident));
+            let former = looked.explained.clone();
+            let Some(fault) = fault((tenant, watched.pace()), incident, (former.as_ref(), now), looked.look_s) else { continue };
+            let findings = timeout_at(deadline, drill_down(database, &fault, &mut looked.before)).await;
+            counts::explained(begin.elapsed());
+            match findings {
                 Ok(Ok(findings)) => {
-                    counts::explained(begin.elapsed());
-                    findings
+                    (looked.at, looked.slice) = (now, incident.slice.clone());
+                    looked.look_s = (2 * looked.look_s).min(LOOK_S);
+                    if let Some(findings) = findings {
+                        looked.explained = Some(findings.explained.slice.clone());
+                        explained.insert(id, contract::explanation(&fault, &findings));
+                    }
                 }
                 Ok(Err(error)) => {
                     tracing::warn!(tenant, error = with_causes(&error), "what explains an incident is looked for another time");
-                    None
+                    (looked.at, looked.slice) = (now, incident.slice.clone());
+                    looked.look_s = (looked.look_s / 2).max(LEAST_LOOK_S);
                 }
-                // What there was no time for is the next.
+                // What there was no time for is the next, and takes less.
                 Err(_) => {
-                    self.looked.entry(key).and_modify(|looked| looked.before = before);
+                    looked.look_s = (looked.look_s / 2).max(LEAST_LOOK_S);
                     break;
                 }
-            };
-            let named = findings.as_ref().map(|findings| findings.explained.slice.clone());
-            let looked = Looked { at: now, slice: incident.slice.clone(), explained: named.or(former.clone()), before };
-            self.looked.insert(key.clone(), looked);
-            explained.extend(findings.map(|findings| (key.1, contract::explanation(&fault, &findings))));
+            }
         }
         explained
     }
@@ -216,7 +231,12 @@ impl Explanations {
 }
 
 /// What is to be explained of an incident: failures of the first class that shows it. Nothing, where only approvals are missing.
-fn fault<'a>((tenant, pace): (&'a str, f64), incident: &'a Incident, (former, now): (Option<&'a Slice>, u32)) -> Option<Fault<'a>> {
+fn fault<'a>(
+    (tenant, pace): (&'a str, f64),
+    incident: &'a Incident,
+    (former, now): (Option<&'a Slice>, u32),
+    look_s: u32,
+) -> Option<Fault<'a>> {
     let (class, watch) = incident.watches.iter().find_map(|watch| match watch.signal {
         Signal::Failures(class) => Some((class, watch)),
         Signal::MissingApprovals => None,
@@ -229,7 +249,7 @@ fn fault<'a>((tenant, pace): (&'a str, f64), incident: &'a Incident, (former, no
         class,
         usual: watch.expected / real(watch.attempts.max(1)),
         before: until.saturating_sub(before_s(pace))..until,
-        time: incident.began.max(now.saturating_sub(LOOK_S))..now,
+        time: incident.began.max(now.saturating_sub(look_s))..now,
     })
 }
 
@@ -249,10 +269,11 @@ mod tests {
     #[test]
     fn failures_of_the_last_minutes_are_explained() {
         let incident = incident();
-        let fault = |now| fault(("acme", 50.0), &incident, (None, now)).unwrap();
-        assert_eq!((fault(1020).time, fault(5000).time, fault(1020).usual), (1000..1020, 4700..5000, 0.005));
+        let fault = |now, look_s| fault(("acme", 50.0), &incident, (None, now), look_s).unwrap();
+        assert_eq!((fault(1020, LOOK_S).time, fault(1020, LOOK_S).usual), (1000..1020, 0.005));
+        assert_eq!((fault(5000, LOOK_S).time, fault(5000, 75).time), (4700..5000, 4925..5000));
         let silent = Incident { watches: vec![Watch::of(Signal::MissingApprovals)], ..incident.clone() };
-        assert!(super::fault(("acme", 50.0), &silent, (None, 1020)).is_none());
+        assert!(super::fault(("acme", 50.0), &silent, (None, 1020), LOOK_S).is_none());
     }
 
     #[test]
@@ -270,7 +291,7 @@ mod tests {
         for now in (1020..2200).step_by(10) {
             if explanations.is_due("acme", "a", (&incident, now)) {
                 times.push(now - 1020);
-                explanations.looked.insert(key.clone(), Looked { at: now, slice: incident.slice.clone(), explained: None, before: None });
+                explanations.looked.insert(key.clone(), Looked { at: now, ..Looked::never(&incident) });
             }
         }
         assert_eq!(times, [0, 30, 60, 90, 120, 420, 720, 1020]);

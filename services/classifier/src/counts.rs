@@ -29,6 +29,10 @@ pub(crate) fn describe() {
         "Batches by how they were stored: at_once, settled (after asking what was there), empty"
     );
     describe_counter!("faultline_classifier_mended_rows_total", "Rows that were found missing when a batch was settled");
+    describe_counter!(
+        "faultline_classifier_mended_drilldown_rows_total",
+        "Rows that were found not to be kept for drill-downs when a batch was settled"
+    );
     describe_counter!("faultline_classifier_mended_sums_total", "Batches whose sums were found missing when they were settled");
     describe_counter!(
         "faultline_classifier_redated_records_total",
@@ -103,8 +107,9 @@ impl Stored {
 /// A batch is done.
 pub(crate) fn done(reports: &[Report], judged: &[Judged<'_>], stored: Stored) {
     counter!("faultline_classifier_batches_total", "stored" => stored.name()).increment(1);
-    if let Stored::Settled(Settled { rows, sums }) = stored {
+    if let Stored::Settled(Settled { rows, drilldown, sums }) = stored {
         counter!("faultline_classifier_mended_rows_total").increment(count(rows));
+        counter!("faultline_classifier_mended_drilldown_rows_total").increment(drilldown);
         counter!("faultline_classifier_mended_sums_total").increment(u64::from(sums));
     }
     let events: usize = reports.iter().map(|report| report.batch.events.len()).sum();

@@ -8,6 +8,7 @@ use faultline_store::families;
 use crate::chaos::parts::Back;
 use crate::chaos::until;
 use crate::chaos::writers::{REVERSED, code, name, reversed};
+use crate::store::drilldown;
 
 /// How long it may take until everything is counted and settled on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -53,6 +54,8 @@ pub(crate) async fn audit(last: &[u64], back: &Back<'_>) {
     let by_code = by_code.iter().map(|(code, (count, amount))| format!("{code}\t{count}\t{amount}\t1"));
     let stored = "SELECT response_code, sum(sign), sum(sign * amount_minor), uniqExactIf(cause, tag, revision = 0) FROM outcomes GROUP BY response_code ORDER BY response_code";
     assert_eq!(back.query(stored).await, by_code.collect::<Vec<_>>().join("\n"));
+
+    assert!(drilldown(back.clickhouse()).await > 0);
 
     // In every family by cause and by tag.
     let by_cause = "SELECT cause, tag, sum(sign) AS some, sum(sign * amount_minor) FROM outcomes GROUP BY cause, tag HAVING some != 0 ORDER BY cause, tag";

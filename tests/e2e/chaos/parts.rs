@@ -350,7 +350,12 @@ impl Back<'_> {
         counted.and_then(|counted| counted.parse().ok()).unwrap_or(0)
     }
 
-    /// What ClickHouse answers, asked directly.
+    /// ClickHouse, asked directly.
+    pub(crate) fn clickhouse(&self) -> &ClickHouseConfig {
+        &self.clickhouse.own
+    }
+
+    /// What it answers.
     pub(crate) async fn query(&self, sql: &str) -> String {
         query(&self.clickhouse.own, sql).await
     }

@@ -19,21 +19,27 @@ pub(crate) struct BatchId {
 /// By which rules a row was judged.
 pub(crate) type Verdict = u8;
 
-/// What is inserted.
+/// Where it is inserted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Content {
-    /// Rows of a batch, with one verdict.
-    Rows(Offsets, Verdict),
-    /// Sums of rows, with their ledger row. Here they still say which rows they are of, by verdict.
-    Sums([Offsets; 2]),
+pub(crate) enum Table {
+    /// Rows of a batch.
+    Outcomes,
+    /// Those of the rows that are kept for drill-downs: here all of them.
+    Drilldown,
+    /// Sums of rows, with their ledger row. Here they still say which rows they are of.
+    Rollup,
 }
 
-/// An insert. Its token is all but the content.
+/// Rows by verdict.
+pub(crate) type Rows = [Offsets; 2];
+
+/// An insert. Its token is all but the rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Insert {
     pub(crate) batch: BatchId,
     pub(crate) attempt: u8,
-    pub(crate) content: Content,
+    pub(crate) table: Table,
+    pub(crate) rows: Rows,
 }
 
 /// What the server has written down of a part: whose it is, and which week's (sums are all in one).
@@ -41,7 +47,8 @@ pub(crate) struct Insert {
 pub(crate) struct Token {
     pub(crate) batch: BatchId,
     pub(crate) attempt: u8,
-    pub(crate) week: Option<usize>,
+    pub(crate) table: Table,
+    pub(crate) week: usize,
 }
 
 /// An insert that the server has been sent and is not done with.
@@ -71,30 +78,24 @@ pub(crate) struct Store {
     pub(crate) kept: Kept,
 }
 
-impl Content {
+impl Insert {
     /// The parts that it comes in.
     fn parts(self) -> [bool; WEEKS] {
-        match self {
-            Content::Rows(offsets, _) => std::array::from_fn(|week| !offsets.of_week(week).is_empty()),
-            Content::Sums(_) => std::array::from_fn(|week| week == 0),
+        std::array::from_fn(|week| match self.table {
+            Table::Outcomes | Table::Drilldown => !self.part(week).rows.iter().all(|rows| rows.is_empty()),
+            Table::Rollup => week == 0,
+        })
+    }
+
+    fn part(self, week: usize) -> Insert {
+        match self.table {
+            Table::Outcomes | Table::Drilldown => Insert { rows: self.rows.map(|rows| rows.of_week(week)), ..self },
+            Table::Rollup => self,
         }
     }
 
-    fn part(self, week: usize) -> Content {
-        match self {
-            Content::Rows(offsets, verdict) => Content::Rows(offsets.of_week(week), verdict),
-            Content::Sums(_) => self,
-        }
-    }
-
-    pub(crate) fn is_rows(self) -> bool {
-        matches!(self, Content::Rows(..))
-    }
-}
-
-impl Insert {
-    pub(crate) fn token(self, week: usize) -> Token {
-        Token { batch: self.batch, attempt: self.attempt, week: self.content.is_rows().then_some(week) }
+    fn token(self, week: usize) -> Token {
+        Token { batch: self.batch, attempt: self.attempt, table: self.table, week }
     }
 }
 
@@ -107,7 +108,7 @@ impl Request {
 
 impl Store {
     pub(crate) fn send(&mut self, by: usize, insert: Insert) {
-        insert_sorted(&mut self.requests, Request { by: Some(by), insert, left: insert.content.parts() });
+        insert_sorted(&mut self.requests, Request { by: Some(by), insert, left: insert.parts() });
     }
 
     /// Nobody waits for the answers to a process any more.
@@ -124,7 +125,7 @@ impl Store {
         let token = sent.insert.token(week);
         if !self.tokens.contains(&token) {
             insert_sorted(&mut self.tokens, token);
-            insert_sorted(&mut self.parts, Insert { content: sent.insert.content.part(week), ..sent.insert });
+            insert_sorted(&mut self.parts, sent.insert.part(week));
         }
         if let Some(left) = sent.left.get_mut(week) {
             *left = false;
@@ -147,25 +148,22 @@ impl Store {
 
     /// Which rows of a batch are stored.
     pub(crate) fn stored(&self, batch: BatchId) -> Offsets {
-        let [one, other] = self.by_verdict(batch);
+        let [one, other] = self.rows(batch, Table::Outcomes);
         one.or(other)
     }
 
-    /// The rows of a batch as they are stored, by verdict.
-    pub(crate) fn by_verdict(&self, batch: BatchId) -> [Offsets; 2] {
-        let of_batch = || self.parts.iter().filter(|part| part.batch == batch);
-        std::array::from_fn(|wanted| {
-            let rows = of_batch().filter_map(|part| match part.content {
-                Content::Rows(offsets, verdict) if usize::from(verdict) == wanted => Some(offsets),
-                _ => None,
-            });
-            rows.fold(Offsets::default(), Offsets::or)
+    /// The rows of a batch as a table has them.
+    pub(crate) fn rows(&self, batch: BatchId, table: Table) -> Rows {
+        let parts = self.parts.iter().filter(|part| part.batch == batch && part.table == table);
+        parts.fold(Rows::default(), |[one, other], part| {
+            let [of_one, of_other] = part.rows;
+            [one.or(of_one), other.or(of_other)]
         })
     }
 
     /// Whether there is a ledger row of a batch.
     pub(crate) fn is_counted(&self, batch: BatchId) -> bool {
-        self.parts.iter().any(|part| part.batch == batch && !part.content.is_rows())
+        self.parts.iter().any(|part| part.batch == batch && part.table == Table::Rollup)
     }
 
     /// Batches of which rows are stored, and which are not counted.
@@ -178,12 +176,10 @@ impl Store {
     /// What was seen in all that comes before an offset of a log, and in earlier logs: what is kept, and the rows since.
     pub(crate) fn high_water(&self, log: u8, before: u8) -> Seen {
         let mut seen = Seen::default();
-        for part in &self.parts {
-            if let Content::Rows(offsets, _) = part.content {
-                let is_wanted = |offset: &u8| *offset >= self.kept.reach && !(part.batch.log == log && *offset >= before);
-                for offset in offsets.iter().filter(is_wanted) {
-                    seen.is_new(offset);
-                }
+        for part in self.parts.iter().filter(|part| part.table == Table::Outcomes) {
+            let is_wanted = |offset: &u8| *offset >= self.kept.reach && !(part.batch.log == log && *offset >= before);
+            for offset in part.rows.into_iter().flat_map(Offsets::iter).filter(is_wanted) {
+                seen.is_new(offset);
             }
         }
         seen.or(self.kept.seen)

@@ -1,19 +1,19 @@
 //! A model of how a batch gets into ClickHouse once, whatever dies on the way; `stateright` visits every state that it can be in.
 //!
 //! ```text
-//!               ┌─ process 0: worker ─┐     inserts, under way      ┌─ rows, a part for each week
+//!               ┌─ process 0: worker ─┐     inserts, under way      ┌─ rows, a part for each week; those that are kept for drill-downs, too
 //!  log ─────────┤                     ├──▶ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─▶├─ sums, with a ledger row
 //!  (grows)      └─ process 1: worker ─┘     applied part by part,   ├─ tokens, written before their part
 //!                 │ gather, intend,   ▲     at any later time       └─ what was seen, kept now and then
 //!                 ▼ pass              │                                 │
 //!  what is committed: position, intent└──── answers, questions ◀────────┘
 //!
-//!  worker:  start ─▶ load ─▶ gather ─▶ intend ─▶ clock ─▶ send rows ─▶ clock ─▶ send sums ─▶ pass ─▶ gather ...
-//!            │       ▲       │ begun before      │ late      │ no answer  │ late   │ no answer ▲
-//!    new log │       │       └─▶ claim ─▶ which rows are stored? ◀────────┴────────┘           │
-//!            ▼       │                      ├─▶ send the missing, ask again                    │
-//!      what is not   │                      └─▶ is it counted? ─▶ read, send sums, ask ────────┘
-//!      counted? ─▶ claim, count
+//!  worker:  start ─▶ load ─▶ gather ─▶ intend ─▶ clock ─▶ send rows ─▶ clock ─▶ send what is kept ─▶ clock ─▶ send sums ─▶ pass ─▶ gather ...
+//!            │       ▲       │ begun before      │ late      │ no answer  │ late      │ no answer    │ late    │ no answer ▲
+//!    new log │       │       └─▶ claim ─▶ which rows are stored? ◀────────┴───────────┴──────────────┴─────────┘           │
+//!            ▼       │                      ├─▶ send the missing, ask again                                                │
+//!      what is not   │                      └─▶ which are kept? ─▶ send the missing, ask again                             │
+//!      counted? ─▶ claim, count                  └─▶ is it counted? ─▶ read, send sums, ask again ─────────────────────────┘
 //! ```
 //!
 //! What can happen, between any two steps: records arrive; rules change; a process dies, or its partition is taken from it; the group gives up a process

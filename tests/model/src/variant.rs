@@ -9,6 +9,8 @@ pub enum Variant {
     Real,
     /// A repeat does not ask which rows are there; it inserts all of them, and takes the server's word.
     TrustsTokens,
+    /// A repeat takes the server's word for what it keeps for drill-downs.
+    TrustsTokensOfKept,
     /// Nothing is committed before a batch is inserted.
     NoIntent,
     /// A repeat begins without a commit: so does one of a process that was given up before it asked what is committed.
@@ -83,11 +85,12 @@ impl Variant {
     }
 
     /// Those that break something, and what: one of the properties.
-    pub const BROKEN: [(Variant, &'static str); 14] = [
+    pub const BROKEN: [(Variant, &'static str); 15] = [
         (Variant::TrustsTokens, properties::NONE_LOST),
+        (Variant::TrustsTokensOfKept, properties::KEPT_AS_STORED),
         (Variant::NoIntent, properties::STORED_ONCE),
         (Variant::Unclaimed, properties::NONE_LOST),
-        (Variant::UnclaimedLog, properties::COUNTED_AS_STORED),
+        (Variant::UnclaimedLog, properties::KEPT_AS_STORED),
         (Variant::RepeatsFreely, properties::STORED_ONCE),
         (Variant::FindsItself, properties::NONE_LOST),
         (Variant::Unfenced, properties::STORED_ONCE),
@@ -95,7 +98,7 @@ impl Variant {
         (Variant::CountsFromMemory, properties::COUNTED_AS_STORED),
         (Variant::OtherToken, properties::STORED_ONCE),
         (Variant::NeverLate, properties::COUNTED_AS_STORED),
-        (Variant::EndsLate, properties::COUNTED_AS_STORED),
+        (Variant::EndsLate, properties::KEPT_AS_STORED),
         (Variant::SetByHand, properties::NONE_LOST),
         (Variant::ShortWindow, properties::STORED_ONCE),
     ];

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use faultline_stream::{Intent, Position};
 
-use crate::clickhouse::{BatchId, Content, Insert, Verdict};
+use crate::clickhouse::{BatchId, Insert, Rows, Table, Verdict};
 use crate::log::{Offsets, Seen};
 use crate::variant::Variant;
 use crate::{Committed, World};
@@ -63,7 +63,7 @@ pub(crate) enum Step {
     Intend(Batch),
     /// Commits once more what was intended before: it is still the one to repeat it.
     Claim(Batch),
-    /// Looks at the clock before it sends the rows of a new batch, or their sums: is it still certain that nobody else does?
+    /// Looks at the clock before it sends the rows of a new batch, those that are kept, or their sums: is it still certain that nobody else does?
     Clock(Batch, Insert),
     /// Sends an insert.
     Send(Batch, Insert),
@@ -71,6 +71,8 @@ pub(crate) enum Step {
     Wait(Batch, Insert),
     /// Asks which rows are stored; the number of the attempt that follows.
     AskRows(Batch, u8),
+    /// Asks which of the stored rows are not kept for drill-downs.
+    AskKept(Batch, u8),
     /// Asks whether the batch is counted.
     AskSums(Batch, u8),
     /// Asks for the rows as they are stored.
@@ -114,12 +116,15 @@ impl Worker {
     pub(crate) fn is_answered(&mut self, variant: Variant) {
         let Step::Wait(batch, insert) = self.step else { return };
         let attempt = insert.attempt % OTHER + 1;
-        self.step = match (batch.is_settled, insert.content.is_rows()) {
-            (false, true) => Step::Clock(batch, batch.sums_of_its_own(0)),
-            (false, false) => Step::Pass(batch),
-            (true, true) if variant == Variant::TrustsTokens => Step::AskSums(batch, 0),
-            (true, true) => Step::AskRows(batch, attempt),
-            (true, false) => Step::AskSums(batch, attempt),
+        self.step = match (batch.is_settled, insert.table) {
+            (false, Table::Outcomes) => Step::Clock(batch, batch.of_its_own(0, Table::Drilldown)),
+            (false, Table::Drilldown) => Step::Clock(batch, batch.of_its_own(0, Table::Rollup)),
+            (false, Table::Rollup) => Step::Pass(batch),
+            (true, Table::Outcomes) if variant == Variant::TrustsTokens => Step::AskKept(batch, 0),
+            (true, Table::Drilldown) if variant == Variant::TrustsTokensOfKept => Step::AskSums(batch, 0),
+            (true, Table::Outcomes) => Step::AskRows(batch, attempt),
+            (true, Table::Drilldown) => Step::AskKept(batch, attempt),
+            (true, Table::Rollup) => Step::AskSums(batch, attempt),
         };
     }
 
@@ -142,21 +147,25 @@ impl Step {
     /// Whether an insert follows from what is known already, so that it counts on tokens of before.
     pub(crate) fn is_amid_inserts(self) -> bool {
         match self {
-            Step::AskRows(_, attempt) | Step::AskSums(_, attempt) => attempt > 0,
+            Step::AskRows(_, attempt) | Step::AskKept(_, attempt) | Step::AskSums(_, attempt) => attempt > 0,
             step => matches!(step, Step::Send(..) | Step::Wait(..) | Step::ReadRows(..)),
         }
     }
 }
 
 impl Batch {
-    fn insert(&self, attempt: u8, content: Content) -> Insert {
-        Insert { batch: self.id, attempt, content }
+    fn insert(&self, attempt: u8, table: Table, rows: Rows) -> Insert {
+        Insert { batch: self.id, attempt, table, rows }
     }
 
-    /// Sums of the rows as it judged them.
-    fn sums_of_its_own(&self, attempt: u8) -> Insert {
-        let sums = std::array::from_fn(|verdict| if verdict == usize::from(self.verdict) { self.rows } else { Offsets::default() });
-        self.insert(attempt, Content::Sums(sums))
+    /// Rows as it judged them.
+    fn judged(&self, rows: Offsets) -> Rows {
+        std::array::from_fn(|verdict| if verdict == usize::from(self.verdict) { rows } else { Offsets::default() })
+    }
+
+    /// All of its rows, as it judged them.
+    fn of_its_own(&self, attempt: u8, table: Table) -> Insert {
+        self.insert(attempt, table, self.judged(self.rows))
     }
 }
 
@@ -194,7 +203,7 @@ impl World {
                 Step::Count
             }
             Step::Count => match self.worker(process)?.uncounted.pop() {
-                Some(id) => Step::AskSums(Batch { id, rows: Offsets::default(), verdict: 0, is_settled: true, is_found: true }, 0),
+                Some(id) => Step::AskKept(Batch { id, rows: Offsets::default(), verdict: 0, is_settled: true, is_found: true }, 0),
                 None => Step::Load,
             },
             Step::Load => {
@@ -208,7 +217,7 @@ impl World {
                 if variant != Variant::NoIntent {
                     self.commit(process, variant, (batch.id.first, Some(intent)))?;
                 }
-                Step::Clock(batch, batch.insert(0, Content::Rows(batch.rows, batch.verdict)))
+                Step::Clock(batch, batch.of_its_own(0, Table::Outcomes))
             }
             Step::Claim(batch) => {
                 if variant != Variant::Unclaimed {
@@ -217,7 +226,7 @@ impl World {
                 Step::AskRows(batch, 0)
             }
             Step::Clock(batch, insert) if variant == Variant::CommitsForClock => {
-                if !insert.content.is_rows() {
+                if insert.table != Table::Outcomes {
                     self.commit(process, variant, (batch.id.first, worker.position.intent))?;
                 }
                 Step::Send(batch, insert)
@@ -235,16 +244,28 @@ impl World {
                 let stored = if variant == Variant::TrustsTokens { Offsets::default() } else { self.store.stored(batch.id) };
                 let missing = batch.rows.without(stored);
                 match missing.is_empty() {
+                    true => Step::AskKept(batch, 0),
+                    false => Step::Send(batch, batch.insert(attempt + other, Table::Outcomes, batch.judged(missing))),
+                }
+            }
+            Step::AskKept(batch, attempt) => {
+                let ([one, other_stored], [kept, other_kept]) =
+                    (self.store.rows(batch.id, Table::Outcomes), self.store.rows(batch.id, Table::Drilldown));
+                let kept = kept.or(other_kept);
+                let missing = [one.without(kept), other_stored.without(kept)];
+                match missing.iter().all(|missing| missing.is_empty()) {
                     true => Step::AskSums(batch, 0),
-                    false => Step::Send(batch, batch.insert(attempt + other, Content::Rows(missing, batch.verdict))),
+                    false => Step::Send(batch, batch.insert(attempt + other, Table::Drilldown, missing)),
                 }
             }
             Step::AskSums(batch, _) if self.store.is_counted(batch.id) => Step::Pass(batch),
             Step::AskSums(batch, attempt) => Step::ReadRows(batch, attempt),
-            Step::ReadRows(batch, attempt) if variant == Variant::CountsFromMemory => Step::Send(batch, batch.sums_of_its_own(attempt)),
-            Step::ReadRows(batch, attempt) => match self.store.by_verdict(batch.id) {
+            Step::ReadRows(batch, attempt) if variant == Variant::CountsFromMemory => {
+                Step::Send(batch, batch.of_its_own(attempt, Table::Rollup))
+            }
+            Step::ReadRows(batch, attempt) => match self.store.rows(batch.id, Table::Outcomes) {
                 [one, other] if one.or(other).is_empty() => Step::Pass(batch),
-                sums => Step::Send(batch, batch.insert(attempt + other, Content::Sums(sums))),
+                stored => Step::Send(batch, batch.insert(attempt + other, Table::Rollup, stored)),
             },
             Step::Pass(batch) if batch.is_found => Step::Count,
             Step::Pass(batch) => {
