@@ -241,26 +241,34 @@ async fn what_a_killed_server_lost_of_a_step_is_found_missing_and_written() {
     stands(&config, OUTCOMES).await;
 }
 
-/// Another takes over between what is written down and what is written, and makes the step; then the first wakes up.
+/// Another takes over between what is written down and what is written, and makes the step; the server merges what it was made of; then the first wakes up.
 #[tokio::test]
 async fn who_was_overtaken_writes_nothing_twice() {
-    struct Overtaken<'a>(&'a Database);
+    struct Overtaken<'a>(&'a Database, &'a ClickHouseConfig);
     impl Journal for Overtaken<'_> {
         type Error = fmt::Error;
         async fn write(&self, correction: &Correction) -> Result<(), fmt::Error> {
             let rows = correction.step.iter().map(|step| 2 * step.outcomes.len()).sum();
             let settled = self.0.settle_correction(correction).await.unwrap();
-            // Of two of ten outcomes: the others were received more than two weeks ago.
-            assert_eq!(settled, Settled { rows, drilldown: if rows > 0 { 4 } else { 0 }, sums: rows > 0 });
+            // Of four of twenty outcomes: the others were received more than two weeks ago.
+            assert_eq!(settled, Settled { rows, drilldown: if rows > 0 { 8 } else { 0 }, sums: rows > 0 });
+            query(self.1, "SYSTEM START MERGES outcomes").await;
+            query(self.1, "OPTIMIZE TABLE outcomes FINAL").await;
             Ok(())
         }
     }
     let (config, database) = database("overtaken").await;
-    let journal = Overtaken(&database);
+    query(&config, "SYSTEM STOP MERGES outcomes").await;
+    let more = (0..OUTCOMES).map(|index| OutcomeRow { sequence: u64::from(OUTCOMES + index) + 1, kafka_log: "life-2", ..row(index) });
+    let id = BatchId { log: "life-2", partition: 3, first: 10, last: 19, since_ms: *THEN_MS };
+    database.deliver(&id, &more.collect::<Vec<_>>(), Instant::now()).await.unwrap();
+    let journal = Overtaken(&database, &config);
     let mut corrector = Corrector::begin(&database, &journal, correction("first")).await.unwrap();
-    corrector.add(these_to_bank(&database, "issuer_outage", 1..=10).await).await.unwrap();
+    corrector.add(these_to_bank(&database, "issuer_outage", 1..=20).await).await.unwrap();
     corrector.end(CorrectionState::Finished).await.unwrap();
-    stands(&config, OUTCOMES).await;
+    let rows = "SELECT count(), uniqExact(kafka_offset, record_index), sum(sign) FROM outcomes WHERE kafka_log = 'first'";
+    assert_eq!(query(&config, rows).await, "40\t40\t0");
+    assert_eq!(drilldown(&config).await, 12);
 }
 
 /// Nothing is written that was not written down before.

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use faultline_proto::correction::v1::{CorrectedColumns, CorrectedOutcome, Correction, CorrectionStep};
 use faultline_proto::verdict::v1::Cause;
 
-use crate::block::{Block, in_time};
+use crate::block::{Block, as_one_block, in_time};
 use crate::corrections::Change;
 use crate::database::StoreError;
 use crate::delivery::{Attempt, BatchId, Rows, Within};
@@ -151,20 +151,19 @@ impl<'a> StepRows<'a> {
             }
             name => format!("known.{name}"),
         });
-        format!(
-            "INSERT INTO outcomes (`{}`) SELECT {} FROM outcomes AS known INNER JOIN (SELECT * FROM {}) AS sent \
+        let source = format!(
+            "FROM outcomes AS known INNER JOIN (SELECT * FROM {}) AS sent \
              ON known.terminal = sent.terminal AND known.spool = sent.spool AND known.sequence = sent.sequence \
              AND known.revision = sent.revision ARRAY JOIN [toInt8(-1), toInt8(1)] AS made \
              WHERE known.tenant = {{tenant:String}} AND known.sign = 1 AND known.completed_at >= fromUnixTimestamp64Milli({}) \
              AND known.completed_at <= fromUnixTimestamp64Milli({}) \
              AND known.terminal >= {{first_terminal:String}} AND known.terminal <= {{last_terminal:String}} AND {}",
-            names.join("`, `"),
-            values.collect::<Vec<String>>().join(", "),
             sent.source(),
             self.completed.0,
             self.completed.1,
             in_time(deadline)
-        )
+        );
+        format!("INSERT INTO outcomes (`{}`) {}", names.join("`, `"), as_one_block(&values.collect::<Vec<_>>(), &source))
     }
 }
 
