@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use faultline_store::{BatchId, ClickHouseConfig, Database, DrillDown, Explained, OutcomeRow, ToldApart};
+use faultline_store::{BatchId, ClickHouseConfig, Database, DrillDown, Explained, FailedCell, OutcomeRow, ToldApart};
 use tokio::time::Instant;
 
 use crate::sandbox::sandbox;
@@ -152,15 +152,96 @@ async fn what_failed_in_ten_seconds_is_found_to_the_last_millisecond() {
         }
         if delivered.len() != 4 {
             query(&config, "OPTIMIZE TABLE outcomes FINAL").await;
+            query(&config, "OPTIMIZE TABLE drilldown FINAL").await;
         }
-        let found = database.failing("acme", &(bucket..=bucket), &["issuer_down"]).await.unwrap();
-        let failures: Vec<u64> = found.iter().flat_map(|leaf| &leaf.failed).map(|failed| failed.failures).collect();
-        assert_eq!(failures, [expected]);
-        let drill = DrillDown { tenant: "acme", slice: &slice, class: "issuer_down", time: bucket..bucket + 10 };
-        let cells = database.failed_cells(&drill, &ToldApart { values: Vec::new(), one_in: 1 }).await.unwrap();
-        assert_eq!(cells.iter().map(|cell| (cell.failed, cell.others)).collect::<Vec<_>>(), [(expected, 0)]);
-        let explained = Explained { tenant: "acme", slice: &slice, failures: Some("issuer_down"), time: bucket..bucket + 10 };
-        let affected = database.affected(&explained).await.unwrap();
-        assert_eq!((affected.failed, affected.merchants, affected.terminals, affected.transactions), (expected, 1, 1, expected));
+        for database in [database.clone(), database.clone().recent()] {
+            let found = database.failing("acme", &(bucket..=bucket), &["issuer_down"]).await.unwrap();
+            let failures: Vec<u64> = found.iter().flat_map(|leaf| &leaf.failed).map(|failed| failed.failures).collect();
+            assert_eq!(failures, [expected]);
+            let drill = DrillDown { tenant: "acme", slice: &slice, class: "issuer_down", time: bucket..bucket + 10 };
+            let cells = database.failed_cells(&drill, &ToldApart { values: Vec::new(), one_in: 1 }).await.unwrap();
+            assert_eq!(cells.iter().map(|cell| (cell.failed, cell.others)).collect::<Vec<_>>(), [(expected, 0)]);
+            let explained = Explained { tenant: "acme", slice: &slice, failures: Some("issuer_down"), time: bucket..bucket + 10 };
+            let affected = database.affected(&explained).await.unwrap();
+            assert_eq!((affected.failed, affected.merchants, affected.terminals, affected.transactions), (expected, 1, 1, expected));
+        }
     }
+}
+
+/// What is kept for drill-downs says the same of what failed as all outcomes do, and of the others so far as the sample is none larger than what is kept.
+#[tokio::test]
+async fn what_is_kept_for_drill_downs_says_what_all_outcomes_say() {
+    const ROWS: u64 = 4000;
+    let config = ClickHouseConfig { database: "kept".into(), ..sandbox().await.clickhouse.clone() };
+    let database = Database::new(&config).unwrap();
+    database.migrate().await.unwrap();
+    let yesterday = SystemTime::now() - Duration::from_secs(86_400);
+    let bucket = u32::try_from(yesterday.duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap() / 10 * 10;
+    let names: Vec<String> = (0..40).map(|number| number.to_string()).collect();
+    let name = |number: u64| names[usize::try_from(number % 40).unwrap()].as_str();
+    let row = |number: u64| {
+        let completed_at = i64::from(bucket) * 1000 + i64::try_from(number * 7 % 20_000).unwrap();
+        // A tenth fails so, a tenth otherwise.
+        let (tag, cause) = match number % 10 {
+            0 => ("issuer_down/host_decision", 4),
+            1 => ("link_lost/send", 2),
+            _ => ("approved/host_decision", 1),
+        };
+        OutcomeRow {
+            tenant: "acme",
+            terminal: name(number / 40),
+            merchant: name(number / 400),
+            // Some sales are tried twice.
+            sequence: number,
+            first_attempt_sequence: if number % 20 == 10 { number - 10 } else { 0 },
+            completed_at,
+            received_at: completed_at + 1000,
+            clock: 1,
+            issuer: if (number / 20).is_multiple_of(3) { "icbc" } else { "ccb" },
+            region: name(number / 3 % 5),
+            model: name(number / 11 % 4),
+            currency: if (number / 20).is_multiple_of(7) { "HKD" } else { "CNY" },
+            amount_minor: i64::try_from(number).unwrap(),
+            tag,
+            cause,
+            sign: 1,
+            kafka_log: "kept",
+            kafka_offset: number,
+            ..OutcomeRow::default()
+        }
+    };
+    let rows: Vec<_> = (0..ROWS).map(row).collect();
+    let id = BatchId { log: "kept", partition: 0, first: 0, last: ROWS - 1, since_ms: i64::from(bucket) * 1000 };
+    database.deliver(&id, &rows, Instant::now()).await.unwrap();
+    let kept = drilldown(&config).await;
+    assert!((ROWS / 5 + ROWS / 12..ROWS / 5 + ROWS / 8).contains(&kept), "{kept} rows are kept");
+
+    let recent = database.clone().recent();
+    let slice = "issuer=icbc".parse().unwrap();
+    let time = bucket..bucket + 20;
+    let drill = DrillDown { tenant: "acme", slice: &slice, class: "issuer_down", time: time.clone() };
+    for one_in in [1, 8, 16] {
+        let told = ToldApart { values: vec![("region", vec!["1".into(), "2".into()]), ("merchant_group", Vec::new())], one_in };
+        let all = database.failed_cells(&drill, &told).await.unwrap();
+        assert_eq!(recent.failed_cells(&drill, &told).await.unwrap(), all, "{one_in}");
+        let [failed, others] = [|cell: &FailedCell| cell.failed, |cell: &FailedCell| cell.others].map(|of| all.iter().map(of).sum::<u64>());
+        assert_eq!(failed, rows.iter().filter(|row| row.issuer == "icbc" && row.cause == 4).count() as u64);
+        let expected = rows.iter().filter(|row| row.issuer == "icbc" && row.cause != 4).count() as u64 / u64::from(one_in);
+        assert!((expected * 2 / 3..=expected * 3 / 2).contains(&others), "{others} others, one in {one_in}");
+    }
+    let explained = Explained { tenant: "acme", slice: &slice, failures: Some("issuer_down"), time };
+    let affected = database.affected(&explained).await.unwrap();
+    assert!(affected.transactions < affected.failed && affected.amounts.len() == 2, "{affected:?}");
+    assert_eq!(recent.affected(&explained).await.unwrap(), affected);
+    let mut leaves = Vec::new();
+    for database in [&database, &recent] {
+        let mut found = database.failing("acme", &(bucket..=bucket + 10), &["issuer_down", "link_lost"]).await.unwrap();
+        found.sort_by(|one, other| one.values.cmp(&other.values));
+        // Sums of fractions differ by the order in which they are summed.
+        found.iter_mut().flat_map(|leaf| &mut leaf.failed).for_each(|failed| failed.witnessed = (failed.witnessed * 1e6).round());
+        leaves.push(found);
+    }
+    assert_eq!(leaves[0], leaves[1]);
+    let failures: u64 = leaves[0].iter().flat_map(|leaf| &leaf.failed).map(|failed| failed.failures).sum();
+    assert_eq!(failures, ROWS / 5);
 }

@@ -187,6 +187,8 @@ pub struct Database {
     shards: Arc<[Server]>,
     /// Where questions are asked.
     asked: Server,
+    /// The table in which what failed is looked for.
+    failures: &'static str,
     config: ClickHouseConfig,
 }
 
@@ -214,10 +216,22 @@ impl Database {
         }
         if config.shards.0.is_empty() {
             let server = Server::new(config, &config.url, &config.database);
-            return Ok(Database { shards: [server.clone()].into(), asked: server, config: config.clone() });
+            return Ok(Database { shards: [server.clone()].into(), asked: server, failures: "outcomes", config: config.clone() });
         }
         let shards = config.shards.0.iter().map(|url| Server::new(config, url, &config.database)).collect();
-        Ok(Database { shards, asked: Server::new(config, &config.url, &gathered(config)), config: config.clone() })
+        let asked = Server::new(config, &config.url, &gathered(config));
+        Ok(Database { shards, asked, failures: "outcomes", config: config.clone() })
+    }
+
+    /// The same for whoever looks at what happens now: what failed is looked for among the rows that are kept for this, at a fraction of the cost. These were received in the last 14 days.
+    #[must_use]
+    pub fn recent(self) -> Database {
+        Database { failures: "drilldown", ..self }
+    }
+
+    /// The table in which what failed is looked for.
+    pub(crate) fn failures(&self) -> &'static str {
+        self.failures
     }
 
     /// Number of the shard that a partition is on, from 0.

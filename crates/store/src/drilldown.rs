@@ -1,6 +1,6 @@
 //! The rows behind an incident: what failed, by all values, and what did not, as a sample; and what the families have of the same time and of the time before.
 //!
-//! What failed is read exactly, of the rows that are kept for this (`rows`). Of the others a sample is; of a slice that has few, a larger one than is kept, or all, out of `outcomes`.
+//! What failed is read exactly; of what happens now, out of the rows that are kept for this (`rows`). Of the others a sample is; of a slice that has few all are, out of `outcomes`.
 
 pub(crate) mod rows;
 
@@ -99,7 +99,7 @@ impl Database {
         self.answer("say what was counted of an incident", LIMIT, query.fetch_all::<CountedMargin>()).await
     }
 
-    /// What failed in the class in the slice, and a sample of what did not, by all values that are told apart. Rows count as they stand, those that were received in the last 14 days.
+    /// What failed in the class in the slice, and a sample of what did not, by all values that are told apart. Rows count as they stand.
     ///
     /// # Errors
     /// When the server does not answer in two seconds.
@@ -117,14 +117,15 @@ impl Database {
         };
         let (columns, bound): (Vec<String>, Vec<Option<&Vec<String>>>) = DIMENSIONS.iter().map(pooled).unzip();
         let (class, conditions) = (drill.tag(), literal(&conditions(drill.slice)));
-        let sampled = if told.one_in >= KEPT_ONE_IN { "drilldown" } else { "outcomes" };
+        let failures = self.failures();
+        let sampled = if told.one_in >= KEPT_ONE_IN { failures } else { "outcomes" };
         // Under names of their own, since conditions are about the columns; and by their hash, which takes half the time.
         let [any, keys] = [|column| format!("any(p_{column})"), |column| format!("p_{column}")].map(|key| DIMENSIONS.map(key).join(", "));
         let (dimensions, within) = (DIMENSIONS.join(", "), format!("tenant = ? AND {}{conditions}", completed_in(&drill.time)));
         let sql = format!(
             "SELECT ({any}) AS at, toUInt64(greatest(sumIf(sign, is_failed), 0)) AS failed, toUInt64(greatest(sumIf(sign, NOT is_failed), 0)) AS others \
              FROM (SELECT {}, sign, is_failed FROM \
-                   (SELECT {dimensions}, sign, true AS is_failed FROM drilldown WHERE {within} AND startsWith(tag, ?) UNION ALL \
+                   (SELECT {dimensions}, sign, true AS is_failed FROM {failures} WHERE {within} AND startsWith(tag, ?) UNION ALL \
                     SELECT {dimensions}, sign, false AS is_failed FROM {sampled} WHERE {within} AND NOT startsWith(tag, ?) AND {})) \
              GROUP BY cityHash64({keys}) HAVING failed > 0 OR others > 0",
             columns.join(", "),

@@ -166,18 +166,6 @@ impl Database {
     /// # Errors
     /// When the server does not answer.
     pub async fn affected(&self, explained: &Explained<'_>) -> Result<Affected, StoreError> {
-        self.affected_of("outcomes", explained).await
-    }
-
-    /// The same of one that is going on: of what was received in the last 14 days, and in a fraction of the time.
-    ///
-    /// # Errors
-    /// When the server does not answer.
-    pub async fn affected_lately(&self, explained: &Explained<'_>) -> Result<Affected, StoreError> {
-        self.affected_of("drilldown", explained).await
-    }
-
-    async fn affected_of(&self, table: &str, explained: &Explained<'_>) -> Result<Affected, StoreError> {
         #[derive(Row, Deserialize)]
         struct Found {
             failed: u64,
@@ -192,9 +180,10 @@ impl Database {
             "SELECT toUInt64(sum(bad)) AS failed, uniqExact(of_merchant) AS merchants, uniqExact(of_terminal) AS terminals, count() AS transactions, \
              sumMap([of_currency], [amount]) AS amounts FROM \
              (SELECT any(cityHash64(merchant)) AS of_merchant, any(cityHash64(terminal)) AS of_terminal, any(toString(currency)) AS of_currency, \
-              sum(sign) AS bad, max(amount_minor) AS amount FROM {table} \
+              sum(sign) AS bad, max(amount_minor) AS amount FROM {} \
               WHERE tenant = ? AND {} AND {failed}{conditions} \
               GROUP BY cityHash64(merchant, terminal, spool, if(first_attempt_sequence = 0, sequence, first_attempt_sequence), currency) HAVING bad > 0)",
+            self.failures(),
             completed_in(&explained.time)
         );
         let query = self.looking().query(&sql).bind(explained.tenant);

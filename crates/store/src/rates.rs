@@ -174,7 +174,7 @@ impl Database {
         Ok(Usual { counts, observed })
     }
 
-    /// What failed in these classes, at most 255, in the buckets from one to another, of what was received in the last 14 days.
+    /// What failed in these classes, at most 255, in the buckets from one to another.
     ///
     /// # Errors
     /// When the server does not answer.
@@ -196,8 +196,9 @@ impl Database {
             "SELECT ({any}) AS at, groupArray((bucket, class, sign, witness)) AS rows FROM \
              (SELECT {dimensions}, cityHash64({dimensions}) AS leaf, toUnixTimestamp(toStartOfInterval(completed_at, toIntervalSecond(10))) AS bucket, \
               toUInt8(multiIf({}255)) AS class, sign, cityHash64(if(store = '', terminal, concat(merchant, ' ', store)), class) AS witness \
-              FROM drilldown WHERE tenant = ? AND {} AND ({})) GROUP BY leaf",
+              FROM {} WHERE tenant = ? AND {} AND ({})) GROUP BY leaf",
             places.concat(),
+            self.failures(),
             completed_in(&(*buckets.start()..buckets.end() + 10)),
             is_of_class.join(" OR ")
         );

@@ -105,7 +105,7 @@ async fn drill_down(database: &Database, fault: &Fault<'_>, before: &mut Option<
     let Some(explained) = explained.await.ok().flatten() else { return Ok(None) };
     let Ok(slice) = explained.slice.to_string().parse() else { return Ok(None) };
     let asked = Explained { tenant: fault.tenant, slice: &slice, failures: Some(drill.class), time: fault.time.clone() };
-    let affected = database.affected_lately(&asked).await?;
+    let affected = database.affected(&asked).await?;
     Ok(Some(Findings { explained, affected, sampled_one_in: told.one_in, query: asked.query() }))
 }
 

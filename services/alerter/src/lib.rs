@@ -98,7 +98,7 @@ impl Alerter {
         let shared = Shared {
             config: config.clone(),
             kafka: kafka.clone(),
-            database: Database::new(clickhouse)?,
+            database: Database::new(clickhouse)?.recent(),
             progress: Progress::new(kafka, CLASSIFIERS)?,
             watermarks: Watermarks::default(),
             readiness: readiness.clone(),
