@@ -121,15 +121,15 @@ impl Database {
         let sampled = if told.one_in >= KEPT_ONE_IN { failures } else { "outcomes" };
         // Under names of their own, since conditions are about the columns; and by their hash, which takes half the time.
         let [any, keys] = [|column| format!("any(p_{column})"), |column| format!("p_{column}")].map(|key| DIMENSIONS.map(key).join(", "));
+        let sample = if told.one_in > 1 { format!(" AND {}", in_sample(told.one_in)) } else { String::new() };
         let (dimensions, within) = (DIMENSIONS.join(", "), format!("tenant = ? AND {}{conditions}", completed_in(&drill.time)));
         let sql = format!(
             "SELECT ({any}) AS at, toUInt64(greatest(sumIf(sign, is_failed), 0)) AS failed, toUInt64(greatest(sumIf(sign, NOT is_failed), 0)) AS others \
              FROM (SELECT {}, sign, is_failed FROM \
                    (SELECT {dimensions}, sign, true AS is_failed FROM {failures} WHERE {within} AND startsWith(tag, ?) UNION ALL \
-                    SELECT {dimensions}, sign, false AS is_failed FROM {sampled} WHERE {within} AND NOT startsWith(tag, ?) AND {})) \
+                    SELECT {dimensions}, sign, false AS is_failed FROM {sampled} WHERE {within} AND NOT startsWith(tag, ?){sample})) \
              GROUP BY cityHash64({keys}) HAVING failed > 0 OR others > 0",
-            columns.join(", "),
-            in_sample(told.one_in)
+            columns.join(", ")
         );
         let mut query = self.drilling().query(&sql);
         for values in bound.into_iter().flatten() {

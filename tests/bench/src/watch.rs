@@ -58,7 +58,7 @@ pub(crate) async fn measure(program: &Path) -> anyhow::Result<Report> {
     let reached = Arc::new(AtomicU64::new(first));
     let feeding = {
         let (fleet, database, reached) = (Arc::clone(&fleet), database.clone(), Arc::clone(&reached));
-        tokio::spawn(async move { fleet.feed(&database, first, &reached).await })
+        tokio::spawn(async move { Box::pin(fleet.feed(&database, first, &reached)).await })
     };
     until("the attempts of now are stored", PATIENCE, async || {
         ensure!(!feeding.is_finished(), "attempts are not stored any more");

@@ -36,7 +36,9 @@ const OF_MERCHANT: u64 = 2;
 /// Attempts that are stored at once while there is a past to store, as by a classifier that catches up; and into how many pieces a second of the present is cut: as many as there are
 /// partitions where `faultline up` makes the topic of outcomes, each of which is a batch.
 const AT_ONCE: u64 = 50_000;
-const PIECES: u64 = 8;
+const PIECES: u16 = 8;
+/// How many of these are stored at the same time: as many as by a classifier (`classifier.concurrent_batches`).
+const CONCURRENT: usize = 4;
 /// By how many attempts it is known how large a slice is.
 const SHARES_OF: u64 = 2_000_000;
 /// How attempts end that are not approved: reason, stage, and how many of a thousand.
@@ -247,15 +249,16 @@ impl Fleet {
                 self.store(database, next..next + AT_ONCE, 0).await?;
                 next += AT_ONCE;
             } else if until > next {
-                let piece = (until - next).div_ceil(PIECES);
-                for partition in 0.. {
-                    let end = until.min(next + piece);
-                    self.store(database, next..end, partition).await?;
-                    next = end;
-                    if next == until {
-                        break;
+                let piece = (until - next).div_ceil(PIECES.into());
+                let stored = async |first: u16| {
+                    for partition in (first..PIECES).step_by(CONCURRENT) {
+                        let from = next + u64::from(partition) * piece;
+                        self.store(database, from..until.min(from + piece), partition).await?;
                     }
-                }
+                    anyhow::Ok(())
+                };
+                tokio::try_join!(stored(0), stored(1), stored(2), stored(3))?;
+                next = until;
             } else {
                 sleep(Duration::from_millis(20)).await;
             }
@@ -291,7 +294,7 @@ impl Fleet {
                  FROM shares CROSS JOIN ({buckets}) AS buckets ARRAY JOIN endings AS ending WHERE some > 0"
             )
         };
-        for table in ["outcomes", "rollup"] {
+        for table in ["outcomes", "drilldown", "rollup"] {
             store.query(&format!("TRUNCATE TABLE {table}")).await?;
         }
         let until_s = until / OF_SECOND / 10 * 10;
