@@ -141,7 +141,6 @@ impl Server<'_> {
   <background_pool_size>{merging}</background_pool_size>
   <background_merges_mutations_concurrency_ratio>8</background_merges_mutations_concurrency_ratio>
   <background_merges_mutations_scheduling_policy>shortest_task_first</background_merges_mutations_scheduling_policy>
-  <os_threads_nice_value_merge_mutate>{MERGING_NICE}</os_threads_nice_value_merge_mutate>
   <query_log><database>system</database><table>query_log</table>{in_memory}</query_log>
   <part_log><database>system</database><table>part_log</table>{in_memory}</part_log>
   <http_handlers>
@@ -156,9 +155,6 @@ impl Server<'_> {
         )
     }
 }
-
-/// How nice threads are that merge: where processors are busy, they get a tenth of what one gets that inserts or answers (`sched(7)`). Takes the right to be that nice and come back (`CAP_SYS_NICE`).
-const MERGING_NICE: u8 = 10;
 
 /// Threads that merge what was inserted: no more than half of the processors, or what has piled up would be counted later for the sake of merges that can wait. Merges take turns, small ones
 /// first, so that a large one holds nobody up.
