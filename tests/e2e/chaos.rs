@@ -10,7 +10,7 @@
 
 mod audit;
 pub(crate) mod disk;
-mod link;
+pub(crate) mod link;
 mod parts;
 mod schedule;
 mod writers;

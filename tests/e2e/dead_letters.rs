@@ -1,12 +1,16 @@
 //! Dead letters: what no record does to a partition, and what an operator does with them.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use faultline_proto::ingest::v1::{Event, OutcomeBatch};
 use faultline_proto::outcome::v1::Outcome;
 use faultline_stream::{DeadLetters, KafkaConfig, OutcomeProducer, OutcomeRecord, Record, Rejection, Topic, read_to_end};
 use prost::Message;
 use serde_json::Value;
+use tokio::time::sleep;
 
+use crate::chaos::link::{Link, Network};
 use crate::classifier::{counted, python, road};
 use crate::program::{Faultline, eventually};
 use crate::services::{Service, query, settings_of};
@@ -231,6 +235,22 @@ async fn what_is_replayed_is_counted_once_however_often_it_is_replayed() {
     terminal.report(batch(vec![event(10), event(11), event(12)])).await.unwrap();
     counted(&clickhouse, 12).await;
     next.stop().await;
+}
+
+/// One that takes the connection and is slow to answer, as on a machine that has much to do.
+#[tokio::test]
+async fn a_kafka_that_is_busy_is_waited_for() {
+    let (gateway, ..) = road("busy").await;
+    let (_, port) = gateway.kafka.brokers.rsplit_once(':').unwrap();
+    let link = Link::to(port.parse().unwrap());
+    link.set(Network::Held);
+    let busy = KafkaConfig { brokers: format!("127.0.0.1:{}", link.port), ..gateway.kafka.clone() };
+    let letting_go = async {
+        sleep(Duration::from_secs(3)).await;
+        link.set(Network::Up);
+    };
+    let (answer, ()) = tokio::join!(dlq(&busy, &["list"]), letting_go);
+    assert_eq!(answer, (true, String::new(), "No dead letter is open.\n".into()));
 }
 
 #[tokio::test]

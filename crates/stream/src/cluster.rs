@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, OwnedResourceSpecifier, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -66,6 +66,20 @@ impl Cluster {
     /// When it does not answer within a second, with the reason.
     pub async fn probe(&self) -> Result<(), StreamError> {
         self.metadata(PROBE_TIMEOUT, |_| Ok(())).await
+    }
+
+    /// The same for somebody who waits for it: a cluster that is there and busy has ten seconds; one to which there is no connection has not.
+    ///
+    /// # Errors
+    /// When it does not answer, with the reason.
+    pub async fn reach(&self) -> Result<(), StreamError> {
+        let begin = Instant::now();
+        loop {
+            match self.probe().await {
+                Err(StreamError::Request { .. }) if begin.elapsed() < REQUEST_TIMEOUT => {}
+                answer => return answer,
+            }
+        }
     }
 
     /// Creates the topics that are missing, and checks those that exist: their shape, and whether they are safe. Kafka's own topics, in which it is kept how

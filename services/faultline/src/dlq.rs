@@ -100,7 +100,7 @@ struct Choice {
 pub(crate) async fn run(config: &KafkaConfig, options: Options) -> anyhow::Result<()> {
     let queue = DeadLetterQueue::new(config)?;
     // It says best why Kafka is not there.
-    Cluster::new(config)?.probe().await?;
+    Cluster::new(config)?.reach().await?;
     let letters = queue.list().await?;
     match options.command {
         Command::List(options) => list(&letters, &options),
