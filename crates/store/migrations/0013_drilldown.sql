@@ -1,5 +1,5 @@
 -- What is looked at of an incident: of `outcomes`, every row that failed and one in eight of the others, with the columns that tell what they have in common and whom they affect. A fifth of the
--- rows and of the columns, in the order in which they are asked for: what failed in some minutes in one way is found without the rest. Kept as long as Kafka may still hold the records.
+-- rows and a third of the columns, in the order in which they are asked for: what failed in some minutes in one way is found without the rest. Kept as long as Kafka may still hold the records.
 -- Written after the rows of a batch and before their sums, so that what is counted is here; corrections too, so that sums of signs are what stands.
 CREATE TABLE IF NOT EXISTS drilldown (
     tenant LowCardinality(String) CODEC(ZSTD(1)),

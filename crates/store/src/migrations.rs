@@ -104,6 +104,13 @@ pub(crate) fn pending<'a>(known: &'a [Migration], applied: &BTreeMap<u32, String
     Ok(pending)
 }
 
+/// The columns of the table that a step creates.
+#[cfg(test)]
+pub(crate) fn columns_of(step: &str) -> Vec<&str> {
+    let columns = step.lines().filter_map(|line| line.strip_prefix("    ")?.split(' ').next());
+    columns.filter(|name| name.starts_with(|first: char| first.is_ascii_lowercase())).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

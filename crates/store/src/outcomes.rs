@@ -188,12 +188,10 @@ impl<'a> OutcomeRow<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::migrations::columns_of;
 
     #[test]
     fn every_column_of_the_table_is_written() {
-        let schema = include_str!("../migrations/0001_outcomes.sql");
-        let columns = schema.lines().filter_map(|line| line.strip_prefix("    ")?.split(' ').next());
-        let columns: Vec<_> = columns.filter(|name| name.starts_with(|first: char| first.is_ascii_lowercase())).collect();
-        assert_eq!(OutcomeRow::block(&[]).names(), columns);
+        assert_eq!(OutcomeRow::block(&[]).names(), columns_of(include_str!("../migrations/0001_outcomes.sql")));
     }
 }

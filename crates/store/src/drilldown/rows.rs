@@ -77,13 +77,11 @@ fn draw(completed_ms: i64, sequence: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::migrations::columns_of;
 
     #[test]
     fn every_column_of_the_table_is_written() {
-        let schema = include_str!("../../migrations/0013_drilldown.sql");
-        let columns = schema.lines().filter_map(|line| line.strip_prefix("    ")?.split(' ').next());
-        let columns: Vec<_> = columns.filter(|name| name.starts_with(|first: char| first.is_ascii_lowercase())).collect();
-        assert_eq!(block(&[]).names(), columns);
+        assert_eq!(block(&[]).names(), columns_of(include_str!("../../migrations/0013_drilldown.sql")));
     }
 
     /// `SELECT intHash64(toUInt64(1)), intHash64(toUInt64(123456789))`.
