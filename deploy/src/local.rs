@@ -48,7 +48,7 @@ impl Default for LocalConfig {
             parts_dir: PathBuf::new(),
             kafka_port: 19092,
             kafka_controller_port: 19093,
-            kafka_partitions: 8,
+            kafka_partitions: 4,
             kafka_heap_mib: 512,
             clickhouse_http_port: 18123,
             clickhouse_native_port: 19000,

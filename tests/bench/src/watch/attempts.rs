@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
+use faultline_deploy::LocalConfig;
 use faultline_store::{BatchId, Database, OutcomeRow};
 use faultline_verdict::{Cause, Rules};
 use tokio::time::{Instant, sleep};
@@ -33,11 +34,9 @@ const FIRMWARES: u64 = 5;
 /// Terminals of a shop, and shops of a merchant.
 const OF_SHOP: u64 = 2;
 const OF_MERCHANT: u64 = 2;
-/// Attempts that are stored at once while there is a past to store, as by a classifier that catches up; and into how many pieces a second of the present is cut: as many as there are
-/// partitions where `faultline up` makes the topic of outcomes, each of which is a batch.
+/// Attempts that are stored at once while there is a past to store, as by a classifier that catches up.
 const AT_ONCE: u64 = 50_000;
-const PIECES: u16 = 8;
-/// How many of these are stored at the same time: as many as by a classifier (`classifier.concurrent_batches`).
+/// How many batches are stored at the same time: as many as by a classifier (`classifier.concurrent_batches`).
 const CONCURRENT: usize = 4;
 /// By how many attempts it is known how large a slice is.
 const SHARES_OF: u64 = 2_000_000;
@@ -240,6 +239,8 @@ impl Fleet {
     /// Stores attempts from this number on: first those of the past, then each second's when it begins, in pieces. Says how far it is, by number; never ends
     /// by itself.
     pub(super) async fn feed(&self, database: &Database, from: u64, reached: &AtomicU64) -> anyhow::Result<()> {
+        // Each partition is a batch, of as many as there are where `faultline up` makes the topic of outcomes.
+        let pieces = u16::try_from(LocalConfig::default().kafka_partitions)?;
         let mut next = from;
         loop {
             // A second that has begun is one that will be over.
@@ -249,9 +250,9 @@ impl Fleet {
                 self.store(database, next..next + AT_ONCE, 0).await?;
                 next += AT_ONCE;
             } else if until > next {
-                let piece = (until - next).div_ceil(PIECES.into());
+                let piece = (until - next).div_ceil(pieces.into());
                 let stored = async |first: u16| {
-                    for partition in (first..PIECES).step_by(CONCURRENT) {
+                    for partition in (first..pieces).step_by(CONCURRENT) {
                         let from = next + u64::from(partition) * piece;
                         self.store(database, from..until.min(from + piece), partition).await?;
                     }
