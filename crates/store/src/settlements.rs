@@ -37,6 +37,16 @@ struct Follower {
 }
 
 impl Database {
+    /// Whose outcomes reversals and queries may settle that were received within a time, in milliseconds since 1970-01-01 UTC.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn told(&self, received: &Range<i64>) -> Result<Vec<String>, StoreError> {
+        let sql = format!("SELECT DISTINCT tenant FROM outcomes WHERE {} ORDER BY tenant", tells());
+        let asked = self.asking().query(&sql).bind(received.start).bind(received.end);
+        self.answer("say whose attempts were reversed or asked about", QUESTION_TIMEOUT, asked.fetch_all::<String>()).await
+    }
+
     /// What would settle outcomes of a tenant of which it was not known whether money moved, by the reversals and queries that were received within a time,
     /// in milliseconds since 1970-01-01 UTC: an approved reversal says that it did not, a query says what it was told. The latest of several has the word.
     ///
@@ -44,12 +54,8 @@ impl Database {
     /// When the server does not answer.
     pub async fn settling(&self, tenant: &str, received: &Range<i64>) -> Result<Vec<Change>, StoreError> {
         let (reversal, query) = (i32::from(TransactionType::Reversal), i32::from(TransactionType::Query));
-        let (moved, not_moved, unknown) =
-            (i32::from(MoneyOutcome::Moved), i32::from(MoneyOutcome::NotMoved), i32::from(MoneyOutcome::Unknown));
-        let told = format!(
-            "tenant = ? AND received_at >= fromUnixTimestamp64Milli(?) AND received_at < fromUnixTimestamp64Milli(?) AND sign = 1 AND \
-             (type = {reversal} AND cause = 'approved' OR type = {query} AND money_outcome IN ({moved}, {not_moved}))"
-        );
+        let (not_moved, unknown) = (i32::from(MoneyOutcome::NotMoved), i32::from(MoneyOutcome::Unknown));
+        let told = format!("tenant = ? AND {}", tells());
         let of_terminal = "if(original_terminal = '', terminal, original_terminal) AS of_terminal";
         let followers = format!(
             "SELECT {of_terminal}, original_spool, original_sequence, original_trace_number, original_batch_number, \
@@ -98,6 +104,16 @@ impl Database {
         let asked = self.asking().query(&sql).bind(time.start).bind(time.end);
         self.answer("say which money is in doubt", QUESTION_TIMEOUT, asked.fetch_all::<Unsettled>()).await
     }
+}
+
+/// A condition in SQL, with two places for the time in which it was received: that an outcome tells what became of another.
+fn tells() -> String {
+    let (reversal, query) = (i32::from(TransactionType::Reversal), i32::from(TransactionType::Query));
+    let (moved, not_moved) = (i32::from(MoneyOutcome::Moved), i32::from(MoneyOutcome::NotMoved));
+    format!(
+        "received_at >= fromUnixTimestamp64Milli(?) AND received_at < fromUnixTimestamp64Milli(?) AND sign = 1 AND \
+         (type = {reversal} AND cause = 'approved' OR type = {query} AND money_outcome IN ({moved}, {not_moved}))"
+    )
 }
 
 /// When the attempts were completed that are searched.

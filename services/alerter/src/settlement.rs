@@ -68,14 +68,13 @@ async fn tell_unsettled(shared: &Shared, now_ms: i64) -> Result<(), String> {
 
 /// Settles what is told by what was received within a time. Returns what was in the way.
 async fn settle_between(shared: &Shared, mut from: i64, until: i64) -> Result<(), String> {
-    let tenants = shared.database.counted(None, u32::try_from(until / 1000).unwrap_or(u32::MAX)).await.map_err(said)?;
     while from < until {
         let stretch = from..until.min(from + STRETCH_MS);
-        for tenant in &tenants {
-            let changes = shared.database.settling(&tenant.tenant, &stretch).await.map_err(said)?;
+        for tenant in shared.database.told(&stretch).await.map_err(said)? {
+            let changes = shared.database.settling(&tenant, &stretch).await.map_err(said)?;
             if !changes.is_empty() {
                 let some = changes.len();
-                write(shared, &tenant.tenant, changes, until).await?;
+                write(shared, &tenant, changes, until).await?;
                 counts::settled(some);
             }
         }
