@@ -85,6 +85,25 @@ impl Class {
         self.about().map_or("unknown", |about| about.name)
     }
 
+    /// All of them, by their number.
+    pub const ALL: [Class; ABOUT.len()] = [
+        Class::Approved,
+        Class::Funds,
+        Class::Cardholder,
+        Class::IssuerRefusal,
+        Class::IssuerDown,
+        Class::IssuerTimeout,
+        Class::NoAnswer,
+        Class::HostUnreachable,
+        Class::LocalNetwork,
+        Class::DeviceRead,
+        Class::DeviceFault,
+        Class::Security,
+        Class::Acquirer,
+        Class::Operator,
+        Class::Unknown,
+    ];
+
     /// How many there are.
     pub(crate) const NUMBER: usize = ABOUT.len();
 
@@ -120,7 +139,7 @@ impl Class {
     }
 
     fn about(self) -> Option<&'static About> {
-        ABOUT.iter().find(|about| about.class == self)
+        ABOUT.get(self.number())
     }
 }
 
@@ -203,6 +222,7 @@ mod tests {
         assert_eq!(Class::of_tag("issuer_down/host_decision"), Class::IssuerDown);
         assert_eq!(Class::of_tag("approved/print"), Class::Approved);
         assert_eq!(Class::of_tag("weather/none"), Class::Unknown);
+        assert_eq!(ABOUT.map(|about| about.class), Class::ALL);
         for about in &ABOUT {
             assert_eq!(ABOUT[about.class.number()].class, about.class);
             assert_eq!((Class::named(about.name), about.class.name()), (Some(about.class), about.name));

@@ -23,6 +23,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+
 use crate::localise::{Element, Leaves, Moved, Trials, localise, localise_beside};
 use crate::slice::{Dimension, Kind, Slice};
 
@@ -255,7 +257,7 @@ fn searched(cells: &[Cell], incident: &Slice) -> Vec<Cell> {
     let mut all = Tally::default();
     cells.iter().for_each(|cell| all.add(cell.tally));
     let rate = all.rate().unwrap_or_default();
-    let mut by_value: BTreeMap<(Dimension, &str), Tally> = BTreeMap::new();
+    let mut by_value: HashMap<(Dimension, &str), Tally, RandomState> = HashMap::default();
     for cell in cells {
         cell.at.values().for_each(|value| by_value.entry(value).or_default().add(cell.tally));
     }
@@ -266,21 +268,22 @@ fn searched(cells: &[Cell], incident: &Slice) -> Vec<Cell> {
         ranked.entry(dimension).or_default().push((value, beyond(tally)));
     }
     ranked.values_mut().for_each(|values| values.sort_by(|(one, less), (other, more)| more.total_cmp(less).then_with(|| one.cmp(other))));
-    let mut searched = cells.to_vec();
+    let (mut searched, other): (Vec<Cell>, Arc<str>) = (cells.to_vec(), OTHER.into());
     for most in FEWER_TOLD_APART {
         if searched.len() <= MOST_CELLS {
             break;
         }
-        let is_told = |dimension, value| {
+        let told = |dimension, value: &Arc<str>| {
             let kept = ranked.get(&dimension).into_iter().flatten().take(most);
-            incident.value(dimension).is_some() || kept.into_iter().any(|(kept, _)| *kept == value)
+            let is_told = incident.value(dimension).is_some() || kept.into_iter().any(|(kept, _)| *kept == value.as_ref());
+            Arc::clone(if is_told { value } else { &other })
         };
-        let mut pooled: BTreeMap<Slice, Tally> = BTreeMap::new();
-        for cell in cells {
-            let values = cell.at.values().map(|(dimension, value)| (dimension, if is_told(dimension, value) { value } else { OTHER }));
-            pooled.entry(Slice::new(values)).or_default().add(cell.tally);
+        let mut pooled: HashMap<Slice, Tally, RandomState> = HashMap::default();
+        for cell in &searched {
+            pooled.entry(cell.at.each(told)).or_default().add(cell.tally);
         }
         searched = pooled.into_iter().map(|(at, tally)| Cell { at, tally }).collect();
+        searched.sort_unstable_by(|one, other| one.at.cmp(&other.at));
     }
     searched
 }

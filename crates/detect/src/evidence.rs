@@ -26,7 +26,9 @@ const STEPS: u32 = 20;
 /// it may be said to be anything up to that.
 pub(crate) fn more_failures((failures, attempts): (f64, f64), usual: f64, varying: Varying, least: f64) -> f64 {
     let Varying { clusters, variance } = varying;
-    if failures <= attempts * usual {
+    let expected = attempts * usual;
+    // No logarithm of a likelihood ratio is above the chi-square of the same counts, which is had for less.
+    if failures <= expected || (failures - expected).powi(2) <= least * clusters * expected * (1.0 - usual) {
         return 0.0;
     }
     let (without_drift, largest) = (excess(failures, attempts, usual) / clusters, (failures / attempts / usual).ln());

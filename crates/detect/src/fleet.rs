@@ -292,6 +292,12 @@ impl Fleet {
         self.part(&Slice::fleet()).map_or(1.0, |fleet| fleet.drifts.level(class, 1.0).level)
     }
 
+    /// By number of their class.
+    fn levels_of_fleet(&self) -> [f64; Class::NUMBER] {
+        let fleet = self.part(&Slice::fleet());
+        Class::ALL.map(|class| fleet.map_or(1.0, |fleet| fleet.drifts.level(class, 1.0).level))
+    }
+
     fn watched<'a>(&self, part: &'a Part, class: Class) -> Watched<'a> {
         Watched { part, class, level: part.drifts.level(class, self.level_of_fleet(class)) }
     }
@@ -369,9 +375,14 @@ impl Fleet {
         if self.places.len() > MOST_PLACES {
             self.places.clear();
         }
+        let mut values = Vec::new();
         for leaf in leaves {
             if !self.places.contains_key(&leaf.at) {
-                let within = self.kinds.keys().filter_map(|kind| self.numbers.get(&leaf.at.at(kind)).copied());
+                let within = self.kinds.keys().filter_map(|kind| {
+                    values.clear();
+                    values.extend(leaf.at.values_at(kind));
+                    self.numbers.get(values.as_slice()).copied()
+                });
                 self.places.insert(leaf.at.clone(), within.collect());
             }
         }

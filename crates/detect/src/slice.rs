@@ -1,5 +1,6 @@
 //! Parts of the fleet.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -56,9 +57,16 @@ impl Dimension {
     }
 }
 
-/// The attempts that have these values, one a dimension; without any, all of them. Ordered by dimension.
+/// The attempts that have these values, one a dimension; without any, all of them. Ordered by dimension. Clones are the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Slice(Vec<(Dimension, Arc<str>)>);
+pub struct Slice(Arc<[(Dimension, Arc<str>)]>);
+
+/// Found by its values, a slice need not be made first.
+impl Borrow<[(Dimension, Arc<str>)]> for Slice {
+    fn borrow(&self) -> &[(Dimension, Arc<str>)] {
+        &self.0
+    }
+}
 
 impl Slice {
     /// All attempts.
@@ -72,7 +80,7 @@ impl Slice {
         let mut values: Vec<_> = values.into_iter().map(|(dimension, value)| (dimension, value.into())).collect();
         values.sort_by_key(|(dimension, _)| *dimension);
         values.dedup_by_key(|(dimension, _)| *dimension);
-        Slice(values)
+        Slice(values.into())
     }
 
     /// Its values, by dimension.
@@ -104,7 +112,7 @@ impl Slice {
 
     /// It, narrowed by another: its values, and of other dimensions those of the other.
     pub(crate) fn with(&self, other: &Slice) -> Slice {
-        Slice::new(self.0.iter().chain(&other.0).cloned())
+        Slice::new(self.0.iter().chain(other.0.iter()).cloned())
     }
 
     /// The slice that is not narrowed by a dimension.
@@ -114,7 +122,17 @@ impl Slice {
 
     /// The slice of these dimensions that it is in.
     pub(crate) fn at(&self, kind: &Kind) -> Slice {
-        Slice(self.0.iter().filter(|(dimension, _)| kind.0.contains(dimension)).cloned().collect())
+        Slice(self.values_at(kind).collect())
+    }
+
+    /// The values of that slice.
+    pub(crate) fn values_at(&self, kind: &Kind) -> impl Iterator<Item = (Dimension, Arc<str>)> {
+        self.0.iter().filter(|(dimension, _)| kind.0.contains(dimension)).cloned()
+    }
+
+    /// It, with the values of its dimensions that these have in their place.
+    pub(crate) fn each(&self, value: impl Fn(Dimension, &Arc<str>) -> Arc<str>) -> Slice {
+        Slice(self.0.iter().map(|(dimension, own)| (*dimension, value(*dimension, own))).collect())
     }
 
     pub(crate) fn kind(&self) -> Kind {

@@ -1,5 +1,6 @@
 //! Which slices fail more than they should.
 
+use std::iter::Peekable;
 use std::ops::RangeInclusive;
 
 use super::{Fleet, Suspicion, Watched, fewer};
@@ -28,12 +29,18 @@ const HOUR_VARIANCE: f64 = 0.13 * 0.13;
 impl Fleet {
     /// Slices with a class that fails more than it should, each in the window that shows it best. One in which nothing fails now is not of now.
     pub(crate) fn failing(&self) -> Vec<Suspicion> {
-        let surcharge = self.surcharge();
+        let (surcharge, of_fleet) = (self.surcharge(), self.levels_of_fleet());
         let mut suspicions = Vec::new();
         for part in self.parts.iter().filter(|part| part.usual.is_known) {
             for (class, newest_first) in part.series.failing() {
+                let mut newest_first = newest_first.peekable();
+                // One from which all was taken out is none.
+                if newest_first.peek().is_none_or(|(tick, count)| *tick < self.now || *count == 0) {
+                    continue;
+                }
+                let level = part.drifts.level(class, of_fleet.get(class.number()).copied().unwrap_or(1.0));
                 let threshold = threshold(class, &part.kind) + surcharge;
-                if let Some((window, evidence)) = self.failing_in(&self.watched(part, class), newest_first, threshold) {
+                if let Some((window, evidence)) = self.failing_in(&Watched { part, class, level }, newest_first, threshold) {
                     let signal = Signal::Failures(class);
                     suspicions.push(Suspicion { slice: part.slice.clone(), signal, window, evidence });
                 }
@@ -46,12 +53,9 @@ impl Fleet {
     fn failing_in(
         &self,
         watched: &Watched<'_>,
-        newest_first: impl Iterator<Item = (u32, u32)>,
+        mut counts: Peekable<impl Iterator<Item = (u32, u32)>>,
         threshold: f64,
     ) -> Option<(RangeInclusive<u32>, f64)> {
-        let mut counts = newest_first.peekable();
-        // One from which all was taken out is none.
-        counts.peek().filter(|(tick, count)| *tick == self.now && *count > 0)?;
         let (mut failures, mut best, mut most_above) = (0, None, 0.0);
         for length in WINDOWS {
             let window = self.earliest(length)..=self.now;
