@@ -267,6 +267,11 @@ impl Database {
         self.asked.asking().with_setting("distributed_product_mode", "local")
     }
 
+    /// A client for questions that are asked long before their answers are needed: others that come meanwhile go first.
+    pub(crate) fn patient(&self) -> Client {
+        self.asking().with_setting("priority", "2").with_setting("max_threads", "1")
+    }
+
     /// A client for the questions of people: none may take the server for itself.
     pub(crate) fn looking(&self) -> Client {
         self.asked.looking().with_setting("distributed_product_mode", "local")

@@ -5,6 +5,7 @@
 pub(crate) mod rows;
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clickhouse::{Client, Row};
@@ -12,7 +13,7 @@ use serde::Deserialize;
 
 use crate::database::{Database, StoreError};
 use crate::explanation::{conditions, literal};
-use crate::families::{DIMENSIONS, DimensionValues, LEDGER, Slice, by_name, completed_in, of_time};
+use crate::families::{DIMENSIONS, DimensionValues, LEDGER, Slice, Texts, completed_in, of_time};
 use rows::{KEPT_ONE_IN, in_sample};
 
 /// How long a question may take. Nobody waits for it: what is not known in this time is asked again later.
@@ -59,7 +60,7 @@ pub struct CountedMargin {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailedCell {
     /// Values by name of the column; `\u{1}` where they are not told apart.
-    pub values: [(&'static str, String); DIMENSIONS.len()],
+    pub values: [(&'static str, Arc<str>); DIMENSIONS.len()],
     /// Those that failed in the class.
     pub failed: u64,
     /// The others that are in the sample.
@@ -105,8 +106,9 @@ impl Database {
     /// When the server does not answer in two seconds.
     pub async fn failed_cells(&self, drill: &DrillDown<'_>, told: &ToldApart) -> Result<Vec<FailedCell>, StoreError> {
         #[derive(Row, Deserialize)]
-        struct Found {
-            at: DimensionValues,
+        struct Found<'a> {
+            #[serde(borrow)]
+            at: DimensionValues<'a>,
             failed: u64,
             others: u64,
         }
@@ -136,11 +138,18 @@ impl Database {
             query = query.bind(values);
         }
         query = query.bind(drill.tenant).bind(&class).bind(drill.tenant).bind(&class);
-        let mut found = self.answer("say what an incident's failures have in common", LIMIT, query.fetch_all::<Found>()).await?;
+        let (mut cells, mut texts) = (Vec::new(), Texts::default());
+        self.answer("say what an incident's failures have in common", LIMIT, async {
+            let mut rows = query.fetch::<Found<'_>>()?;
+            while let Some(Found { at, failed, others }) = rows.next().await? {
+                cells.push(FailedCell { values: texts.by_name(at), failed, others });
+            }
+            Ok(())
+        })
+        .await?;
         // There may be hundreds of thousands, and to put them in order takes the server longer than to find them.
-        found.sort_unstable_by(|one, other| one.at.cmp(&other.at));
-        let cell = |row: Found| FailedCell { values: by_name(row.at), failed: row.failed, others: row.others };
-        Ok(found.into_iter().map(cell).collect())
+        cells.sort_unstable_by(|one, other| one.values.cmp(&other.values));
+        Ok(cells)
     }
 
     /// A client for such questions: none may hold up the server for longer than anybody waits.

@@ -5,11 +5,12 @@
 //! A family that is added here is counted from then on; its past would have to be computed from `outcomes`.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::Hash;
 use std::ops::Range;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use faultline_proto::outcome::v1::EntryMode;
 use faultline_proto::verdict::v1::Cause;
@@ -126,13 +127,28 @@ pub(crate) const DIMENSIONS: [&str; 9] =
     ["acquirer", "carrier", "entry_mode", "firmware", "host", "issuer", "merchant_group", "model", "region"];
 
 /// Values of these columns, in their order, as ClickHouse has them in a tuple.
-pub(crate) type DimensionValues = (String, String, u16, String, String, String, String, String, String);
+pub(crate) type DimensionValues<'a> = (&'a str, &'a str, u16, &'a str, &'a str, &'a str, &'a str, &'a str, &'a str);
 
-/// The same by name of the column; an entry mode by its name, as in families.
-pub(crate) fn by_name(values: DimensionValues) -> [(&'static str, String); DIMENSIONS.len()] {
-    let (acquirer, carrier, mode, firmware, host, issuer, merchant_group, model, region) = values;
-    let mut values = [acquirer, carrier, entry_mode(mode).into(), firmware, host, issuer, merchant_group, model, region].into_iter();
-    DIMENSIONS.map(|column| (column, values.next().unwrap_or_default()))
+/// Texts of an answer, each of them once: of tens of thousands of rows, most values are the same.
+#[derive(Debug, Default)]
+pub(crate) struct Texts(HashSet<Arc<str>, RandomState>);
+
+impl Texts {
+    /// Values by name of the column; an entry mode by its name, as in families.
+    pub(crate) fn by_name(&mut self, values: DimensionValues<'_>) -> [(&'static str, Arc<str>); DIMENSIONS.len()] {
+        let (acquirer, carrier, mode, firmware, host, issuer, merchant_group, model, region) = values;
+        let mut values = [acquirer, carrier, entry_mode(mode), firmware, host, issuer, merchant_group, model, region].into_iter();
+        DIMENSIONS.map(|column| (column, self.keep(values.next().unwrap_or_default())))
+    }
+
+    fn keep(&mut self, text: &str) -> Arc<str> {
+        if let Some(kept) = self.0.get(text) {
+            return Arc::clone(kept);
+        }
+        let kept: Arc<str> = text.into();
+        self.0.insert(Arc::clone(&kept));
+        kept
+    }
 }
 
 /// The outcomes that have all of these values, by name of the column; without any, all there are. As text it is what `incidents.slice` holds: `fleet`, or

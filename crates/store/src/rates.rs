@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::{Range, RangeInclusive};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clickhouse::Row;
@@ -10,7 +11,7 @@ use serde::Deserialize;
 
 use crate::database::{Database, StoreError};
 use crate::explanation::quoted;
-use crate::families::{DIMENSIONS, DimensionValues, LEDGER, by_name, completed_in, of_time};
+use crate::families::{DIMENSIONS, DimensionValues, LEDGER, Texts, completed_in, of_time};
 
 /// How long the question of what was counted lately may take.
 const COUNTS_TIMEOUT: Duration = Duration::from_secs(60);
@@ -18,7 +19,7 @@ const COUNTS_TIMEOUT: Duration = Duration::from_secs(60);
 const USUAL_TIMEOUT: Duration = Duration::from_secs(300);
 const HOUR_S: u32 = 3600;
 
-/// What was counted of a slice.
+/// What was counted of a slice in a bucket.
 #[derive(Clone, Debug, PartialEq, Eq, Row, Deserialize)]
 pub struct SliceCounts {
     /// Whose fleet it is.
@@ -27,8 +28,18 @@ pub struct SliceCounts {
     pub family: String,
     /// The slice, by its key.
     pub key: String,
-    /// Attempts by the first second of their bucket, since 1970-01-01 UTC, and by tag. One may be there several times; all together are how many there were, and what was corrected takes away.
-    pub counts: Vec<(u32, String, i64)>,
+    /// The bucket's first second, since 1970-01-01 UTC.
+    pub begin: u32,
+    /// Attempts by class, in the order in which classes were asked for, and those of all others. What was corrected in it may leave less than none.
+    pub attempts: Vec<i64>,
+}
+
+impl SliceCounts {
+    /// Which slice it is.
+    #[must_use]
+    pub fn slice(&self) -> (&str, &str, &str) {
+        (&self.tenant, &self.family, &self.key)
+    }
 }
 
 /// An hour that says what is usual at another.
@@ -85,7 +96,7 @@ pub struct UsualApprovals {
 #[derive(Clone, Debug, PartialEq)]
 pub struct FailingLeaf {
     /// By name of the column, the value; in families, the values are the same.
-    pub values: [(&'static str, String); DIMENSIONS.len()],
+    pub values: [(&'static str, Arc<str>); DIMENSIONS.len()],
     /// What failed, by bucket and class.
     pub failed: Vec<Failed>,
 }
@@ -118,18 +129,26 @@ impl LikeHour {
 }
 
 impl Database {
-    /// What was counted in the buckets from one to another, by their first seconds since 1970-01-01 UTC, in order of tenants and slices. Simulated counts are left out.
+    /// What was counted in these classes (`issuer_down`), at most 255, in the buckets from one to another, by their first seconds since 1970-01-01 UTC; in order of tenants, slices, and
+    /// buckets. Simulated counts are left out.
     ///
     /// # Errors
     /// When the server does not answer.
-    pub async fn counts(&self, buckets: RangeInclusive<u32>) -> Result<Vec<SliceCounts>, StoreError> {
-        // Nearly every row of two minutes has sums of its own: grouped by more than slices, and put in order, it takes the server ten times as long.
+    pub async fn counts(&self, buckets: &RangeInclusive<u32>, classes: &[&str]) -> Result<Vec<SliceCounts>, StoreError> {
+        let attempts: Vec<String> = (0..=classes.len()).map(|place| format!("sumIf(count, place = {place})")).collect();
         let sql = format!(
-            "SELECT tenant, family, key, groupArray((toUnixTimestamp(bucket), toString(tag), count)) AS counts FROM rollup \
-             WHERE {} AND family != '{LEDGER}' AND NOT simulated GROUP BY tenant, family, key ORDER BY tenant, family, key",
+            "SELECT tenant, family, key, toUnixTimestamp(bucket) AS begin, [{}] AS attempts FROM \
+             (SELECT tenant, family, key, bucket, count, {} AS place FROM rollup WHERE {} AND family != '{LEDGER}' AND NOT simulated) \
+             GROUP BY tenant, family, key, begin",
+            attempts.join(", "),
+            place_of_class(classes),
             of_time(&(*buckets.start()..buckets.end() + 1))
         );
-        self.answer("say what was counted", COUNTS_TIMEOUT, self.asking().query(&sql).fetch_all::<SliceCounts>()).await
+        let counts = self.answer("say what was counted", COUNTS_TIMEOUT, self.asking().query(&sql).fetch_all::<SliceCounts>());
+        let mut counts = counts.await?;
+        // To put them in order would take the server longer than to find them.
+        counts.sort_unstable_by(|one, other| (one.slice(), one.begin).cmp(&(other.slice(), other.begin)));
+        Ok(counts)
     }
 
     /// What is usual for a tenant at an hour that is like these, as far as something was counted until `now` (seconds since 1970-01-01 UTC). What was simulated
@@ -150,7 +169,7 @@ impl Database {
         let of_hours: Vec<String> = like.iter().map(|like| format!("({})", of_time(&like.time(now)))).collect();
         let of_these = format!("tenant = ? AND ({}) AND hour <= 2", of_hours.join(" OR "));
         // It is asked minutes ahead, and what is asked of the last ten seconds meanwhile is to be answered at once.
-        let patient = self.asking().with_setting("max_threads", "1");
+        let patient = self.patient();
         let ask = |sql: &str| patient.query(sql).bind(&hours).bind(&which).bind(tenant).bind(since).bind(tenant);
         let by_hour =
             |days: &str| [0, 1, 2].map(|hour| format!("toUInt64(greatest(sumIf(count, hour = {hour} AND {days}), 0))")).join(", ");
@@ -180,8 +199,9 @@ impl Database {
     /// When the server does not answer.
     pub async fn failing(&self, tenant: &str, buckets: &RangeInclusive<u32>, classes: &[&str]) -> Result<Vec<FailingLeaf>, StoreError> {
         #[derive(Row, Deserialize)]
-        struct Found {
-            at: DimensionValues,
+        struct Found<'a> {
+            #[serde(borrow)]
+            at: DimensionValues<'a>,
             rows: Vec<FailedRow>,
         }
         if classes.is_empty() {
@@ -191,26 +211,39 @@ impl Database {
         // By their hashes, leaves are grouped in half the time: a failing bank has hundreds of thousands of them in five minutes.
         let any = DIMENSIONS.map(|column| format!("any({column})")).join(", ");
         let is_of_class: Vec<String> = classes.iter().map(|class| format!("startsWith(tag, {})", quoted(&format!("{class}/")))).collect();
-        let places: Vec<String> = is_of_class.iter().zip(0..).map(|(is_of_class, place)| format!("{is_of_class}, {place}, ")).collect();
         let sql = format!(
             "SELECT ({any}) AS at, groupArray((bucket, class, sign, witness)) AS rows FROM \
              (SELECT {dimensions}, cityHash64({dimensions}) AS leaf, toUnixTimestamp(toStartOfInterval(completed_at, toIntervalSecond(10))) AS bucket, \
-              toUInt8(multiIf({}255)) AS class, sign, cityHash64(if(store = '', terminal, concat(merchant, ' ', store)), class) AS witness \
+              {} AS class, sign, cityHash64(if(store = '', terminal, concat(merchant, ' ', store)), class) AS witness \
               FROM {} WHERE tenant = ? AND {} AND ({})) GROUP BY leaf",
-            places.concat(),
+            place_of_class(classes),
             self.failures(),
             completed_in(&(*buckets.start()..buckets.end() + 10)),
             is_of_class.join(" OR ")
         );
         let query = self.asking().query(&sql).bind(tenant);
-        let found = self.answer("say what failed", COUNTS_TIMEOUT, query.fetch_all::<Found>()).await?;
-        let mut witnesses = Witnesses::default();
-        for (_, _, sign, witness) in found.iter().flat_map(|found| &found.rows) {
-            *witnesses.entry(*witness).or_default() += i64::from(*sign);
-        }
-        let leaf = |row: Found| FailingLeaf { values: by_name(row.at), failed: failed(&row.rows, &witnesses) };
-        Ok(found.into_iter().map(leaf).filter(|leaf| !leaf.failed.is_empty()).collect())
+        let (mut found, mut texts, mut witnesses) = (Vec::new(), Texts::default(), Witnesses::default());
+        self.answer("say what failed", COUNTS_TIMEOUT, async {
+            let mut leaves = query.fetch::<Found<'_>>()?;
+            while let Some(Found { at, rows }) = leaves.next().await? {
+                for (_, _, sign, witness) in &rows {
+                    *witnesses.entry(*witness).or_default() += i64::from(*sign);
+                }
+                found.push((texts.by_name(at), rows));
+            }
+            Ok(())
+        })
+        .await?;
+        let leaves = found.into_iter().map(|(values, rows)| FailingLeaf { values, failed: failed(&rows, &witnesses) });
+        Ok(leaves.filter(|leaf| !leaf.failed.is_empty()).collect())
     }
+}
+
+/// An expression in SQL: the place of a tag's class among some, or the one behind them.
+fn place_of_class(classes: &[&str]) -> String {
+    let names: Vec<String> = classes.iter().map(|class| quoted(class)).collect();
+    let places: Vec<String> = (0..classes.len()).map(|place| place.to_string()).collect();
+    format!("toUInt8(transform(splitByChar('/', tag)[1], [{}], [{}], {}))", names.join(", "), places.join(", "), classes.len())
 }
 
 /// Bucket, class, sign, and a hash of the shop and the class, of a row that failed.

@@ -62,7 +62,7 @@ impl Server {
 
     /// A client for questions: one that nobody waits for any more is not worked on.
     pub(crate) fn asking(&self) -> Client {
-        self.client.clone().with_setting("cancel_http_readonly_queries_on_client_close", "1")
+        self.client.clone().with_setting("cancel_http_readonly_queries_on_client_close", "1").with_setting("priority", "1")
     }
 
     /// A client for the questions of people: none may take the server for itself.

@@ -9,7 +9,7 @@ use faultline_store::{Database, StoreError};
 
 use crate::calendar::{CalendarFileError, calendar};
 use crate::config::AlerterConfig;
-use crate::tenant::{Tenant, ticks};
+use crate::tenant::{Tenant, counted};
 use crate::watch::{BUCKET_S, RECALL_S};
 
 /// Most buckets that are asked for at once.
@@ -54,7 +54,7 @@ impl<'a> Backtest<'a> {
         let mut recalled = next.saturating_sub(RECALL_S);
         while recalled < next {
             let last = (recalled + (MOST_BUCKETS - 1) * BUCKET_S).min(next - BUCKET_S);
-            let mut ticks = ticks(database.counts(recalled..=last).await?);
+            let mut ticks = counted(database, &(recalled..=last)).await?;
             while recalled <= last {
                 backtest.tenant.recall(&tick(&mut ticks, tenant, recalled));
                 recalled += BUCKET_S;
@@ -75,7 +75,7 @@ impl<'a> Backtest<'a> {
         }
         if bucket >= self.asked {
             let last = bucket + (MOST_BUCKETS - 1) * BUCKET_S;
-            self.ticks = ticks(self.database.counts(bucket..=last).await?);
+            self.ticks = counted(self.database, &(bucket..=last)).await?;
             self.asked = last + BUCKET_S;
         }
         self.next += BUCKET_S;

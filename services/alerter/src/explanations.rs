@@ -80,7 +80,7 @@ pub(crate) struct Findings {
 async fn drill_down(database: &Database, fault: &Fault<'_>, before: &mut Option<Before>) -> Result<Option<Findings>, StoreError> {
     let Ok(own) = fault.slice.to_string().parse() else { return Ok(None) };
     let drill = DrillDown { tenant: fault.tenant, slice: &own, class: fault.class.name(), time: fault.time.clone() };
-    let of_class = (fault.tenant, drill.class);
+    let (of_class, begin) = ((fault.tenant, drill.class), Instant::now());
     let before = match before.take().filter(|before| before.class == fault.class && before.time == fault.before) {
         Some(known) => before.insert(known),
         None => {
@@ -97,12 +97,16 @@ async fn drill_down(database: &Database, fault: &Fault<'_>, before: &mut Option<
         (dimension.name(), values)
     });
     let told = ToldApart { values: values.collect(), one_in: one_in(attempts) };
+    let counted = begin.elapsed();
     let cells = database.failed_cells(&drill, &told).await?;
+    let (found, number) = (begin.elapsed(), cells.len());
     let cells: Vec<Cell> = cells.into_iter().map(|found| cell(found, told.one_in)).collect();
     let (incident, former) = (fault.slice.clone(), fault.former.cloned());
     let explained = spawn_blocking(move || drilldown::explain(&cells, &margins, (&incident, former.as_ref())));
     // It does not panic; if it were to, nothing would be explained.
     let Some(explained) = explained.await.ok().flatten() else { return Ok(None) };
+    let searched = begin.elapsed();
+    tracing::debug!(fault.tenant, %fault.slice, seconds = fault.time.len(), cells = number, told.one_in, ?counted, ?found, ?searched, "looked for what explains an incident");
     let Ok(slice) = explained.slice.to_string().parse() else { return Ok(None) };
     let asked = Explained { tenant: fault.tenant, slice: &slice, failures: Some(drill.class), time: fault.time.clone() };
     let affected = database.affected(&asked).await?;

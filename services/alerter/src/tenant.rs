@@ -1,6 +1,7 @@
 //! One tenant's fleet: its counts go into the detector, and questions of the detector to ClickHouse.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use faultline_detect::{
@@ -116,9 +117,12 @@ impl Tenant {
             let begin = Instant::now();
             let names: Vec<&str> = classes.iter().map(|class| class.name()).collect();
             let failing = database.failing(&self.name, buckets, &names).await?;
-            tracing::debug!(tenant = self.name, ?buckets, classes = ?names, leaves = failing.len(), "looked at what failed");
+            let answered = begin.elapsed();
             let leaves: Vec<Leaf> = failing.into_iter().flat_map(|found| leaves(found, classes)).collect();
+            let looked_at = format!("{buckets:?} {names:?}");
             self.detector.answer(&leaves);
+            let judged = begin.elapsed() - answered;
+            tracing::debug!(tenant = self.name, looked_at, leaves = leaves.len(), ?answered, ?judged, "looked at what failed");
             counts::drilled_down(begin.elapsed());
         }
         Ok(())
@@ -130,25 +134,31 @@ impl Tenant {
     }
 }
 
-/// What was counted, as ticks: by the first second of their bucket, and by tenant.
-pub(crate) fn ticks(counts: Vec<SliceCounts>) -> BTreeMap<u32, HashMap<String, Tick>> {
+/// What was counted in the buckets from one to another, as ticks: by the first second of their bucket, and by tenant.
+pub(crate) async fn counted(
+    database: &Database,
+    buckets: &RangeInclusive<u32>,
+) -> Result<BTreeMap<u32, HashMap<String, Tick>>, StoreError> {
+    Ok(ticks(&database.counts(buckets, &Class::ALL.map(Class::name)).await?))
+}
+
+/// Counts of all classes, in order of slices, as ticks.
+fn ticks(counts: &[SliceCounts]) -> BTreeMap<u32, HashMap<String, Tick>> {
     let mut ticks: BTreeMap<u32, HashMap<String, Tick>> = BTreeMap::new();
-    for SliceCounts { tenant, family, key, counts } in counts {
-        let Some(slice) = slice(&family, &key) else { continue };
-        let mut sums: BTreeMap<(u32, Class), i64> = BTreeMap::new();
-        for (bucket, tag, count) in counts {
-            *sums.entry((bucket, Class::of_tag(&tag))).or_default() += count;
-        }
-        let mut by_bucket: BTreeMap<u32, Counts> = BTreeMap::new();
-        for ((bucket, class), count) in sums {
-            // What was corrected since may be of another class.
-            if let Some(attempts) = u64::try_from(count).ok().filter(|attempts| *attempts > 0) {
-                by_bucket.entry(bucket).or_default().add(class, attempts);
+    for of_slice in counts.chunk_by(|one, next| one.slice() == next.slice()) {
+        let Some(slice) = of_slice.first().and_then(|first| slice(&first.family, &first.key)) else { continue };
+        for SliceCounts { tenant, begin: bucket, attempts, .. } in of_slice {
+            let mut counts = Counts::default();
+            for (class, attempts) in Class::ALL.into_iter().chain([Class::Unknown]).zip(attempts) {
+                // What was corrected since may be of another class.
+                if let Some(attempts) = u64::try_from(*attempts).ok().filter(|attempts| *attempts > 0) {
+                    counts.add(class, attempts);
+                }
             }
-        }
-        for (bucket, counts) in by_bucket {
-            let of_tenant = ticks.entry(bucket).or_default().entry(tenant.clone());
-            of_tenant.or_insert_with(|| Tick { bucket, ..Tick::default() }).counts.push((slice.clone(), counts));
+            if counts.attempts > 0 {
+                let of_tenant = ticks.entry(*bucket).or_default().entry(tenant.clone());
+                of_tenant.or_insert_with(|| Tick { bucket: *bucket, ..Tick::default() }).counts.push((slice.clone(), counts));
+            }
         }
     }
     ticks
@@ -227,23 +237,19 @@ mod tests {
 
     #[test]
     fn counts_are_sorted_by_tenant_slice_and_class() {
-        let counted = |tenant: &str, counts: &[(u32, &str, i64)]| SliceCounts {
-            tenant: tenant.into(),
-            family: "issuer".into(),
-            key: "icbc".into(),
-            counts: counts.iter().map(|(bucket, tag, count)| (*bucket, (*tag).into(), *count)).collect(),
+        let counted = |tenant: &str, begin, of_classes: &[(Option<Class>, i64)]| {
+            let of_class = |class| of_classes.iter().filter(|(own, _)| *own == class).map(|(_, attempts)| attempts).sum();
+            let attempts = Class::ALL.into_iter().map(Some).chain([None]).map(of_class).collect();
+            SliceCounts { tenant: tenant.into(), family: "issuer".into(), key: "icbc".into(), begin, attempts }
         };
-        let of_a = [
-            (10, "approved/host_decision", 3),
-            (20, "approved/host_decision", 3),
-            (10, "issuer_down/host_decision", 4),
-            (10, "issuer_down/wait", 1),
-            // It was corrected.
-            (10, "issuer_down/host_decision", -2),
-            (20, "link_lost/send", 1),
-            (20, "link_lost/send", -1),
+        let (approved, down, lost) = (Some(Class::Approved), Some(Class::IssuerDown), Some(Class::LocalNetwork));
+        let counts = [
+            counted("a", 10, &[(approved, 3), (down, 3)]),
+            // One was counted in another second of which all else was corrected.
+            counted("a", 20, &[(approved, 3), (lost, -1)]),
+            counted("b", 10, &[(None, 3)]),
         ];
-        let ticks = ticks(vec![counted("a", &of_a), counted("b", &[(10, "weather/rain", 3)])]);
+        let ticks = ticks(&counts);
         let (icbc, of_a) = &ticks[&10]["a"].counts[0];
         assert_eq!((icbc.to_string().as_str(), of_a.attempts, of_a.approved, of_a.failures[&Class::IssuerDown]), ("issuer=icbc", 6, 3, 3));
         let (_, later) = &ticks[&20]["a"].counts[0];

@@ -18,7 +18,7 @@ use crate::config::AlerterConfig;
 use crate::counts;
 use crate::desk::{Desk, News};
 use crate::explanations::{self, Explanations};
-use crate::tenant::{Tenant, ticks};
+use crate::tenant::{Tenant, counted};
 use crate::watermarks::Watermarks;
 use crate::webhook::Notices;
 
@@ -75,7 +75,7 @@ pub(crate) async fn watch(shared: &Shared) -> Result<(), LogError> {
         let until = shared.until_counted(done).await.min(done + MOST_BUCKETS * BUCKET_S);
         let buckets = done + BUCKET_S..=until;
         let mut begin = Instant::now();
-        let mut ticks = ticks(shared.insist(async || shared.database.counts(buckets.clone()).await).await);
+        let mut ticks = shared.insist(async || counted(&shared.database, &buckets).await).await;
         for bucket in buckets.step_by(step()) {
             let mut of_bucket = ticks.remove(&bucket).unwrap_or_default();
             for name in of_bucket.keys() {
@@ -119,7 +119,7 @@ async fn recall(shared: &Shared, desk: &Desk<'_>, done: u32) -> BTreeMap<String,
     let mut recalled = done.saturating_sub(RECALL_S);
     while recalled <= done {
         let last = (recalled + (MOST_BUCKETS - 1) * BUCKET_S).min(done);
-        let mut ticks = ticks(shared.insist(async || shared.database.counts(recalled..=last).await).await);
+        let mut ticks = shared.insist(async || counted(&shared.database, &(recalled..=last)).await).await;
         for bucket in (recalled..=last).step_by(step()) {
             let mut of_bucket = ticks.remove(&bucket).unwrap_or_default();
             for name in of_bucket.keys() {

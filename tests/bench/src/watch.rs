@@ -96,7 +96,7 @@ pub(crate) async fn measure(program: &Path) -> anyhow::Result<Report> {
     let opened = opened(&store, failing_from).await?;
     let held = Held::of(&store).await?;
     let [counts, failing, usual] = [
-        Asked::of(&store, "AS counts FROM rollup", begin).await?,
+        Asked::of(&store, "AS place FROM rollup", begin).await?,
         Asked::of(&store, "AS witness", begin).await?,
         Asked::of(&store, "groupArray((began", SystemTime::UNIX_EPOCH).await?,
     ];
