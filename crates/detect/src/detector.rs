@@ -27,7 +27,7 @@ const LOOKS_AGAIN: [u32; 8] = [2, 4, 8, 16, 32, 64, 128, 256];
 const LONGEST_LOOK: u32 = 330;
 /// Most failures that are looked at in order to name them, and to see whether an incident of many has another name: the last of them. More would say the same, and take longer than a tick.
 const MOST_JUDGED: u64 = 200_000;
-const MOST_LOOKED_AT_AGAIN: u64 = 50_000;
+const MOST_LOOKED_AT_AGAIN: u64 = 25_000;
 /// A fault that comes back within this time, in seconds, or half as long as it lasted but within the second time, is the same one.
 const REOPENS_WITHIN_S: (u32, u32) = (600, 900);
 /// Ticks after an incident in which nothing is learnt of drifts yet.

@@ -30,9 +30,12 @@ use crate::slice::{Dimension, Kind, Slice};
 
 /// The value that all values are which are not told apart. No outcome has it.
 pub const OTHER: &str = "\u{1}";
-/// Most values of a dimension that are told apart, and the fewer of these where there are more cells than are searched.
+/// Most values of a dimension that are told apart; and where an incident has more attempts than this, of which there are more cells than are searched however few failed in some.
 const MOST_TOLD_APART: usize = 10;
-const FEWER_TOLD_APART: [usize; 5] = [6, 4, 3, 2, 1];
+const TOLD_APART_OF_MANY: usize = 6;
+const MANY: f64 = 100_000.0;
+/// The fewer of these where there are more cells than are searched.
+const FEWER_TOLD_APART: [usize; 5] = [TOLD_APART_OF_MANY, 4, 3, 2, 1];
 /// Most cells that are searched: these take some tenths of a second.
 const MOST_CELLS: usize = 3000;
 /// The attribute that all cells have in common.
@@ -149,6 +152,8 @@ impl Margins {
     /// Which values are told apart, of each dimension that is counted: those in which most failed beyond what is usual, and those of the incident.
     #[must_use]
     pub fn told_apart(&self, incident: &Slice) -> BTreeMap<Dimension, Vec<Arc<str>>> {
+        let attempts = self.margins.iter().find(|margin| margin.slice == *incident).map_or(0.0, |margin| margin.now.attempts);
+        let most = if attempts > MANY { TOLD_APART_OF_MANY } else { MOST_TOLD_APART };
         let mut told = BTreeMap::new();
         for (dimension, values) in self.by_value() {
             let excess = |(before, now): &(Tally, Tally)| now.failed - now.attempts * self.usual_of(*before);
@@ -156,7 +161,7 @@ impl Margins {
             ranked.retain(|(value, excess)| *excess > 0.0 || incident.value(dimension) == Some(value));
             ranked.sort_by(|(one, less), (other, more)| more.total_cmp(less).then_with(|| one.cmp(other)));
             ranked.sort_by_key(|(value, _)| Reverse(incident.value(dimension) == Some(value)));
-            ranked.truncate(MOST_TOLD_APART);
+            ranked.truncate(most);
             told.insert(dimension, ranked.into_iter().map(|(value, _)| value).collect());
         }
         told

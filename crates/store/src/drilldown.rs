@@ -18,7 +18,8 @@ use rows::{KEPT_ONE_IN, in_sample};
 
 /// How long a question may take. Nobody waits for it: what is not known in this time is asked again later.
 const LIMIT: Duration = Duration::from_secs(2);
-/// Most rows of the sample, about: with more attempts, fewer of them are read.
+/// Up to so many attempts, all are read; of more, so many are, about.
+const ALL: u64 = 20_000;
 const SAMPLED: u64 = 250_000;
 /// At least one row in so many is read.
 const LEAST_SAMPLED: u32 = 65_536;
@@ -76,13 +77,14 @@ pub struct ToldApart {
     pub one_in: u32,
 }
 
-/// Of how many attempts one is to be read, so that a sample of this many is not too large: a power of 2. Where it cannot be all, it is none but those that are kept.
+/// Of how many attempts one is to be read, so that a sample of this many is not too large: a power of 2. Where it is not all, it is none but those that are kept.
 #[must_use]
 pub fn one_in(attempts: u64) -> u32 {
-    match u32::try_from(attempts.div_ceil(SAMPLED)).unwrap_or(LEAST_SAMPLED) {
-        0 | 1 => 1,
-        fewest => fewest.clamp(KEPT_ONE_IN, LEAST_SAMPLED).next_power_of_two(),
+    if attempts <= ALL {
+        return 1;
     }
+    let fewest = u32::try_from(attempts.div_ceil(SAMPLED)).unwrap_or(LEAST_SAMPLED);
+    fewest.clamp(KEPT_ONE_IN, LEAST_SAMPLED).next_power_of_two()
 }
 
 impl Database {
@@ -164,6 +166,6 @@ mod tests {
 
     #[test]
     fn a_sample_is_as_small_as_it_has_to_be() {
-        assert_eq!([0, 250_000, 250_001, 2_000_001, 6_000_000, u64::MAX].map(one_in), [1, 1, 8, 16, 32, 65_536]);
+        assert_eq!([0, 20_000, 20_001, 2_000_001, 6_000_000, u64::MAX].map(one_in), [1, 1, 8, 16, 32, 65_536]);
     }
 }

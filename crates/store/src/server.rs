@@ -60,7 +60,7 @@ impl Server {
         self.url.clone()
     }
 
-    /// A client for questions: one that nobody waits for any more is not worked on.
+    /// A client for questions: one that nobody waits for any more is not worked on, and those that can wait do.
     pub(crate) fn asking(&self) -> Client {
         self.client.clone().with_setting("cancel_http_readonly_queries_on_client_close", "1").with_setting("priority", "1")
     }
