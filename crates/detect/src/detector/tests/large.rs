@@ -4,7 +4,7 @@ use super::*;
 
 /// Attempts of two issuers in a tick, of which one in a thousand usually fails.
 const OF_ISSUERS: [(&str, u64); 2] = [("a", 200_000), ("b", 800_000)];
-const FAILING: u64 = 20_000;
+const FAILING: u64 = 10_000;
 
 struct Large {
     detector: Detector,
@@ -102,7 +102,7 @@ fn of_many_failures_the_last_are_looked_at_again() {
 fn who_takes_over_asks_for_many_failures_one_part_after_another() {
     let mut large = Large::new();
     large.run(40, 0);
-    large.run(40, FAILING);
+    large.run(40, 2 * FAILING);
     let incidents = large.detector.open.clone();
     large.detector = Detector::default();
     large.detector.learn(past());
@@ -113,6 +113,6 @@ fn who_takes_over_asks_for_many_failures_one_part_after_another() {
     let parts: Vec<RangeInclusive<u32>> = large.asked.iter().map(|(ticks, _)| ticks.clone()).collect();
     assert!(parts.len() > 4 && large.asked.iter().all(|(_, failures)| *failures <= MOST_JUDGED), "{:?}", large.asked);
     assert_eq!(parts.into_iter().flatten().collect::<Vec<_>>(), (40..80).collect::<Vec<_>>());
-    large.run(20, FAILING);
+    large.run(20, 2 * FAILING);
     assert_eq!(large.changes, [(What::Opened, "issuer=a".to_owned())]);
 }
