@@ -75,8 +75,8 @@ pub(crate) struct Findings {
     pub query: String,
 }
 
-/// Drills down: looks for what failures have in common, and whom they affect. Nothing, where nothing failed. Takes as long as three questions to ClickHouse, two seconds each at most, and a fourth
-/// where `before` does not hold yet what was counted before.
+/// Drills down: looks for what failures have in common, and whom they affect. Nothing, where nothing failed. Takes as long as three questions to ClickHouse, two seconds each at most, and one more
+/// where `before` does not hold yet what was counted before, or where it is called otherwise than the last time.
 async fn drill_down(database: &Database, fault: &Fault<'_>, before: &mut Option<Before>) -> Result<Option<Findings>, StoreError> {
     let Ok(own) = fault.slice.to_string().parse() else { return Ok(None) };
     let drill = DrillDown { tenant: fault.tenant, slice: &own, class: fault.class.name(), time: fault.time.clone() };
@@ -102,15 +102,23 @@ async fn drill_down(database: &Database, fault: &Fault<'_>, before: &mut Option<
     let (found, number) = (begin.elapsed(), cells.len());
     let cells: Vec<Cell> = cells.into_iter().map(|found| cell(found, told.one_in)).collect();
     let (incident, former) = (fault.slice.clone(), fault.former.cloned());
-    let explained = spawn_blocking(move || drilldown::explain(&cells, &margins, (&incident, former.as_ref())));
+    let search = spawn_blocking(move || drilldown::explain(&cells, &margins, (&incident, former.as_ref())));
+    // Mostly it is called as the last time, and whom that affects is asked for while the search goes on.
+    let likely = fault.former.unwrap_or(fault.slice);
+    let (explained, of_likely) = tokio::join!(search, affected(database, fault, likely));
     // It does not panic; if it were to, nothing would be explained.
-    let Some(explained) = explained.await.ok().flatten() else { return Ok(None) };
+    let Some(explained) = explained.ok().flatten() else { return Ok(None) };
     let searched = begin.elapsed();
     tracing::debug!(fault.tenant, %fault.slice, seconds = fault.time.len(), cells = number, told.one_in, ?counted, ?found, ?searched, "looked for what explains an incident");
-    let Ok(slice) = explained.slice.to_string().parse() else { return Ok(None) };
-    let asked = Explained { tenant: fault.tenant, slice: &slice, failures: Some(drill.class), time: fault.time.clone() };
-    let affected = database.affected(&asked).await?;
-    Ok(Some(Findings { explained, affected, sampled_one_in: told.one_in, query: asked.query() }))
+    let affected = if explained.slice == *likely { of_likely? } else { affected(database, fault, &explained.slice).await? };
+    Ok(affected.map(|(affected, query)| Findings { explained, affected, sampled_one_in: told.one_in, query }))
+}
+
+/// Whom failures of a fault in a slice affect, and a query that shows the slice's numbers.
+async fn affected(database: &Database, fault: &Fault<'_>, slice: &Slice) -> Result<Option<(Affected, String)>, StoreError> {
+    let Ok(slice) = slice.to_string().parse() else { return Ok(None) };
+    let asked = Explained { tenant: fault.tenant, slice: &slice, failures: Some(fault.class.name()), time: fault.time.clone() };
+    Ok(Some((database.affected(&asked).await?, asked.query())))
 }
 
 /// How much of the time before says what is usual in a fleet of this pace.
