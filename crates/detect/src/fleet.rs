@@ -294,8 +294,7 @@ impl Fleet {
 
     /// By number of their class.
     fn levels_of_fleet(&self) -> [f64; Class::NUMBER] {
-        let fleet = self.part(&Slice::fleet());
-        Class::ALL.map(|class| fleet.map_or(1.0, |fleet| fleet.drifts.level(class, 1.0).level))
+        Class::ALL.map(|class| self.level_of_fleet(class))
     }
 
     fn watched<'a>(&self, part: &'a Part, class: Class) -> Watched<'a> {
