@@ -222,7 +222,11 @@ async fn what_is_kept_for_drill_downs_says_what_all_outcomes_say() {
     let drill = DrillDown { tenant: "acme", slice: &slice, class: "issuer_down", time: time.clone() };
     for one_in in [1, 8, 16] {
         let told = ToldApart { values: vec![("region", vec!["1".into(), "2".into()]), ("merchant_group", Vec::new())], one_in };
+        let pooled = |cell: &FailedCell| cell.values.iter().map(|(_, value)| value.to_string()).collect::<Vec<_>>();
         let all = database.failed_cells(&drill, &told).await.unwrap();
+        // Regions 1 and 2, and all others together; of all else nothing is told apart, but for the entry mode, of which there is one.
+        let regions: Vec<String> = all.iter().map(|cell| pooled(cell).join(" ")).collect();
+        assert_eq!(regions, ["\u{1}", "1", "2"].map(|region| format!("\u{1} \u{1}  \u{1} \u{1} \u{1} \u{1} \u{1} {region}")), "{one_in}");
         assert_eq!(recent.failed_cells(&drill, &told).await.unwrap(), all, "{one_in}");
         let [failed, others] = [|cell: &FailedCell| cell.failed, |cell: &FailedCell| cell.others].map(|of| all.iter().map(of).sum::<u64>());
         assert_eq!(failed, rows.iter().filter(|row| row.issuer == "icbc" && row.cause == 4).count() as u64);

@@ -92,10 +92,7 @@ async fn drill_down(database: &Database, fault: &Fault<'_>, before: &mut Option<
     let is_own = |margin: &&CountedMargin| slice(&margin.family, &margin.key).as_ref() == Some(fault.slice);
     let attempts = margins.iter().find(is_own).map_or(0, |own| own.attempts);
     let margins = Margins::new(joined(&margins, &before.counted), fault.usual);
-    let values = margins.told_apart(fault.slice).into_iter().map(|(dimension, values)| {
-        let values = values.iter().map(|value| value.to_string()).collect();
-        (dimension.name(), values)
-    });
+    let values = margins.told_apart(fault.slice).into_iter().map(|(dimension, values)| (dimension.name(), values));
     let told = ToldApart { values: values.collect(), one_in: one_in(attempts) };
     let counted = begin.elapsed();
     let cells = database.failed_cells(&drill, &told).await?;
