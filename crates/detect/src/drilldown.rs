@@ -7,7 +7,8 @@
 //!
 //! Cells over all values of nine dimensions would be nearly as many as rows, and none of them says anything by itself. So of each dimension only some values are told apart; all others
 //! count as one value, [`OTHER`], which is never named. In the fleet these are the values in which most failed beyond what is usual ([`Margins::told_apart`]); among cells, those that fail more
-//! than the incident does, and the fewer, the more cells there are. A slice that failed has values that did: what is lost fails no more than usual.
+//! than the incident does, and the fewer, the more cells there are: where there are too many, the two that do most, and others only if they do by a fiftieth of all that failed. A slice that failed has
+//! values that did: what is lost fails no more than usual.
 //!
 //! # What is usual
 //!
@@ -38,6 +39,9 @@ const MANY: f64 = 100_000.0;
 const FEWER_TOLD_APART: [usize; 5] = [TOLD_APART_OF_MANY, 4, 3, 2, 1];
 /// Most cells that are searched: these take some tenths of a second.
 const MOST_CELLS: usize = 3000;
+/// Where there are more, this many values of each dimension are told apart that fail most, and of the others those that fail more than the incident's slice does by this share of all that failed.
+const ALWAYS_TOLD_APART: usize = 2;
+const LEAST_EXCESS: f64 = 0.02;
 /// The attribute that all cells have in common.
 const WHOLE: &str = "whole";
 /// Failures' worth of belief that a slice is as the fleet.
@@ -266,13 +270,18 @@ fn searched(cells: &[Cell], incident: &Slice) -> Vec<Cell> {
     for cell in cells {
         cell.at.values().for_each(|value| by_value.entry(value).or_default().add(cell.tally));
     }
-    // By how many standard deviations each fails more than all of them.
-    let beyond = |tally: Tally| (tally.failed - rate * tally.attempts) / (rate * tally.attempts).sqrt().max(1.0);
-    let mut ranked: BTreeMap<Dimension, Vec<(&str, f64)>> = BTreeMap::new();
+    // How many of each fail more than of all of them, by count and by standard deviations.
+    let excess = |tally: &Tally| tally.failed - rate * tally.attempts;
+    let beyond = |tally: &Tally| excess(tally) / (rate * tally.attempts).sqrt().max(1.0);
+    let mut ranked: BTreeMap<Dimension, Vec<(&str, Tally)>> = BTreeMap::new();
     for ((dimension, value), tally) in by_value {
-        ranked.entry(dimension).or_default().push((value, beyond(tally)));
+        ranked.entry(dimension).or_default().push((value, tally));
     }
-    ranked.values_mut().for_each(|values| values.sort_by(|(one, less), (other, more)| more.total_cmp(less).then_with(|| one.cmp(other))));
+    for values in ranked.values_mut() {
+        values.sort_by(|(one, less), (other, more)| beyond(more).total_cmp(&beyond(less)).then_with(|| one.cmp(other)));
+        let mut place = 0..;
+        values.retain(|(_, tally)| place.next() < Some(ALWAYS_TOLD_APART) || excess(tally) > LEAST_EXCESS * all.failed);
+    }
     let (mut searched, other): (Vec<Cell>, Arc<str>) = (cells.to_vec(), OTHER.into());
     for most in FEWER_TOLD_APART {
         if searched.len() <= MOST_CELLS {
