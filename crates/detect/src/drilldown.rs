@@ -584,6 +584,28 @@ mod tests {
     }
 
     #[test]
+    fn of_too_many_cells_those_values_are_told_apart_that_fail_more() {
+        let incident = slice(&[(Dimension::Issuer, "i0")]);
+        let values =
+            |number: usize| [number % 6, number / 6 % 6, number / 36 % 6, number / 216 % 6, number / 1296].map(|value| value.to_string());
+        let cell = |number| {
+            let [region, carrier, host, model, group] = values(number);
+            let failed = if region.as_str() < "3" { 50.0 } else { 1.0 };
+            let dimensions = [Dimension::Region, Dimension::Carrier, Dimension::Host, Dimension::Model, Dimension::MerchantGroup];
+            let at = Slice::new(dimensions.into_iter().zip([region, carrier, host, model, group])).with(&incident);
+            Cell { at, tally: Tally { attempts: 100.0, failed } }
+        };
+        let cells: Vec<Cell> = (0..7776).map(cell).collect();
+        let searched = searched(&cells, &incident);
+        let told = |dimension| searched.iter().filter_map(|cell| cell.at.value(dimension)).collect::<BTreeSet<_>>();
+        assert_eq!(told(Dimension::Region), BTreeSet::from([OTHER, "0", "1", "2"]));
+        // Of the others none fails more than another: the first two.
+        assert_eq!((told(Dimension::Host), told(Dimension::Issuer)), (BTreeSet::from([OTHER, "0", "1"]), BTreeSet::from(["i0"])));
+        let sum = |cells: &[Cell]| cells.iter().map(|cell| cell.tally.failed).sum::<f64>();
+        assert!(searched.len() == 4 * 81 && (sum(&searched) - sum(&cells)).abs() < 1e-6, "{}", searched.len());
+    }
+
+    #[test]
     fn where_nothing_failed_nothing_is_said() {
         let margins = Margins::new(Vec::new(), USUAL);
         let cell = Cell { at: slice(&[(Dimension::Issuer, "i0")]), tally: Tally { attempts: 9.0, failed: 0.0 } };
