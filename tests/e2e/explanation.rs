@@ -24,7 +24,7 @@ kind = 'bank_outage'
 issuer = 'icbc'
 carrier = 'china-mobile'
 start = '20s'
-duration = '70s'
+duration = '50s'
 ";
 const FAILING: &str = "carrier=china-mobile&issuer=icbc";
 
