@@ -333,9 +333,10 @@ impl Fleet {
                     let of_class = disturbance.classes.as_ref().is_none_or(|classes| classes.contains(&class));
                     of_class && !disturbance.slice.is_apart_from(&part.slice)
                 });
-                if !is_disturbed && !self.is_suspect(&self.watched(part, class)) {
+                if !is_disturbed {
                     let usual = attempts * self.rate_of(&Watched { part, class, level: Level::default() }, minute);
-                    learnt.push((number, class, real(part.series.failures(class, minute)), usual));
+                    let failures = real(part.series.failures(class, minute));
+                    learnt.push((number, class, self.learnable(&self.watched(part, class), failures, usual), usual));
                 }
             }
         }

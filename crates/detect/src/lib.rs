@@ -30,7 +30,7 @@
 //! # Assumptions
 //!
 //! At first failures vary by a quarter more than independent ones (customers try again), approvals by a tenth. The logarithm of a rate drifts with a
-//! standard deviation of a fifth over hours, of 0.13 within the time until it is learnt, and of 0.15 from minute to minute; that of a slice's share of the
+//! standard deviation of a fifth over hours, of 0.15 within the time until it is learnt, and as much from minute to minute; that of a slice's share of the
 //! approvals with 0.11. The sizes of these drifts follow those of the simulated fleets of the yardstick (`make bench-detect`), as its generator has them.
 //! Where a fleet varies more than that, it is learnt from its own time without faults, class by class (`dispersion`), over days; where it varies less, it is not.
 //!

@@ -18,13 +18,15 @@ const THRESHOLD: f64 = 17.5;
 const IMPLAUSIBLE: f64 = 3.5;
 /// Fewer failures are none.
 const LEAST_FAILURES: u64 = 4;
-/// From so much evidence on, nothing is learnt of how a rate drifts.
+/// From so much evidence on, what fails may be a fault that is not found yet.
 const SUSPECT: f64 = 4.0;
 /// The window that this is asked of, in ticks.
 const SUSPECT_WINDOW: u32 = 180;
+/// Of what may be a fault, so many times what is to be expected is learnt.
+const MOST_LEARNT: f64 = 1.4;
 /// Variance of the logarithm of a rate that comes from one minute to another; and what comes within the time until it is learnt.
 const MINUTE_VARIANCE: f64 = 0.15 * 0.15;
-const HOUR_VARIANCE: f64 = 0.13 * 0.13;
+const HOUR_VARIANCE: f64 = 0.15 * 0.15;
 
 impl Fleet {
     /// Slices with a class that fails more than it should, each in the window that shows it best. One in which nothing fails now is not of now.
@@ -75,8 +77,12 @@ impl Fleet {
         best
     }
 
-    /// Whether so much failed lately that it may be a fault which is not found yet.
-    pub(super) fn is_suspect(&self, watched: &Watched<'_>) -> bool {
+    /// How many of a minute's failures say how a rate drifts, where so many are usual: all of them, unless they may be a fault that is not found yet.
+    pub(super) fn learnable(&self, watched: &Watched<'_>, failures: f64, usual: f64) -> f64 {
+        if self.is_suspect(watched) { failures.min(MOST_LEARNT * usual * watched.level.level) } else { failures }
+    }
+
+    fn is_suspect(&self, watched: &Watched<'_>) -> bool {
         let window = self.earliest(SUSPECT_WINDOW)..=self.now;
         let failures = watched.part.series.failures(watched.class, &window);
         failures >= LEAST_FAILURES && self.evidence(watched, &window, real(failures)) > SUSPECT
@@ -108,4 +114,61 @@ pub(super) fn variance(ticks: u32) -> f64 {
 
 fn threshold(class: Class, kind: &Kind) -> f64 {
     THRESHOLD + if class.is_plausible_in(kind) { 0.0 } else { IMPLAUSIBLE }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::baseline::{Counts, Observed, Past, PastCounts};
+    use crate::series::TICK_S;
+    use crate::slice::Dimension;
+
+    /// A Monday, 12:00 UTC.
+    const HOUR: u32 = 1_793_620_800;
+
+    /// Of 1,000 attempts in every tick of a bank, and 9,000 of others of which 180 are refused.
+    fn counts(refused: u64) -> [(Slice, Counts); 2] {
+        let counted = |attempts: u64, refused: u64| {
+            let mut counts = Counts::default();
+            counts.add(Class::Approved, attempts - refused);
+            counts.add(Class::IssuerRefusal, refused);
+            counts
+        };
+        [(bank(), counted(1000, refused)), (Slice::fleet(), counted(10_000, 180 + refused))]
+    }
+
+    fn bank() -> Slice {
+        Slice::new([(Dimension::Issuer, "a")])
+    }
+
+    /// Enters so many minutes of them, and says at what rate the bank is expected to refuse then.
+    fn run(fleet: &mut Fleet, minutes: u32, refused: u64) -> f64 {
+        for _ in 0..6 * minutes {
+            let tick = fleet.hour.map_or(0, |_| (fleet.now + 1).max(HOUR / TICK_S));
+            fleet.enter(tick, &counts(refused));
+            fleet.follow(&[]);
+        }
+        fleet.rate(&bank(), Class::IssuerRefusal, &(fleet.now..=fleet.now))
+    }
+
+    #[test]
+    fn a_rate_that_is_plainly_another_one_is_followed_and_no_fault_is_learnt_in_a_hurry() {
+        let mut fleet = Fleet::default();
+        let of_week = counts(20).map(|(slice, counts)| {
+            let (mut at_hour, approved) = (Counts::default(), 360 * counts.approved);
+            at_hour.add(Class::Approved, approved);
+            at_hour.add(Class::IssuerRefusal, 360 * counts.failures[&Class::IssuerRefusal]);
+            (slice, PastCounts { around: at_hour.clone(), at_hour, same_day: [approved; 3], all_days: [approved; 3] })
+        });
+        let observed = Observed { approved: 360 * 9800, seconds: 3600 };
+        fleet.learn(Past { hour: HOUR, same_day: [observed; 3], all_days: [observed; 3], slices: of_week.into_iter().collect() });
+        assert!((run(&mut fleet, 60, 20) - 0.02).abs() < 1e-3);
+        let within_half_an_hour = run(&mut fleet, 30, 50);
+        assert!((within_half_an_hour - 0.02).abs() < 1e-3, "{within_half_an_hour}");
+        // Were all of it learnt, it would be 0.035.
+        let in_the_next = run(&mut fleet, 30, 50);
+        assert!(in_the_next > 0.022 && in_the_next < 0.027, "{in_the_next}");
+        let after_hours = run(&mut fleet, 180, 50);
+        assert!(after_hours > 0.045, "{after_hours}");
+    }
 }
