@@ -76,8 +76,8 @@ struct OfSize {
     deviation: f64,
     /// Standard deviation of `y` by the rounding of numbers.
     rounding: f64,
-    /// Share of them that move by themselves.
-    alone: f64,
+    /// Natural logarithm of the share of them that move by themselves.
+    ln_alone: f64,
 }
 
 /// What the leaves say; those that slices explain already tell nothing of the noise. At first (`explained` is nothing), leaves may have moved to one side: the noise is that of the other,
@@ -161,13 +161,13 @@ impl Noise {
                 same.push(x);
             }
         }
-        let floor = 1.0 / (RARE * (all.len() as f64).max(1.0));
+        let ln_floor = -(RARE * (all.len() as f64).max(1.0)).ln();
         let of_size = by_size.into_iter().zip(least..).map(|(same, size)| {
             let count = same.len() as f64;
             let variance = (count * spread(same).powi(2) + PRIOR_LEAVES * common.powi(2)) / (count + PRIOR_LEAVES);
             // Of numbers that are hardly larger than their steps, most are equal, whatever the noise.
             let deviation = if size < steps.fine { common } else { variance.sqrt() };
-            OfSize { deviation: deviation.max(LEAST_SPREAD), rounding: steps.rounding(size), alone: floor }
+            OfSize { deviation: deviation.max(LEAST_SPREAD), rounding: steps.rounding(size), ln_alone: ln_floor }
         });
         let mut noise = Noise { scale, sizes: of_size.collect(), least };
         noise.count_alone(all);
@@ -205,7 +205,7 @@ impl Noise {
         }
         for (of_size, (count, below, above)) in self.sizes.iter_mut().zip(counts) {
             let share = 2.0 * f64::from(below.min(above)) / f64::from(count.max(1));
-            of_size.alone = share.max(of_size.alone).min(MOST_ALONE);
+            of_size.ln_alone = share.ln().max(of_size.ln_alone).min(MOST_ALONE.ln());
         }
     }
 
@@ -214,7 +214,7 @@ impl Noise {
     }
 
     fn of_size(&self, size: i32) -> OfSize {
-        self.sizes.get(self.place(size)).copied().unwrap_or(OfSize { deviation: LEAST_SPREAD, rounding: 0.0, alone: MOST_ALONE })
+        self.sizes.get(self.place(size)).copied().unwrap_or(OfSize { deviation: LEAST_SPREAD, rounding: 0.0, ln_alone: MOST_ALONE.ln() })
     }
 
     /// How many standard deviations a leaf is off.
@@ -226,7 +226,7 @@ impl Noise {
     /// What one leaf says.
     fn row(&self, one: Deviation, levels: &Levels) -> Row {
         let Some((close, moved)) = levels.of_size.get(self.place(one.size)).filter(|_| one.witness) else { return [0; LEVELS] };
-        let OfSize { deviation, rounding, alone } = self.of_size(one.size);
+        let OfSize { deviation, rounding, ln_alone } = self.of_size(one.size);
         let standard = self.standard(&one);
         // The density of `y`, where that of `x` is normal.
         let density = both_ways(deviation * self.scale.stretch(one.y).powi(2), rounding);
@@ -237,7 +237,7 @@ impl Noise {
             let square = (y - level) * (y - level);
             *ratio = (moved.height - moved.slope * square).max(close.height - close.slope * square) - usual;
         }
-        let ln_alone = narrow(alone.ln());
+        let ln_alone = narrow(ln_alone);
         settled(&ratios, ratios.iter().copied().fold(f32::NEG_INFINITY, f32::max) + ln_alone, -ln_alone)
     }
 }

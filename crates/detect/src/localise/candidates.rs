@@ -148,11 +148,11 @@ impl Candidates {
     /// All slices that may be named.
     pub(super) fn of(leaves: &Leaves, evidence: &Evidence, price: Price) -> Candidates {
         let order = leaves.by_name();
-        let best: Vec<i32> = evidence.iter().map(|row| row.iter().copied().max().unwrap_or(0)).collect();
+        let best: Vec<i32> = evidence.iter().map(|row| row.iter().copied().fold(i32::MIN, i32::max)).collect();
         let depth = depth(order.len(), leaves.len());
         let count = leaves.len();
         // A leaf that was 0 and is 0 says nothing.
-        let says = |leaf: &u32| evidence.get(place(*leaf)).is_some_and(|row| *row != [0; LEVELS]);
+        let says = |leaf: &u32| evidence.get(place(*leaf)).is_some_and(|row| row.iter().fold(0, |any, says| any | says) != 0);
         let all: Placed = (0..id(count)).filter(says).map(|leaf| (leaf, 0)).collect();
         let speaks = |(leaf, _): &(u32, u32)| best.get(place(*leaf)).is_some_and(|best| *best > 0);
         let speaking = all.iter().copied().filter(speaks).collect();
