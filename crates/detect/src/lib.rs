@@ -31,7 +31,8 @@
 //!
 //! At first failures vary by a quarter more than independent ones (customers try again), approvals by a tenth. The logarithm of a rate drifts with a
 //! standard deviation of a fifth over hours, of 0.15 within the time until it is learnt, and as much from minute to minute; that of a slice's share of the
-//! approvals with 0.11. The sizes of these drifts follow those of the simulated fleets of the yardstick (`make bench-detect`), as its generator has them.
+//! approvals with 0.11. The sizes of these drifts follow those of the simulated fleets of the yardstick (`make bench-detect`), as its generator has them,
+//! but for the 0.15 until it is learnt, which are more (`drift` has the 0.13 that follow).
 //! Where a fleet varies more than that, it is learnt from its own time without faults, class by class (`dispersion`), over days; where it varies less, it is not.
 //!
 //! # Memory

@@ -24,7 +24,8 @@ const SUSPECT: f64 = 4.0;
 const SUSPECT_WINDOW: u32 = 180;
 /// Of what may be a fault, so many times what is to be expected is learnt.
 const MOST_LEARNT: f64 = 1.4;
-/// Variance of the logarithm of a rate that comes from one minute to another; and what comes within the time until it is learnt.
+/// Variance of the logarithm of a rate that comes from one minute to another; and what comes within the time until it is learnt: more than the 0.016 that
+/// `drift` derives, since of all slices of a month those are seen whose drifts come together.
 const MINUTE_VARIANCE: f64 = 0.15 * 0.15;
 const HOUR_VARIANCE: f64 = 0.15 * 0.15;
 
@@ -144,8 +145,7 @@ mod tests {
     /// Enters so many minutes of them, and says at what rate the bank is expected to refuse then.
     fn run(fleet: &mut Fleet, minutes: u32, refused: u64) -> f64 {
         for _ in 0..6 * minutes {
-            let tick = fleet.hour.map_or(0, |_| (fleet.now + 1).max(HOUR / TICK_S));
-            fleet.enter(tick, &counts(refused));
+            fleet.enter((fleet.now + 1).max(HOUR / TICK_S), &counts(refused));
             fleet.follow(&[]);
         }
         fleet.rate(&bank(), Class::IssuerRefusal, &(fleet.now..=fleet.now))
