@@ -9,7 +9,9 @@
 //!
 //! with a standard deviation that depends on the leaf's size, and a `t` for each side.
 
-use super::evidence::{Evidence, LEVELS, Row, settled};
+use std::cmp::Ordering;
+
+use super::evidence::{Evidence, LEVELS, Row, greater, greatest, settled};
 use super::leaves::Amount;
 
 /// No deviation is measured better than this.
@@ -42,14 +44,18 @@ const MOST_ALONE: f64 = 0.2;
 /// Standard deviation of leaves around their slice's level, beside half the distance between levels.
 const SPREAD: f64 = 0.06;
 
+/// How far all leaves are from what was expected.
+pub(super) struct Deviations {
+    all: Vec<Deviation>,
+    steps: Steps,
+}
+
 /// One leaf's deviation.
 #[derive(Clone, Copy, Debug)]
 struct Deviation {
     y: f64,
     /// Binary logarithm of its size.
     size: i32,
-    /// The lesser of its numbers that is not 0.
-    least: f64,
     witness: bool,
 }
 
@@ -72,47 +78,56 @@ struct Noise {
 /// How leaves of one size deviate.
 #[derive(Clone, Copy, Debug)]
 struct OfSize {
-    /// Standard deviation on the scale.
-    deviation: f64,
-    /// Standard deviation of `y` by the rounding of numbers.
+    /// Variance on the scale.
+    variance: f64,
+    /// Variance of `y` by the rounding of numbers.
     rounding: f64,
     /// Natural logarithm of the share of them that move by themselves.
     ln_alone: f64,
 }
 
-/// What the leaves say; those that slices explain already tell nothing of the noise. At first (`explained` is nothing), leaves may have moved to one side: the noise is that of the other,
-/// unless both sides look alike. Then, which the second value says, nothing is to be learned of the noise by naming slices.
-pub(super) fn evidence(amounts: &[Amount], explained: Option<&[bool]>) -> (Evidence, bool) {
-    let deviations: Vec<Deviation> = amounts.iter().map(|amount| Deviation::of(*amount)).collect();
-    let mut rest: Vec<Deviation> = deviations.iter().filter(|one| one.witness).copied().collect();
-    let steps = Steps::of(&rest);
-    let (noise, is_known) = match explained {
-        None => {
-            let of_one_side = Noise::of_the_quieter_side(&rest, steps);
-            let is_known = rest.len() >= MANY && of_one_side.is_of_both(&rest);
-            if is_known {
-                rest.retain(|one| !of_one_side.is_alone(one, deviations.len()));
-            }
-            (if is_known { Noise::of(&rest, steps) } else { of_one_side }, is_known)
+impl Deviations {
+    pub(super) fn of(amounts: &[Amount]) -> Deviations {
+        let all: Vec<Deviation> = amounts.iter().map(|amount| Deviation::of(*amount)).collect();
+        let steps = Steps::of(amounts, &all);
+        Deviations { all, steps }
+    }
+
+    /// What the leaves say while nothing is known. They may have moved to one side: the noise is that of the other, unless both sides look alike. Then, which the second value says,
+    /// nothing is to be learned of the noise by naming slices.
+    pub(super) fn at_first(&self) -> (Evidence, bool) {
+        let mut witnesses: Vec<Deviation> = self.all.iter().filter(|one| one.witness).copied().collect();
+        let of_one_side = Noise::of_the_quieter_side(&witnesses, self.steps);
+        let is_known = witnesses.len() >= MANY && of_one_side.is_of_both(&witnesses);
+        if !is_known {
+            return (self.evidence(&of_one_side.with_alone(&witnesses)), false);
         }
-        Some(explained) => {
-            let unexplained = deviations.iter().zip(explained).filter(|(one, explained)| one.witness && !**explained);
-            rest = unexplained.map(|(one, _)| *one).collect();
-            (Noise::of(&rest, steps), true)
-        }
-    };
-    let levels = Levels::of(&deviations, &noise);
-    (deviations.iter().map(|deviation| noise.row(*deviation, &levels)).collect(), is_known)
+        let limit = farthest(self.all.len()) + ALONE;
+        witnesses.retain(|one| of_one_side.off(one, limit).is_eq());
+        (self.evidence(&Noise::of(&witnesses, self.steps).with_alone(&witnesses)), true)
+    }
+
+    /// What the leaves say, where those that slices explain tell nothing of the noise.
+    pub(super) fn beside(&self, explained: &[bool]) -> Evidence {
+        let is_rest = |(one, explained): &(&Deviation, &bool)| one.witness && !**explained;
+        let rest: Vec<Deviation> = self.all.iter().zip(explained).filter(is_rest).map(|(one, _)| *one).collect();
+        self.evidence(&Noise::of(&rest, self.steps).with_alone(&rest))
+    }
+
+    fn evidence(&self, noise: &Noise) -> Evidence {
+        let levels = Levels::of(&self.all, noise);
+        self.all.iter().map(|one| noise.row(*one, &levels)).collect()
+    }
 }
 
 impl Deviation {
     fn of(Amount { real, expected }: Amount) -> Deviation {
-        let size = real.abs() + expected.abs();
-        if size <= f64::MIN_POSITIVE {
-            return Deviation { y: 0.0, size: 0, least: f64::INFINITY, witness: false };
+        // Of the halves, which do not overflow.
+        let half = 0.5 * real.abs() + 0.5 * expected.abs();
+        if half <= f64::MIN_POSITIVE {
+            return Deviation { y: 0.0, size: 0, witness: false };
         }
-        let least = [real.abs(), expected.abs()].into_iter().filter(|number| *number > 0.0).fold(f64::INFINITY, f64::min);
-        Deviation { y: (2.0 * (real - expected) / size).clamp(-2.0, 2.0), size: exponent(size), least, witness: true }
+        Deviation { y: ((real - expected) / half).clamp(-2.0, 2.0), size: exponent(half) + 1, witness: true }
     }
 }
 
@@ -136,77 +151,72 @@ impl Scale {
 impl Noise {
     /// Noise where slices may have moved to one side.
     fn of_the_quieter_side(witnesses: &[Deviation], steps: Steps) -> Noise {
-        let [below, above] = [-1.0, 1.0].map(|sign| spread(off_to(witnesses, sign, steps.fine)));
-        let sign = if below < above { -1.0 } else { 1.0 };
-        let t = tail(off_to(witnesses, sign, steps.fine));
+        let [mut below, mut above] = Side::both_of(witnesses, steps.fine);
+        let (sign, side) = if below.spread() < above.spread() { (-1.0, &mut below) } else { (1.0, &mut above) };
+        let t = side.tail();
         let is_one_sided = witnesses.iter().any(|one| one.y * sign >= 0.0);
         Noise::on((Scale { below: t, above: t }, steps), witnesses, |one| !is_one_sided || one.y * sign >= 0.0)
     }
 
     /// Noise of leaves that did not move.
     fn of(rest: &[Deviation], steps: Steps) -> Noise {
-        let [below, above] = [-1.0, 1.0].map(|sign| tail(off_to(rest, sign, steps.fine)));
+        let [below, above] = Side::both_of(rest, steps.fine).map(|mut side| side.tail());
         Noise::on((Scale { below, above }, steps), rest, |_| true)
     }
 
-    /// Noise on a scale: its size is that of the leaves that show it, and which leaves move by themselves is seen on the side on which fewer do.
+    /// Noise on a scale: its size is that of the leaves that show it. Hardly any leaf is thought to move by itself.
     fn on((scale, steps): (Scale, Steps), all: &[Deviation], shows: impl Fn(&Deviation) -> bool) -> Noise {
-        let shown = || all.iter().filter(|one| shows(one)).map(|one| (one.size, scale.of(one.y).abs()));
-        let common = spread(shown().filter(|(size, _)| *size >= steps.fine).map(|(_, x)| x).collect()).max(LEAST_SPREAD);
         let least = all.iter().map(|one| one.size).min().unwrap_or(0);
         let most = all.iter().map(|one| one.size).max().unwrap_or(0);
         let mut by_size: Vec<Vec<f64>> = vec![Vec::new(); usize::try_from(most - least).unwrap_or(0) + 1];
-        for (size, x) in shown() {
-            if let Some(same) = usize::try_from(size - least).ok().and_then(|place| by_size.get_mut(place)) {
-                same.push(x);
+        for one in all.iter().filter(|one| shows(one)) {
+            if let Some(same) = usize::try_from(one.size - least).ok().and_then(|place| by_size.get_mut(place)) {
+                same.push(scale.of(one.y).abs());
             }
         }
+        let fine = by_size.iter().zip(least..).filter(|(_, size)| *size >= steps.fine);
+        let common = spread(&mut fine.flat_map(|(same, _)| same).copied().collect::<Vec<f64>>()).max(LEAST_SPREAD);
         let ln_floor = -(RARE * (all.len() as f64).max(1.0)).ln();
-        let of_size = by_size.into_iter().zip(least..).map(|(same, size)| {
+        let of_size = by_size.iter_mut().zip(least..).map(|(same, size)| {
             let count = same.len() as f64;
             let variance = (count * spread(same).powi(2) + PRIOR_LEAVES * common.powi(2)) / (count + PRIOR_LEAVES);
             // Of numbers that are hardly larger than their steps, most are equal, whatever the noise.
-            let deviation = if size < steps.fine { common } else { variance.sqrt() };
-            OfSize { deviation: deviation.max(LEAST_SPREAD), rounding: steps.rounding(size), ln_alone: ln_floor }
+            let variance = if size < steps.fine { common * common } else { variance };
+            OfSize { variance: variance.max(LEAST_SPREAD * LEAST_SPREAD), rounding: steps.rounding(size).powi(2), ln_alone: ln_floor }
         });
-        let mut noise = Noise { scale, sizes: of_size.collect(), least };
-        noise.count_alone(all);
-        noise
+        Noise { scale, sizes: of_size.collect(), least }
     }
 
     /// Whether it is the noise of the other side too: about as many leaves are off to both sides, and hardly any are far off.
     fn is_of_both(&self, all: &[Deviation]) -> bool {
         let (mut below, mut above, mut far) = (0_u32, 0_u32, 0_usize);
         let limit = farthest(all.len()) + ALONE;
-        for standard in all.iter().map(|one| self.standard(one)) {
-            below += u32::from(standard < -OFF);
-            above += u32::from(standard > OFF);
-            far += usize::from(standard.abs() > limit);
+        for one in all {
+            let off = self.off(one, OFF);
+            below += u32::from(off.is_lt());
+            above += u32::from(off.is_gt());
+            far += usize::from(self.off(one, limit).is_ne());
         }
         let (difference, sum) = (f64::from(below.abs_diff(above)), f64::from(below) + f64::from(above));
         difference <= 2.0 * sum.sqrt() && far * HARDLY_ANY <= all.len()
     }
 
-    /// Whether a leaf is farther off than any of so many is by noise.
-    fn is_alone(&self, one: &Deviation, count: usize) -> bool {
-        self.standard(one).abs() > farthest(count) + ALONE
-    }
-
-    /// Sees how many leaves of each size move by themselves: on the side on which fewer do, since slices may have moved to the other.
-    fn count_alone(&mut self, all: &[Deviation]) {
+    /// With how many leaves of each size are seen to move by themselves: on the side on which fewer do, since slices may have moved to the other.
+    fn with_alone(mut self, all: &[Deviation]) -> Noise {
         let limit = farthest(all.len()) + ALONE;
         let mut counts = vec![(0_u32, 0_u32, 0_u32); self.sizes.len()];
         for one in all {
-            let standard = self.standard(one);
+            let off = self.off(one, limit);
             let Some((count, below, above)) = counts.get_mut(self.place(one.size)) else { continue };
             *count += 1;
-            *below += u32::from(standard < -limit);
-            *above += u32::from(standard > limit);
+            *below += u32::from(off.is_lt());
+            *above += u32::from(off.is_gt());
         }
         for (of_size, (count, below, above)) in self.sizes.iter_mut().zip(counts) {
             let share = 2.0 * f64::from(below.min(above)) / f64::from(count.max(1));
             of_size.ln_alone = share.ln().max(of_size.ln_alone).min(MOST_ALONE.ln());
         }
+        self
     }
 
     fn place(&self, size: i32) -> usize {
@@ -214,31 +224,43 @@ impl Noise {
     }
 
     fn of_size(&self, size: i32) -> OfSize {
-        self.sizes.get(self.place(size)).copied().unwrap_or(OfSize { deviation: LEAST_SPREAD, rounding: 0.0, ln_alone: MOST_ALONE.ln() })
+        self.sizes.get(self.place(size)).copied().unwrap_or(OfSize { variance: LEAST_SPREAD * LEAST_SPREAD, rounding: 0.0, ln_alone: 0.0 })
     }
 
-    /// How many standard deviations a leaf is off.
-    fn standard(&self, one: &Deviation) -> f64 {
-        let OfSize { deviation, rounding, .. } = self.of_size(one.size);
-        one.y / both_ways(deviation * self.scale.stretch(one.y), rounding)
+    /// Variance of `y` of leaves like this one.
+    fn variance(&self, one: &Deviation) -> f64 {
+        let OfSize { variance, rounding, .. } = self.of_size(one.size);
+        variance * self.scale.stretch(one.y).powi(2) + rounding
+    }
+
+    /// To which side a leaf is off by more than so many standard deviations, if it is.
+    fn off(&self, one: &Deviation, deviations: f64) -> Ordering {
+        let is_off = one.y * one.y > deviations * deviations * self.variance(one);
+        if !is_off {
+            Ordering::Equal
+        } else if one.y < 0.0 {
+            Ordering::Less
+        } else {
+            Ordering::Greater
+        }
     }
 
     /// What one leaf says.
     fn row(&self, one: Deviation, levels: &Levels) -> Row {
-        let Some((close, moved)) = levels.of_size.get(self.place(one.size)).filter(|_| one.witness) else { return [0; LEVELS] };
-        let OfSize { deviation, rounding, ln_alone } = self.of_size(one.size);
-        let standard = self.standard(&one);
+        let Some(densities) = levels.of_size.get(self.place(one.size)).filter(|_| one.witness) else { return [0; LEVELS] };
+        let OfSize { variance, rounding, ln_alone } = self.of_size(one.size);
         // The density of `y`, where that of `x` is normal.
-        let density = both_ways(deviation * self.scale.stretch(one.y).powi(2), rounding);
-        let usual = narrow(-0.5 * standard * standard - density.ln());
+        let density = variance * self.scale.stretch(one.y).powi(4) + rounding;
+        let usual = narrow(-0.5 * (one.y * one.y / self.variance(&one) + density.ln()));
         let y = narrow(one.y);
         let mut ratios = [0.0; LEVELS];
-        for (ratio, (level, moved)) in ratios.iter_mut().zip(levels.at.iter().zip(moved)) {
+        let moved = densities.heights.iter().zip(&densities.slopes);
+        for ((ratio, level), (height, slope)) in ratios.iter_mut().zip(&levels.at).zip(moved) {
             let square = (y - level) * (y - level);
-            *ratio = (moved.height - moved.slope * square).max(close.height - close.slope * square) - usual;
+            *ratio = greater(height - slope * square, densities.height - densities.slope * square) - usual;
         }
         let ln_alone = narrow(ln_alone);
-        settled(&ratios, ratios.iter().copied().fold(f32::NEG_INFINITY, f32::max) + ln_alone, -ln_alone)
+        settled(&ratios, greatest(&ratios) + ln_alone, -ln_alone)
     }
 }
 
@@ -250,20 +272,25 @@ fn narrow(number: f64) -> f32 {
 /// Levels that are tried, and how leaves that moved to them are around them: as close as moved leaves may be, or as far as leaves that did not move are from theirs.
 struct Levels {
     at: [f32; LEVELS],
-    /// By size of leaves, as [`Noise::sizes`]: the closer, and the farther by level.
-    of_size: Vec<(Density, [Density; LEVELS])>,
+    /// By size of leaves, as [`Noise::sizes`].
+    of_size: Vec<Densities>,
 }
 
-/// Logarithm of a normal density at its middle, less that of the two that it may be, and how it falls with the square of the distance.
-#[derive(Clone, Copy, Debug)]
-struct Density {
+/// Logarithms of normal densities at their middles, less that of the two that it may be, and how they fall with the square of the distance: of the closer, and of the farther by level.
+struct Densities {
     height: f32,
     slope: f32,
+    heights: [f32; LEVELS],
+    slopes: [f32; LEVELS],
 }
 
-impl Density {
-    fn of(spread: f64) -> Density {
-        Density { height: narrow(-spread.ln() - 2.0_f64.ln()), slope: narrow(0.5 / (spread * spread)) }
+impl Densities {
+    fn height(variance: f64) -> f32 {
+        narrow(-0.5 * variance.ln() - 2.0_f64.ln())
+    }
+
+    fn slope(variance: f64) -> f32 {
+        narrow(0.5 / variance)
     }
 }
 
@@ -271,29 +298,26 @@ impl Levels {
     /// Levels to both sides, or twice as dense to one where nothing moved to the other.
     fn of(all: &[Deviation], noise: &Noise) -> Levels {
         let far = farthest(all.len()) + ALONE;
-        let standards = all.iter().filter(|one| one.witness).map(|one| noise.standard(one));
-        let (down, up) = standards.fold((false, false), |(down, up), standard| (down || standard < -far, up || standard > far));
+        let off = all.iter().map(|one| noise.off(one, far));
+        let (down, up) = off.fold((false, false), |(down, up), off| (down | off.is_lt(), up | off.is_gt()));
         let both = down == up;
         let step = if both { 4.0 } else { 2.0 } / LEVELS as f64;
         let mut at = [0.0; LEVELS];
         for (place, level) in at.iter_mut().enumerate() {
-            // Of both sides in turn, from the middle on.
-            let (steps, is_up) = if both { (place / 2 + 1, place % 2 == 1) } else { (place + 1, up) };
+            // Each half of them to one side, or nearer than the other.
+            let (steps, is_up) = if both { (place % (LEVELS / 2) + 1, place >= LEVELS / 2) } else { (place + 1, up) };
             *level = step * steps as f64 * if is_up { 1.0 } else { -1.0 };
         }
-        let spread = (SPREAD.powi(2) + (step / 2.0).powi(2)).sqrt();
+        let spread = SPREAD.powi(2) + (step / 2.0).powi(2);
         let of_size = noise.sizes.iter().map(|of_size| {
-            let close = both_ways(spread, of_size.rounding);
+            let close = spread + of_size.rounding;
             // What real and expected have in common makes their difference the smaller, the farther they are from each other.
-            (Density::of(close), at.map(|level| Density::of(both_ways(close, of_size.deviation * (1.0 - level * level / 4.0)))))
+            let far = at.map(|level: f64| close + of_size.variance * (1.0 - level * level / 4.0).powi(2));
+            let (heights, slopes) = (far.map(Densities::height), far.map(Densities::slope));
+            Densities { height: Densities::height(close), slope: Densities::slope(close), heights, slopes }
         });
         Levels { of_size: of_size.collect(), at: at.map(narrow) }
     }
-}
-
-/// Standard deviation of what deviates in two ways.
-fn both_ways(one: f64, other: f64) -> f64 {
-    (one * one + other * other).sqrt()
 }
 
 /// How far the farthest of so many standard normal variables is, about.
@@ -311,15 +335,16 @@ struct Steps {
 }
 
 impl Steps {
-    fn of(leaves: &[Deviation]) -> Steps {
-        let quantum = leaves.iter().map(|one| one.least).fold(f64::INFINITY, f64::min);
+    fn of(amounts: &[Amount], deviations: &[Deviation]) -> Steps {
+        let numbers = amounts.iter().flat_map(|amount| [amount.real.abs(), amount.expected.abs()]);
+        let quantum = numbers.filter(|number| *number > f64::MIN_POSITIVE).fold(f64::INFINITY, f64::min);
         let fine = exponent(ROUNDING * quantum / FINE) + 1;
-        let fewest = leaves.len() / FEWEST_FINE;
-        if leaves.iter().filter(|one| one.size >= fine).count() >= fewest {
+        let mut sizes: Vec<i32> = deviations.iter().filter(|one| one.witness).map(|one| one.size).collect();
+        let fewest = sizes.len() / FEWEST_FINE;
+        if sizes.iter().filter(|size| **size >= fine).count() >= fewest {
             return Steps { quantum, fine };
         }
         // Then those that are largest show most of it.
-        let mut sizes: Vec<i32> = leaves.iter().map(|one| one.size).collect();
         let place = sizes.len() - fewest.max(1);
         Steps { quantum, fine: *sizes.select_nth_unstable(place).1 }
     }
@@ -330,30 +355,52 @@ impl Steps {
     }
 }
 
-/// How far the leaves from a size on are off to one side.
-fn off_to(leaves: &[Deviation], sign: f64, from: i32) -> Vec<f64> {
-    leaves.iter().filter(|one| one.size >= from && one.y * sign >= 0.0).map(|one| one.y.abs()).collect()
+/// How far leaves are off to one side, those that are nearer than the middle first.
+struct Side(Vec<f64>);
+
+impl Side {
+    /// Both sides of the leaves from a size on.
+    fn both_of(leaves: &[Deviation], from: i32) -> [Side; 2] {
+        [-1.0, 1.0].map(|sign| {
+            let mut off: Vec<f64> = leaves.iter().filter(|one| one.size >= from && one.y * sign >= 0.0).map(|one| one.y.abs()).collect();
+            spread(&mut off);
+            Side(off)
+        })
+    }
+
+    fn middle(&self) -> f64 {
+        self.0.get(self.0.len() / 2).copied().unwrap_or(0.0)
+    }
+
+    fn spread(&self) -> f64 {
+        self.middle() / NORMAL_MEDIAN
+    }
+
+    /// The `t` of this side: such that its tails are those of a normal distribution, beside its middle.
+    fn tail(&mut self) -> f64 {
+        let (count, middle) = (self.0.len(), self.middle());
+        if middle <= 0.0 {
+            return 0.0;
+        }
+        let (mut found, mut begin) = (0.0, count / 2);
+        for (share, normal) in TAILS {
+            // Those that are farther off than what was looked for before.
+            let place = count - (count / share + 1);
+            let Some((_, farther)) = self.0.split_at_mut_checked(begin) else { continue };
+            let far = *farther.select_nth_unstable_by(place - begin, f64::total_cmp).1;
+            let ratio = normal / NORMAL_MEDIAN;
+            found += (far - ratio * middle) / ((ratio - 1.0) * middle * far);
+            begin = place;
+        }
+        (found / TAILS.len() as f64).clamp(-0.5, MOST_TAIL)
+    }
 }
 
-/// Robust standard deviation around 0 of what is off so far.
-fn spread(mut sizes: Vec<f64>) -> f64 {
-    let middle = sizes.len() / 2;
-    if sizes.is_empty() {
+/// Robust standard deviation around 0 of what is off so far. Puts the middle into its place.
+fn spread(off: &mut [f64]) -> f64 {
+    let middle = off.len() / 2;
+    if off.is_empty() {
         return 0.0;
     }
-    *sizes.select_nth_unstable_by(middle, f64::total_cmp).1 / NORMAL_MEDIAN
-}
-
-/// The `t` of one side, whose leaves are so far off: such that its tails are those of a normal distribution, beside its middle.
-fn tail(mut all: Vec<f64>) -> f64 {
-    let count = all.len();
-    let mut nth = |place: usize| (place < count).then(|| *all.select_nth_unstable_by(place, f64::total_cmp).1);
-    let Some(middle) = nth(count / 2).filter(|middle| *middle > 0.0) else { return 0.0 };
-    let mut of_tail = |(share, normal): (usize, f64)| {
-        let far = nth(count.checked_sub(count / share + 1)?)?;
-        let ratio = normal / NORMAL_MEDIAN;
-        Some((far - ratio * middle) / ((ratio - 1.0) * middle * far))
-    };
-    let found: Vec<f64> = TAILS.into_iter().filter_map(&mut of_tail).collect();
-    (found.iter().sum::<f64>() / (found.len() as f64).max(1.0)).clamp(-0.5, MOST_TAIL)
+    *off.select_nth_unstable_by(middle, f64::total_cmp).1 / NORMAL_MEDIAN
 }

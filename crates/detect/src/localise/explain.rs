@@ -29,14 +29,16 @@ pub(super) struct Explanation<'a> {
     named: Vec<u32>,
     /// By candidate: what its leaves say that are not.
     sums: Vec<Sum>,
+    /// By candidate: the level at which that is most, and how much it is; nothing where it changed since it was looked for.
+    most: Vec<Option<(usize, i64)>>,
     pub(super) names: Vec<Name>,
 }
 
 impl<'a> Explanation<'a> {
     /// Nothing is explained yet.
     pub(super) fn new(leaves: &'a Leaves, candidates: &'a Candidates, evidence: &'a Evidence) -> Explanation<'a> {
-        let (named, sums) = (vec![0; leaves.len()], candidates.sums.clone());
-        Explanation { leaves, candidates, evidence, named, sums, names: Vec::new() }
+        let (named, sums, most) = (vec![0; leaves.len()], candidates.sums.clone(), vec![None; candidates.sums.len()]);
+        Explanation { leaves, candidates, evidence, named, sums, most, names: Vec::new() }
     }
 
     /// Names slices while one explains more than it costs.
@@ -146,7 +148,8 @@ impl<'a> Explanation<'a> {
     }
 
     /// The candidate that adds most, if one adds more than it costs.
-    fn best(&self) -> Option<Name> {
+    fn best(&mut self) -> Option<Name> {
+        self.look_for_most();
         self.gains().filter(|name| name.gain > 0).min_by(|one, other| self.order(one, other))
     }
 
@@ -164,12 +167,19 @@ impl<'a> Explanation<'a> {
     }
 
     fn gains_in(&self, cuboid: &Cuboid) -> impl Iterator<Item = Name> + '_ {
-        let (begin, price, sums) = self.in_cuboid(cuboid);
-        sums.iter().enumerate().map(move |(at, sum)| {
-            let most = sum.iter().copied().max().unwrap_or(0);
-            let level = sum.iter().position(|one| *one == most).unwrap_or(0);
-            Name { candidate: begin + at, level, gain: most - price }
-        })
+        let (begin, price, _) = self.in_cuboid(cuboid);
+        let most = self.most.get(begin..cuboid.candidates.1).unwrap_or(&[]);
+        let name = move |(candidate, (level, most)): (usize, (usize, i64))| Name { candidate, level, gain: most - price };
+        (begin..).zip(most.iter().map(|most| most.unwrap_or_default())).map(name)
+    }
+
+    /// At which level what each candidate's leaves say is most, where that may have changed.
+    fn look_for_most(&mut self) {
+        for (most, sum) in self.most.iter_mut().zip(&self.sums).filter(|(most, _)| most.is_none()) {
+            let (level, sum) =
+                sum.iter().enumerate().fold((0, i64::MIN), |most, (level, sum)| if *sum > most.1 { (level, *sum) } else { most });
+            *most = Some((level, sum));
+        }
     }
 
     /// The first candidate of a cuboid, what a name of it costs now, and what each would add by level.
@@ -213,8 +223,9 @@ impl<'a> Explanation<'a> {
         let Some(row) = self.evidence.get(place(leaf)) else { return };
         let change = row.map(|says| sign * i64::from(says));
         for of_leaf in self.candidates.of_leaf.get(place(leaf)) {
-            if let Some(sum) = self.sums.get_mut(place(*of_leaf)) {
+            if let (Some(sum), Some(most)) = (self.sums.get_mut(place(*of_leaf)), self.most.get_mut(place(*of_leaf))) {
                 sum.iter_mut().zip(change).for_each(|(sum, change)| *sum += change);
+                *most = None;
             }
         }
     }
@@ -229,6 +240,7 @@ impl<'a> Explanation<'a> {
         let gain = self.gain(name);
         self.remove(name.candidate);
         let own = self.candidates.element(self.leaves, name.candidate);
+        self.look_for_most();
         let near = |other: &Name| other.candidate != name.candidate && other.gain > 0 && other.gain >= gain - less;
         let mut others: Vec<Name> = self.gains().filter(near).collect();
         others.retain(|other| !self.candidates.element(self.leaves, other.candidate).is_apart_from(&own));
@@ -240,6 +252,7 @@ impl<'a> Explanation<'a> {
     /// What a candidate would add in the place of a name, in units; nothing, where that is less than it costs.
     pub(super) fn in_place_of(&mut self, name: Name, candidate: usize) -> Option<i64> {
         self.remove(name.candidate);
+        self.look_for_most();
         let cuboid = self.candidates.cuboid(candidate);
         let gain = cuboid.and_then(|cuboid| self.gains_in(cuboid).find(|other| other.candidate == candidate)).map(|other| other.gain);
         self.add(name);

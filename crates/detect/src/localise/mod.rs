@@ -37,8 +37,8 @@
 //!
 //! # Search
 //!
-//! 1. *Candidates*: all slices whose leaves could ever pay for a name, each at its own best level. Nothing narrower than what could not can, so the search in depth over attributes stops
-//!    there.
+//! 1. *Candidates*: all slices whose leaves could ever pay for a name, each leaf at its own best level of those to one side. Nothing narrower than what could not can, so the search in
+//!    depth over attributes stops there. Of those that are left, the ones that would explain enough if others explained half of what speaks against them.
 //! 2. *Greedy*: the slice that explains most is named, its leaves say nothing any more, and the next is looked for (explain-away).
 //! 3. *Together*: each name is weighed against all that could be in its place, the others being named; of amounts, narrower slices of one cuboid take the place of a wider one, where
 //!    they explain more of it at the same level and leave nothing that moved; what the others explain is dropped; until nothing changes.
@@ -66,11 +66,13 @@ mod evidence;
 mod explain;
 mod leaves;
 mod rates;
+mod search;
 #[cfg(test)]
 mod tests;
 
 pub use self::leaves::{Amount, Attribute, Element, LeafError, Leaves, Trials};
 
+use self::additive::Deviations;
 use self::candidates::{Candidates, Price, place};
 use self::evidence::{Evidence, nats, units};
 use self::explain::{Explanation, Name};
@@ -128,10 +130,10 @@ pub fn localise_beside(leaves: &Leaves, beside: Option<&Element>) -> Vec<(Moved,
     let named = |evidence: &Evidence, price| named((leaves, beside), evidence, price);
     match leaves.measure() {
         Measure::Additive(amounts) => {
-            let (mut evidence, is_known) = additive::evidence(amounts, None);
+            let deviations = Deviations::of(amounts);
+            let (mut evidence, is_known) = deviations.at_first();
             if !is_known {
-                let moved = explained(leaves, &evidence, OF_AMOUNTS);
-                (evidence, _) = additive::evidence(amounts, Some(&moved));
+                evidence = deviations.beside(&explained(leaves, &evidence, OF_AMOUNTS));
             }
             named(&evidence, OF_AMOUNTS)
         }
