@@ -2,7 +2,7 @@
 
 use super::evidence::{Evidence, Sum, units};
 use super::leaves::{Element, Leaves};
-use super::search;
+use super::search::{self, Others};
 
 /// What a name costs.
 #[derive(Clone, Copy, Debug)]
@@ -102,9 +102,9 @@ pub(super) fn place(id: u32) -> usize {
 }
 
 impl Candidates {
-    /// All slices that may be named.
-    pub(super) fn of(leaves: &Leaves, evidence: &Evidence, price: Price) -> Candidates {
-        let mut found = search::found(leaves, evidence, price);
+    /// All slices that may be named, if others explain so much of what speaks against them.
+    pub(super) fn of(leaves: &Leaves, evidence: &Evidence, price: Price, others: Others) -> Candidates {
+        let mut found = search::found(leaves, evidence, (price, others));
         found.further = units(price.further);
         found.of_leaf = found.leaves.inverted(leaves.len());
         found

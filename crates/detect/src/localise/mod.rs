@@ -43,7 +43,7 @@
 //! 3. *Together*: each name is weighed against all that could be in its place, the others being named; of amounts, narrower slices of one cuboid take the place of a wider one, where
 //!    they explain more of it at the same level and leave nothing that moved; what the others explain is dropped; until nothing changes.
 //!
-//! Greedy naming is done twice: what is usual is first estimated from all leaves, then without those that were named. Of many amounts of which about as many are off to both sides, once: there is
+//! Greedy naming is done twice: what is usual is first estimated from all leaves, then without those of slices that explained enough by themselves. Of many amounts of which about as many are off to both sides, once: there is
 //! nothing to be learned of the noise.
 //!
 //! # Assumptions and limits
@@ -77,6 +77,7 @@ use self::candidates::{Candidates, Price, place};
 use self::evidence::{Evidence, nats, units};
 use self::explain::{Explanation, Name};
 use self::leaves::Measure;
+use self::search::Others;
 
 /// What names of amounts cost.
 const OF_AMOUNTS: Price = Price { any: 4.0, attribute: 0.5, further: 0.0 };
@@ -148,9 +149,9 @@ pub fn localise_beside(leaves: &Leaves, beside: Option<&Element>) -> Vec<(Moved,
     }
 }
 
-/// Which leaves are in slices that are worth a name: what is usual is learned from the others.
+/// Which leaves are in slices that are worth a name by themselves: what is usual is learned from the others.
 fn explained(leaves: &Leaves, evidence: &Evidence, price: Price) -> Vec<bool> {
-    let candidates = Candidates::of(leaves, evidence, price);
+    let candidates = Candidates::of(leaves, evidence, price, Others::Nothing);
     let mut explanation = Explanation::new(leaves, &candidates, evidence);
     explanation.greedy();
     explanation.explained()
@@ -158,7 +159,7 @@ fn explained(leaves: &Leaves, evidence: &Evidence, price: Price) -> Vec<bool> {
 
 /// Names what explains the evidence, and weighs another slice beside each name.
 fn named((leaves, beside): (&Leaves, Option<&Element>), evidence: &Evidence, price: Price) -> Vec<(Moved, Option<f64>)> {
-    let candidates = Candidates::of(leaves, evidence, price);
+    let candidates = Candidates::of(leaves, evidence, price, Others::Half);
     let mut explanation = Explanation::new(leaves, &candidates, evidence);
     explanation.greedy();
     // Rates move too differently within a slice to tell leaves that did not move from those that moved little.

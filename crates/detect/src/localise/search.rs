@@ -17,6 +17,13 @@ const MOST_VISITS: usize = 80_000_000;
 const AT_A_TIME: usize = 1000;
 const NONE: u32 = u32::MAX;
 
+/// How much of what speaks against a slice the others that are named may explain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Others {
+    Nothing,
+    Half,
+}
+
 /// One of the lower half of levels, one of the upper.
 type Halves<T> = [T; 2];
 
@@ -59,6 +66,7 @@ struct Search<'a> {
     /// By attribute, in the order in which they are searched: how many values it has.
     values: Vec<usize>,
     price: Price,
+    others: Others,
     depth: u32,
     found: Candidates,
     /// Room for the numbers of cells, and for the leaves of cells.
@@ -67,13 +75,13 @@ struct Search<'a> {
 }
 
 /// The slices that may be named, by cuboid, with their leaves.
-pub(super) fn found(leaves: &Leaves, evidence: &Evidence, price: Price) -> Candidates {
+pub(super) fn found(leaves: &Leaves, evidence: &Evidence, (price, others): (Price, Others)) -> Candidates {
     let order = leaves.by_name();
     let values =
         order.iter().map(|attribute| leaves.attributes().get(*attribute).map_or(0, |attribute| attribute.values().len())).collect();
     let depth = depth(order.len(), leaves.len());
     let (found, table, by_cell) = (Candidates::default(), Vec::new(), Vec::new());
-    let mut search = Search { leaves, evidence, values, price, depth, found, table, by_cell };
+    let mut search = Search { leaves, evidence, values, price, others, depth, found, table, by_cell };
     let base = Base::of(leaves, evidence, &order);
     let cells = vec![0; base.leaves.len()];
     let speaking = base.speaking(&cells);
@@ -132,15 +140,25 @@ fn at<T: Copy>(all: &[T], places: &[u32]) -> Vec<T> {
 }
 
 impl Cell {
-    /// Whether it may be named, if it were for the best levels of any half, though half of what speaks against it were explained by others.
-    fn may_be_named(&self, price: i64) -> bool {
-        self.for_it.iter().zip(self.all).any(|(for_it, all)| i64::midpoint(*for_it, all) >= price)
+    /// The most that its leaves may say, if it were for the best levels of any half.
+    fn most(&self, others: Others) -> i64 {
+        self.for_it.iter().zip(self.all).map(|(for_it, all)| others.rest(*for_it, all)).fold(i64::MIN, i64::max)
     }
 
-    /// The same, by what its leaves say at each level.
-    fn may_be_named_at_a_level(&self, sum: &Sum, price: i64) -> bool {
-        let halves = sum.chunks_exact(LEVELS / 2).zip(self.for_it);
-        halves.flat_map(|(half, for_it)| half.iter().map(move |all| i64::midpoint(for_it, *all))).any(|said| said >= price)
+    /// The same, by what they say at each level.
+    fn most_at_a_level(&self, sum: &Sum, others: Others) -> i64 {
+        let most_of = |half: &[i64]| half.iter().copied().fold(i64::MIN, i64::max);
+        sum.chunks_exact(LEVELS / 2).zip(self.for_it).map(|(half, for_it)| others.rest(for_it, most_of(half))).fold(i64::MIN, i64::max)
+    }
+}
+
+impl Others {
+    /// What a slice's leaves say, those that the others explain being left out, where so much speaks for it, and they say this all together.
+    fn rest(self, for_it: i64, all: i64) -> i64 {
+        match self {
+            Others::Nothing => all,
+            Others::Half => i64::midpoint(for_it, all),
+        }
     }
 }
 
@@ -281,12 +299,12 @@ impl Search<'_> {
 
     /// Makes candidates of the cells that may be named themselves, by what their leaves say at their best levels first, and then at any one.
     fn keep(&mut self, node: &Node, sums: &[Cell], mut cuboid: Cuboid) {
-        let price = cuboid.price_again;
+        let (others, price) = (self.others, cuboid.price_again);
         let mut count = 0;
         // Where the leaves of each cell go.
         let mut begins: Vec<usize> = Vec::with_capacity(sums.len());
         for cell in sums {
-            let may_be = cell.may_be_named(price);
+            let may_be = cell.most(others) >= price;
             begins.push(if may_be { count } else { usize::MAX });
             count += if may_be { cell.leaves } else { 0 };
         }
@@ -302,11 +320,11 @@ impl Search<'_> {
             }
         }
         let mut rest = self.by_cell.as_slice();
-        for cell in sums.iter().filter(|cell| cell.may_be_named(price)) {
-            let Some((leaves, others)) = rest.split_at_checked(cell.leaves) else { break };
-            rest = others;
+        for cell in sums.iter().filter(|cell| cell.most(others) >= price) {
+            let Some((leaves, behind)) = rest.split_at_checked(cell.leaves) else { break };
+            rest = behind;
             let sum = sum(leaves, self.evidence);
-            if cell.may_be_named_at_a_level(&sum, price) {
+            if cell.most_at_a_level(&sum, others) >= price {
                 self.found.leaves.push(leaves);
                 self.found.sums.push(sum);
             }
