@@ -126,13 +126,10 @@ impl<'a> Explanation<'a> {
         }
     }
 
-    /// What a name adds to the others.
+    /// What a name adds to the others that are named beside it.
     fn gain(&self, name: Name) -> i64 {
-        let others = |leaf: u32| {
-            let of_leaf = self.candidates.of_leaf.get(place(leaf));
-            self.names.iter().any(|other| other.candidate != name.candidate && of_leaf.contains(&id(other.candidate)))
-        };
-        let own = self.candidates.leaves.get(name.candidate).iter().filter(|leaf| !others(**leaf));
+        let is_in_another = |leaf: &u32| self.named.get(place(*leaf)).is_some_and(|names| *names > 1);
+        let own = self.candidates.leaves.get(name.candidate).iter().filter(|leaf| !is_in_another(leaf));
         let says = |leaf: &u32| self.evidence.get(place(*leaf)).and_then(|row| row.get(name.level)).copied().map_or(0, i64::from);
         own.map(says).sum::<i64>() - self.price(name)
     }
@@ -235,7 +232,7 @@ impl<'a> Explanation<'a> {
         self.named.iter().map(|count| *count > 0).collect()
     }
 
-    /// What a name adds to the others, and what in its place would add as much but for `less` units, the best first.
+    /// What a name adds to the others that are named beside it. and what in its place would add as much but for `less` units, the best first.
     pub(super) fn instead(&mut self, name: Name, less: i64) -> (i64, Vec<Name>) {
         let gain = self.gain(name);
         self.remove(name.candidate);
