@@ -249,9 +249,10 @@ impl Noise {
     fn row(&self, one: Deviation, levels: &Levels) -> Row {
         let Some(densities) = levels.of_size.get(self.place(one.size)).filter(|_| one.witness) else { return [0; LEVELS] };
         let OfSize { variance, rounding, ln_alone } = self.of_size(one.size);
+        let stretch = self.scale.stretch(one.y).powi(2);
         // The density of `y`, where that of `x` is normal.
-        let density = variance * self.scale.stretch(one.y).powi(4) + rounding;
-        let usual = narrow(-0.5 * (one.y * one.y / self.variance(&one) + density.ln()));
+        let density = variance * stretch * stretch + rounding;
+        let usual = narrow(-0.5 * (one.y * one.y / (variance * stretch + rounding) + density.ln()));
         let y = narrow(one.y);
         let mut ratios = [0.0; LEVELS];
         let moved = densities.heights.iter().zip(&densities.slopes);

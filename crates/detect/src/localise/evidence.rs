@@ -18,6 +18,7 @@ pub(super) type Evidence = Vec<Row>;
 
 /// Evidence of a leaf of its log-likelihood ratios: against leaves that did not move, or moved by themselves, which has the log-likelihood ratio `alone`. It says no more than
 /// `against` against a slice.
+#[inline]
 pub(super) fn settled(ratios: &[f32; LEVELS], alone: f32, against: f32) -> Row {
     let alone = greater(alone, 0.0);
     let mut row = [0; LEVELS];
@@ -43,6 +44,7 @@ fn lesser(one: f32, other: f32) -> f32 {
 }
 
 /// The greatest of one leaf's numbers: of every fourth first, which are found at once.
+#[inline]
 pub(super) fn greatest(ratios: &[f32; LEVELS]) -> f32 {
     let mut of_fourths = [f32::NEG_INFINITY; 4];
     for four in ratios.chunks_exact(4) {

@@ -209,14 +209,17 @@ impl Numbers<'_> {
 
     /// The numbers of cells, or this one where they have none; each is told, with what came with its key.
     fn known<T>(&self, keys: impl Iterator<Item = (usize, T)>, none: u32, mut tell: impl FnMut(u32, T)) -> Vec<u32> {
-        let mut told = |number: Option<&u32>, with: T| {
+        let mut told = move |number: Option<&u32>, with: T| {
             let number = number.copied().unwrap_or(none);
             tell(number, with);
             number
         };
         match self {
             Numbers::Map(map) => keys.map(|(key, with)| told(map.get(&key), with)).collect(),
-            Numbers::Table(table) => keys.map(|(key, with)| told(table.get(key), with)).collect(),
+            Numbers::Table(table) => {
+                let table = table.as_slice();
+                keys.map(move |(key, with)| told(table.get(key), with)).collect()
+            }
         }
     }
 }
@@ -241,7 +244,7 @@ impl Search<'_> {
         let (attributes, slices) = (node.attributes | 1 << next, node.slices * values as f64);
         let again = self.price.any + slices.min(self.leaves.len() as f64).ln();
         let price = units(again + self.price.attribute * f64::from(attributes.count_ones()));
-        let key = |cell: u32, value: u32| place(cell) * values + place(value);
+        let key = move |cell: u32, value: u32| place(cell) * values + place(value);
         // First only those that speak for a slice: most cells are none that could be named.
         let mut numbers = Numbers::new(&mut self.table, (node.count + 1) * values, node.cells.len());
         let mut said: Vec<Halves<i64>> = Vec::new();
@@ -273,9 +276,11 @@ impl Search<'_> {
         }
         sums.push(Cell::default());
         numbers.renumber(&others, id(count));
-        let keys = node.cells.iter().zip(column).map(|(cell, value)| key(*cell, *value)).zip(best);
-        let mut cells = numbers.known(keys, id(count), |number, best| {
-            if let Some(cell) = sums.get_mut(place(number)) {
+        let keys = node.cells.iter().zip(column).map(move |(cell, value)| key(*cell, *value)).zip(best);
+        // What is moved into these closures need not be read again for each leaf: what is only borrowed might be among the sums.
+        let by_number = sums.as_mut_slice();
+        let mut cells = numbers.known(keys, id(count), move |number, best| {
+            if let Some(cell) = by_number.get_mut(place(number)) {
                 add(&mut cell.all, *best);
                 cell.leaves += 1;
             }
