@@ -2,7 +2,7 @@
 
 use super::evidence::{Evidence, Sum, units};
 use super::leaves::{Element, Leaves};
-use super::search::{self, Others};
+use super::search::{self, sum};
 
 /// What a name costs.
 #[derive(Clone, Copy, Debug)]
@@ -102,12 +102,17 @@ pub(super) fn place(id: u32) -> usize {
 }
 
 impl Candidates {
-    /// All slices that may be named, if others explain so much of what speaks against them.
-    pub(super) fn of(leaves: &Leaves, evidence: &Evidence, price: Price, others: Others) -> Candidates {
-        let mut found = search::found(leaves, evidence, (price, others));
+    /// All slices that may be named, by this evidence or one that is not very different.
+    pub(super) fn of(leaves: &Leaves, evidence: &Evidence, price: Price) -> Candidates {
+        let mut found = search::found(leaves, evidence, price);
         found.further = units(price.further);
         found.of_leaf = found.leaves.inverted(leaves.len());
         found
+    }
+
+    /// Weighs them by other evidence.
+    pub(super) fn weigh(&mut self, evidence: &Evidence) {
+        self.sums = (0..self.leaves.len()).map(|candidate| sum(self.leaves.get(candidate), evidence)).collect();
     }
 
     /// The cuboid that a candidate is in.

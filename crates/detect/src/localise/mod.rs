@@ -43,8 +43,8 @@
 //! 3. *Together*: each name is weighed against all that could be in its place, the others being named; of amounts, narrower slices of one cuboid take the place of a wider one, where
 //!    they explain more of it at the same level and leave nothing that moved; what the others explain is dropped; until nothing changes.
 //!
-//! Greedy naming is done twice: what is usual is first estimated from all leaves, then without those of slices that explained enough by themselves. Of many amounts of which about as many are off to both sides, once: there is
-//! nothing to be learned of the noise.
+//! Greedy naming is done twice: what is usual is first estimated from all leaves, then without those that were named. Of many amounts of which about as many are off to both sides, once: there is
+//! nothing to be learned of the noise. Candidates of amounts are looked for at a discount, and again only where a leaf says much more by what was learned.
 //!
 //! # Assumptions and limits
 //!
@@ -77,7 +77,6 @@ use self::candidates::{Candidates, Price, place};
 use self::evidence::{Evidence, nats, units};
 use self::explain::{Explanation, Name};
 use self::leaves::Measure;
-use self::search::Others;
 
 /// What names of amounts cost.
 const OF_AMOUNTS: Price = Price { any: 4.0, attribute: 0.5, further: 0.0 };
@@ -128,44 +127,53 @@ pub fn localise_beside(leaves: &Leaves, beside: Option<&Element>) -> Vec<(Moved,
     if leaves.is_empty() || leaves.attributes().is_empty() {
         return Vec::new();
     }
-    let named = |evidence: &Evidence, price| named((leaves, beside), evidence, price);
+    let found = |evidence: &Evidence, price| Candidates::of(leaves, evidence, price);
+    let named = |candidates: &Candidates, evidence: &Evidence| named((leaves, beside), candidates, evidence);
     match leaves.measure() {
         Measure::Additive(amounts) => {
             let deviations = Deviations::of(amounts);
             let (mut evidence, is_known) = deviations.at_first();
+            let mut candidates = found(&evidence, OF_AMOUNTS);
             if !is_known {
-                evidence = deviations.beside(&explained(leaves, &evidence, OF_AMOUNTS));
+                let learned = deviations.beside(&explained(leaves, &candidates, &evidence));
+                if search::finds_all(&evidence, &learned) {
+                    candidates.weigh(&learned);
+                } else {
+                    candidates = found(&learned, OF_AMOUNTS);
+                }
+                evidence = learned;
             }
-            named(&evidence, OF_AMOUNTS)
+            named(&candidates, &evidence)
         }
         Measure::Rate(trials) => RARE
             .into_iter()
             .map(|rare| {
-                let moved = explained(leaves, &rates::evidence(leaves, trials, None, rare), OF_RATES);
-                named(&rates::evidence(leaves, trials, Some(&moved), rare), OF_RATES)
+                let at_first = rates::evidence(leaves, trials, None, rare);
+                let explained = explained(leaves, &found(&at_first, OF_RATES), &at_first);
+                // How many leaves move by themselves is counted now, and most of them say more than at first.
+                let evidence = rates::evidence(leaves, trials, Some(&explained), rare);
+                named(&found(&evidence, OF_RATES), &evidence)
             })
             .find(|moved| !moved.is_empty())
             .unwrap_or_default(),
     }
 }
 
-/// Which leaves are in slices that are worth a name by themselves: what is usual is learned from the others.
-fn explained(leaves: &Leaves, evidence: &Evidence, price: Price) -> Vec<bool> {
-    let candidates = Candidates::of(leaves, evidence, price, Others::Nothing);
-    let mut explanation = Explanation::new(leaves, &candidates, evidence);
+/// Which leaves are in slices that are worth a name: what is usual is learned from the others.
+fn explained(leaves: &Leaves, candidates: &Candidates, evidence: &Evidence) -> Vec<bool> {
+    let mut explanation = Explanation::new(leaves, candidates, evidence);
     explanation.greedy();
     explanation.explained()
 }
 
 /// Names what explains the evidence, and weighs another slice beside each name.
-fn named((leaves, beside): (&Leaves, Option<&Element>), evidence: &Evidence, price: Price) -> Vec<(Moved, Option<f64>)> {
-    let candidates = Candidates::of(leaves, evidence, price, Others::Half);
-    let mut explanation = Explanation::new(leaves, &candidates, evidence);
+fn named((leaves, beside): (&Leaves, Option<&Element>), candidates: &Candidates, evidence: &Evidence) -> Vec<(Moved, Option<f64>)> {
+    let mut explanation = Explanation::new(leaves, candidates, evidence);
     explanation.greedy();
     // Rates move too differently within a slice to tell leaves that did not move from those that moved little.
     explanation.refine(matches!(leaves.measure(), Measure::Additive(_)));
     explanation.drop_idle();
-    told((leaves, beside), &candidates, &mut explanation)
+    told((leaves, beside), candidates, &mut explanation)
 }
 
 /// What is to be said of the names.

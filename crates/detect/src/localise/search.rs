@@ -13,16 +13,13 @@ use super::leaves::Leaves;
 
 /// Leaves times sets of attributes that are looked at, at most: what would be more is not searched to its depth.
 const MOST_VISITS: usize = 80_000_000;
+/// What is found could pay so many hundredths of the price of a name, at least: leaves may say more once it is learned from the others what is usual.
+const DISCOUNTED: i64 = 70;
+/// How much more a leaf may say beside that, in nats: it makes no name.
+const LITTLE: f64 = 0.5;
 /// Leaves that are summed in 32 bits: none says more than 30 nats.
 const AT_A_TIME: usize = 1000;
 const NONE: u32 = u32::MAX;
-
-/// How much of what speaks against a slice the others that are named may explain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Others {
-    Nothing,
-    Half,
-}
 
 /// One of the lower half of levels, one of the upper.
 type Halves<T> = [T; 2];
@@ -66,7 +63,6 @@ struct Search<'a> {
     /// By attribute, in the order in which they are searched: how many values it has.
     values: Vec<usize>,
     price: Price,
-    others: Others,
     depth: u32,
     found: Candidates,
     /// Room for the numbers of cells, and for the leaves of cells.
@@ -75,18 +71,24 @@ struct Search<'a> {
 }
 
 /// The slices that may be named, by cuboid, with their leaves.
-pub(super) fn found(leaves: &Leaves, evidence: &Evidence, (price, others): (Price, Others)) -> Candidates {
+pub(super) fn found(leaves: &Leaves, evidence: &Evidence, price: Price) -> Candidates {
     let order = leaves.by_name();
     let values =
         order.iter().map(|attribute| leaves.attributes().get(*attribute).map_or(0, |attribute| attribute.values().len())).collect();
     let depth = depth(order.len(), leaves.len());
     let (found, table, by_cell) = (Candidates::default(), Vec::new(), Vec::new());
-    let mut search = Search { leaves, evidence, values, price, others, depth, found, table, by_cell };
+    let mut search = Search { leaves, evidence, values, price, depth, found, table, by_cell };
     let base = Base::of(leaves, evidence, &order);
     let cells = vec![0; base.leaves.len()];
     let speaking = base.speaking(&cells);
     search.below(&Node { attributes: 0, count: 1, slices: 1.0, base: Rc::new(base), cells, speaking }, 0);
     search.found
+}
+
+/// Whether what is found by some evidence is all that would be found by what was learned since: no leaf says much more.
+pub(super) fn finds_all(evidence: &Evidence, learned: &Evidence) -> bool {
+    let most = |row: &Row| i64::from(row.iter().copied().fold(0, i32::max));
+    evidence.iter().zip(learned).all(|(before, now)| discounted(most(now)) <= most(before) + units(LITTLE))
 }
 
 /// How many attributes slices may have, so that no more is looked at than is bearable.
@@ -140,26 +142,20 @@ fn at<T: Copy>(all: &[T], places: &[u32]) -> Vec<T> {
 }
 
 impl Cell {
-    /// The most that its leaves may say, if it were for the best levels of any half.
-    fn most(&self, others: Others) -> i64 {
-        self.for_it.iter().zip(self.all).map(|(for_it, all)| others.rest(*for_it, all)).fold(i64::MIN, i64::max)
+    /// The most that its leaves may say, if it were for the best levels of any half, and if others explained half of what speaks against it.
+    fn most(&self) -> i64 {
+        self.for_it.iter().zip(self.all).map(|(for_it, all)| i64::midpoint(*for_it, all)).fold(i64::MIN, i64::max)
     }
 
     /// The same, by what they say at each level.
-    fn most_at_a_level(&self, sum: &Sum, others: Others) -> i64 {
+    fn most_at_a_level(&self, sum: &Sum) -> i64 {
         let most_of = |half: &[i64]| half.iter().copied().fold(i64::MIN, i64::max);
-        sum.chunks_exact(LEVELS / 2).zip(self.for_it).map(|(half, for_it)| others.rest(for_it, most_of(half))).fold(i64::MIN, i64::max)
+        sum.chunks_exact(LEVELS / 2).zip(self.for_it).map(|(half, for_it)| i64::midpoint(for_it, most_of(half))).fold(i64::MIN, i64::max)
     }
 }
 
-impl Others {
-    /// What a slice's leaves say, those that the others explain being left out, where so much speaks for it, and they say this all together.
-    fn rest(self, for_it: i64, all: i64) -> i64 {
-        match self {
-            Others::Nothing => all,
-            Others::Half => i64::midpoint(for_it, all),
-        }
-    }
+fn discounted(price: i64) -> i64 {
+    price / 100 * DISCOUNTED
 }
 
 /// Adds what one leaf says.
@@ -260,7 +256,8 @@ impl Search<'_> {
                 add(said, best.map(|best| best.max(0)));
             }
         }
-        let stays = |for_it: &Halves<i64>| for_it.iter().any(|for_it| *for_it >= units(again));
+        let least = discounted(units(again));
+        let stays = |for_it: &Halves<i64>| for_it.iter().any(|for_it| *for_it >= least);
         let count = said.iter().filter(|for_it| stays(for_it)).count();
         if count == 0 {
             return None;
@@ -304,12 +301,12 @@ impl Search<'_> {
 
     /// Makes candidates of the cells that may be named themselves, by what their leaves say at their best levels first, and then at any one.
     fn keep(&mut self, node: &Node, sums: &[Cell], mut cuboid: Cuboid) {
-        let (others, price) = (self.others, cuboid.price_again);
+        let least = discounted(cuboid.price_again);
         let mut count = 0;
         // Where the leaves of each cell go.
         let mut begins: Vec<usize> = Vec::with_capacity(sums.len());
         for cell in sums {
-            let may_be = cell.most(others) >= price;
+            let may_be = cell.most() >= least;
             begins.push(if may_be { count } else { usize::MAX });
             count += if may_be { cell.leaves } else { 0 };
         }
@@ -325,11 +322,11 @@ impl Search<'_> {
             }
         }
         let mut rest = self.by_cell.as_slice();
-        for cell in sums.iter().filter(|cell| cell.most(others) >= price) {
+        for cell in sums.iter().filter(|cell| cell.most() >= least) {
             let Some((leaves, behind)) = rest.split_at_checked(cell.leaves) else { break };
             rest = behind;
             let sum = sum(leaves, self.evidence);
-            if cell.most_at_a_level(&sum, others) >= price {
+            if cell.most_at_a_level(&sum) >= least {
                 self.found.leaves.push(leaves);
                 self.found.sums.push(sum);
             }
@@ -342,7 +339,7 @@ impl Search<'_> {
 }
 
 /// What these leaves say together. So many at a time as fit half the digits, which takes half the time.
-fn sum(leaves: &[u32], rows: &[Row]) -> Sum {
+pub(super) fn sum(leaves: &[u32], rows: &[Row]) -> Sum {
     let mut sum = [0; LEVELS];
     for some in leaves.chunks(AT_A_TIME) {
         let mut of_some: Row = [0; LEVELS];
