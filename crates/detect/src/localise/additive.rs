@@ -11,7 +11,7 @@
 
 use std::cmp::Ordering;
 
-use super::evidence::{Evidence, LEVELS, Row, greater, greatest, settled};
+use super::evidence::{Evidence, LEVELS, Row, greater, greatest, narrow, settled};
 use super::leaves::Amount;
 
 /// No deviation is measured better than this.
@@ -263,11 +263,6 @@ impl Noise {
         let ln_alone = narrow(ln_alone);
         settled(&ratios, greatest(&ratios) + ln_alone, -ln_alone)
     }
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "evidence needs no more digits")]
-fn narrow(number: f64) -> f32 {
-    number as f32
 }
 
 /// Levels that are tried, and how leaves that moved to them are around them: as close as moved leaves may be, or as far as leaves that did not move are from theirs.

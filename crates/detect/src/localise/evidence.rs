@@ -28,6 +28,12 @@ pub(super) fn settled(ratios: &[f32; LEVELS], alone: f32, against: f32) -> Row {
     row
 }
 
+/// A number with as many digits as evidence needs.
+#[expect(clippy::cast_possible_truncation, reason = "it has as many digits as are needed")]
+pub(super) fn narrow(number: f64) -> f32 {
+    number as f32
+}
+
 /// Rounds a number below 2^22 to a whole one: next to 1.5 * 2^23, numbers are whole. It takes one addition, of many numbers at once.
 fn whole(number: f32) -> i32 {
     const BESIDE: f32 = 12_582_912.0;

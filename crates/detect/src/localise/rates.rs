@@ -9,7 +9,7 @@
 
 use libm::lgamma;
 
-use super::evidence::{Evidence, LEVELS, Row, settled};
+use super::evidence::{Evidence, LEVELS, Row, narrow, settled};
 use super::leaves::{Leaves, Trials};
 
 /// Levels of slices all of whose leaves moved about alike: odds of failing, as multiples of the usual.
@@ -223,11 +223,6 @@ fn divergence(attempts: f64, own: f64, rate: f64) -> f64 {
 fn times_odds(rate: f64, odds: f64) -> f64 {
     let moved = rate * odds;
     (moved / (1.0 - rate + moved)).clamp(LEAST_RATE, 1.0 - LEAST_RATE)
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "evidence needs no more digits")]
-fn narrow(number: f64) -> f32 {
-    number as f32
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "saturates where a number would not fit")]
