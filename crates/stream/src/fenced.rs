@@ -53,6 +53,8 @@ impl FencedLog {
         client.set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string());
         client.set("message.timeout.ms", PATIENCE.as_millis().to_string());
         client.set("message.max.bytes", LARGEST_CORRECTION.to_string());
+        // One request after the other: of several, one that is refused could pass for delivered once a later one is taken (see `Producer`).
+        client.set("max.in.flight.requests.per.connection", "1");
         client.set("allow.auto.create.topics", "false").set("partitioner", "murmur2_random");
         let brokers = config.brokers.clone();
         let producer = FutureProducer::from_config_and_context(&client, Listener::default())

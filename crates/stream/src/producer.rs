@@ -35,6 +35,12 @@ pub enum NotTaken {
         /// What librdkafka says.
         source: KafkaError,
     },
+    /// It is said to be there, and nobody says where, so that need not be so. The record can be sent again.
+    #[error("Kafka at {brokers} did not say where it has the record")]
+    Unplaced {
+        /// Bootstrap servers.
+        brokers: String,
+    },
 }
 
 /// Brings batches into the outcomes topic.
@@ -58,7 +64,11 @@ impl OutcomeProducer {
     }
 }
 
-/// Brings records into one topic, each once (idempotent producer, KIP-98) and durably (`acks=all`).
+/// Brings records into one topic durably (`acks=all`), each once as far as that is up to Kafka (idempotent producer, KIP-98).
+///
+/// Only an offset shows that Kafka has a record. librdkafka also takes one for delivered when one that was sent behind it is, and when Kafka says that it had its sequence before. The first need
+/// not be so: a broker checks the sequences of a producer from the first batch on that it took of it. Where it refuses one (it does not know yet that it leads the partition) and
+/// takes the next a moment later, the refused one is reported as delivered, and is nowhere. What has no offset is therefore sent again; who reads tells repeats.
 pub(crate) struct Producer {
     /// Replaced when librdkafka gives it up for good.
     producer: Mutex<FutureProducer<Listener>>,
@@ -77,13 +87,14 @@ impl Producer {
         Ok(Producer { producer: Mutex::new(producer), listener, topic: config.topic(topic), largest, config: config.clone() })
     }
 
-    /// Sends a record, waits until every in-sync replica has it, and says where it is: partition and offset.
+    /// Sends a record, waits until every in-sync replica has it, and says where it is: partition and offset. What has none is not there, as far as is known.
     pub(crate) async fn send(&self, key: Option<&[u8]>, value: &[u8], headers: OwnedHeaders) -> Result<(i32, i64), NotTaken> {
         let producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let record = FutureRecord { key, ..FutureRecord::to(&self.topic).payload(value).headers(headers) };
         let error = match producer.send_result(record) {
             Ok(delivery) => match delivery.await {
-                Ok(Ok(place)) => return Ok((place.partition, place.offset)),
+                Ok(Ok(place)) if place.offset >= 0 => return Ok((place.partition, place.offset)),
+                Ok(Ok(_)) => return Err(NotTaken::Unplaced { brokers: self.config.brokers.clone() }),
                 Ok(Err((error, _))) => error,
                 Err(_) => KafkaError::Canceled,
             },
@@ -218,6 +229,28 @@ mod tests {
         producer.send(&record()).await.unwrap();
         let full = not_taken(KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), "here", None);
         assert!(matches!(full, NotTaken::Full));
+    }
+
+    #[tokio::test]
+    async fn what_is_acknowledged_is_there_also_where_a_broker_refuses_the_first_and_takes_the_second() {
+        let (cluster, config) = cluster();
+        let producer = OutcomeProducer::new(&config).unwrap();
+        producer.send(&record()).await.unwrap();
+        // An answer takes so long that the second is on its way before it is known what became of the first.
+        for broker in 1..=3 {
+            cluster.broker_round_trip_time(broker, Duration::from_millis(300)).unwrap();
+        }
+        let produce = rdkafka::types::RDKafkaApiKey::Produce;
+        cluster.request_errors(produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION]);
+        let [first, second] = ["first", "second"].map(|batch| OutcomeRecord { batch: Bytes::from(batch), ..record() });
+        let (first_taken, second_taken) = tokio::join!(producer.send(&first), async {
+            tokio::time::sleep(20 * LINGER).await;
+            producer.send(&second).await
+        });
+        second_taken.unwrap();
+        let read = read_to_end(&config, &config.topic(Topic::Outcomes)).await.unwrap();
+        let is_there = |batch: &OutcomeRecord| read.iter().any(|record| record.value == batch.batch);
+        assert!(is_there(&second) && first_taken.is_ok() == is_there(&first), "{first_taken:?} {read:?}");
     }
 
     #[tokio::test]

@@ -48,7 +48,7 @@ impl From<NotTaken> for Problem {
     fn from(reason: NotTaken) -> Problem {
         match reason {
             NotTaken::Full => Problem::Full,
-            NotTaken::Unavailable { .. } => Problem::Unavailable,
+            NotTaken::Unavailable { .. } | NotTaken::Unplaced { .. } => Problem::Unavailable,
         }
     }
 }
