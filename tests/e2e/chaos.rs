@@ -13,6 +13,7 @@ pub(crate) mod disk;
 pub(crate) mod link;
 mod parts;
 mod schedule;
+mod whereabouts;
 mod writers;
 
 use std::time::Duration;
@@ -87,7 +88,7 @@ async fn run(seed: u64, extent: &Extent) {
     let acknowledged = writers.stop().await;
     let events = acknowledged.iter().sum::<u64>();
     println!("chaos: {:.0} s: the terminals have stopped, {events} events are acknowledged", begin.elapsed().as_secs_f32());
-    audit(&acknowledged, &back).await;
+    audit(&acknowledged, &front, &back).await;
     println!("chaos: {:.0} s: of {events} events 0 are lost and 0 doubled, in the rows and in every family", begin.elapsed().as_secs_f32());
     assert!(events >= extent.events, "only {events} events were acknowledged");
     front.stop().await;
@@ -115,11 +116,20 @@ async fn lane(victim: &mut impl Victim, plan: &[Planned], (begin, writers): (Ins
     }
 }
 
-/// Waits until something is so; while it is not, it is said what is.
+/// Waits until something is so, and asserts that it is within this time.
 async fn until(patience: Duration, what: &str, is_so: impl AsyncFn() -> Result<(), String>) {
+    if let Err(instead) = wait(patience, is_so).await {
+        panic!("{what}: not within {patience:?}; {instead}");
+    }
+}
+
+/// Waits until something is so; what is instead, if that takes longer.
+async fn wait(patience: Duration, is_so: impl AsyncFn() -> Result<(), String>) -> Result<(), String> {
     let begin = Instant::now();
-    while let Err(instead) = is_so().await {
-        assert!(begin.elapsed() < patience, "{what}: not within {patience:?}; {instead}");
-        tokio::time::sleep(Duration::from_millis(200)).await;
+    loop {
+        match is_so().await {
+            Err(_) if begin.elapsed() < patience => tokio::time::sleep(Duration::from_millis(200)).await,
+            said => return said,
+        }
     }
 }

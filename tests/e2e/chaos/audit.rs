@@ -5,22 +5,25 @@ use std::time::Duration;
 
 use faultline_store::families;
 
-use crate::chaos::parts::Back;
-use crate::chaos::until;
+use crate::chaos::parts::{Back, Front};
+use crate::chaos::whereabouts::whereabouts;
 use crate::chaos::writers::{REVERSED, code, name, reversed};
+use crate::chaos::{until, wait};
 use crate::store::drilldown;
 
 /// How long it may take until everything is counted and settled on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Waits until everything is done, and asserts that what was acknowledged is there once: of each terminal, the events from the first to this last.
-pub(crate) async fn audit(last: &[u64], back: &Back<'_>) {
+pub(crate) async fn audit(last: &[u64], front: &Front<'_>, back: &Back<'_>) {
     let events = last.iter().sum::<u64>();
-    until(PATIENCE, "everything is counted", async || match back.counted().await {
+    let counted = wait(PATIENCE, async || match back.counted().await {
         counted if counted >= events => Ok(()),
-        counted => Err(format!("{counted} of {events} events are, and the classifiers: {:?}", back.are_done().await)),
-    })
-    .await;
+        counted => Err(format!("{counted} of {events} events are counted, and the classifiers: {:?}", back.are_done().await)),
+    });
+    if let Err(instead) = counted.await {
+        panic!("not within {PATIENCE:?}: {instead}{}", whereabouts(last, front, back).await);
+    }
     // What was repeated is among what is dropped.
     until(PATIENCE, "the classifiers are done", async || back.are_done().await).await;
     let reversed = last.iter().map(|last| reversed(*last)).sum::<u64>();

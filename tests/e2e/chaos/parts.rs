@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use faultline_deploy::{Entrance, KafkaCluster, LocalConfig, LocalParts, NodePorts, Parts, Wanted};
 use faultline_store::ClickHouseConfig;
-use faultline_stream::KafkaConfig;
+use faultline_stream::{KafkaConfig, Record, Topic, read_to_end};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
@@ -269,6 +269,12 @@ impl Front<'_> {
     /// Connections that its networks broke.
     pub(crate) fn broken(&self) -> u64 {
         self.to_gateways.iter().chain(&self.kafka.links).map(Link::broken).sum()
+    }
+
+    /// What Kafka has of outcomes.
+    pub(crate) async fn records(&self) -> Vec<Record> {
+        let config = self.kafka.config(&self.kafka.links[0]);
+        read_to_end(&config, &config.topic(Topic::Outcomes)).await.unwrap()
     }
 
     /// Asks its services to stop.
