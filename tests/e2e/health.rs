@@ -1,5 +1,7 @@
 //! How terminals, shops and merchants do, by what came the whole road.
 
+use std::sync::LazyLock;
+
 use faultline_proto::ingest::v1::{Event, OutcomeBatch};
 use faultline_proto::outcome::v1::{EntryMode, Outcome, Stage, TerminalCondition};
 use faultline_proto::terminal::v1::{HealthSample, PinPadState, PrinterState, TerminalProfile};
@@ -10,7 +12,7 @@ use crate::classifier::{counted, road};
 use crate::console::Console;
 use crate::program::eventually;
 use crate::replay::run;
-use crate::services::{Gateway, query};
+use crate::services::{Gateway, Service, query};
 use crate::terminal::{batch, event, in_seconds, outcome, profile};
 
 const HOUR_MS: u64 = 3_600_000;
@@ -20,10 +22,16 @@ fn sampled(terminal: &str, health_samples: Vec<HealthSample>) -> OutcomeBatch {
     OutcomeBatch { terminal_id: terminal.into(), health_samples, ..batch(Vec::new()) }
 }
 
-/// How long ago half past the last full hour was: what happened then, or some seconds before or after, is of one hour.
+/// Half past the last full hour when the tests began, in milliseconds since 1970-01-01 UTC: what happened then, or some seconds before or after, is of one
+/// hour, and stays so when another begins meanwhile.
+static HALF_PAST_MS: LazyLock<u64> = LazyLock::new(|| {
+    let now_s = u64::try_from(in_seconds(0).seconds).unwrap();
+    (now_s - now_s % 3600 - 1800) * 1000
+});
+
+/// How long ago that was.
 fn half_past_ms() -> u64 {
-    let second_of_hour = u64::try_from(in_seconds(0).seconds).unwrap() % 3600;
-    (second_of_hour + 1800) * 1000
+    u64::try_from(in_seconds(0).seconds).unwrap() * 1000 - *HALF_PAST_MS
 }
 
 /// What a terminal measures so many hours ago, so many hours after it started for the so manieth time: nothing is wrong with it.
@@ -52,8 +60,9 @@ fn read(sample: HealthSample, reads: u32, failed_sales: u32) -> HealthSample {
     HealthSample { reader_reads: Some(reads), reader_failures: Some(failed_sales), reader_failed_sales: Some(failed_sales), ..sample }
 }
 
-async fn until_sampled(clickhouse: &ClickHouseConfig, samples: usize) {
-    let stored = async || (query(clickhouse, "SELECT count() FROM health_samples FINAL").await == samples.to_string()).then_some(());
+/// Waits until the classifier has stored so many samples, repeats among them, and what follows from them: rows are there before their sums are.
+async fn until_sampled(classifier: &Service, samples: u64) {
+    let stored = async || (classifier.counted("faultline_classifier_health_samples_total", &["stored"]).await == samples).then_some(());
     eventually(&format!("{samples} samples are stored"), stored).await;
 }
 
@@ -78,7 +87,7 @@ async fn samples_are_stored_once_and_counters_that_fall_are_increases() {
     ];
     let all = sampled("T-1", samples);
     gateway.terminal().report(all.clone()).await.unwrap();
-    until_sampled(&clickhouse, 5).await;
+    until_sampled(&classifier, 5).await;
     let once = of_week(&clickhouse, "T-1").await;
     assert_eq!((once.reads, once.failed_sales, once.starts, once.reconnects), (40 + 30, 2 + 5, 2, 6), "{once:?}");
     assert_eq!((once.hours, once.printer_hours, once.printer_bad_hours, once.weak_signal_hours), (5, 5, 1, 1), "{once:?}");
@@ -89,21 +98,23 @@ async fn samples_are_stored_once_and_counters_that_fall_are_increases() {
     more.health_samples.push(HealthSample { battery_percent: None, ..sample(6, (0, 0, 9)) });
     gateway.terminal().report(all).await.unwrap();
     gateway.terminal().report(more).await.unwrap();
-    until_sampled(&clickhouse, 6).await;
+    until_sampled(&classifier, 5 + 5 + 6).await;
     let again = of_week(&clickhouse, "T-1").await;
     assert_eq!((again.reads, again.failed_sales, again.starts, again.hours), (once.reads, once.failed_sales, once.starts, once.hours));
     // Six percent went in twenty minutes without a charger.
     let later = HealthSample { age_ms: Some(half_past_ms() - 20 * 60_000), battery_percent: Some(74), ..sample(7, (0, 0, 9)) };
     gateway.terminal().report(sampled("T-1", vec![later])).await.unwrap();
-    until_sampled(&clickhouse, 7).await;
+    until_sampled(&classifier, 5 + 5 + 6 + 1).await;
     let drained = of_week(&clickhouse, "T-1").await;
     assert!(drained.drained_percent == 6.0 && (drained.drained_hours - 1.0 / 3.0).abs() < 0.02, "{drained:?}");
     assert!(drained.drain_sums.0 == 1.0 && (drained.drain_sums.2 - 18.0).abs() < 1.0, "{drained:?}");
-    let row = "SELECT sequence, battery_percent, charging, signal_dbm, printer, boots, intDiv(dateDiff('minute', sampled_at, received_at) - 30, 60) AS hours, clock, carrier \
-               FROM health_samples FINAL WHERE sequence IN (4, 6) ORDER BY sequence";
-    assert_eq!(query(&clickhouse, row).await, "4\t80\tfalse\t-118\t1\t8\t10\tage\t46000\n6\t\\N\tfalse\t-80\t1\t9\t0\tage\t46000");
-    let counted = async || (classifier.counted("faultline_classifier_health_samples_total", &["stored"]).await == 17).then_some(());
-    eventually("they are counted", counted).await;
+    let row = format!(
+        "SELECT sequence, battery_percent, charging, signal_dbm, printer, boots, dateDiff('hour', sampled_at, fromUnixTimestamp({})) AS hours, clock, carrier \
+         FROM health_samples FINAL WHERE sequence IN (4, 6) ORDER BY sequence",
+        *HALF_PAST_MS / 1000
+    );
+    assert_eq!(query(&clickhouse, &row).await, "4\t80\tfalse\t-118\t1\t8\t10\tage\t46000\n6\t\\N\tfalse\t-80\t1\t9\t0\tage\t46000");
+    assert_eq!(query(&clickhouse, "SELECT count() FROM health_samples FINAL").await, "7");
     assert_eq!(classifier.counted("faultline_classifier_health_samples_total", &["out_of_range"]).await, 0);
     classifier.stop().await;
     gateway.stop().await;
@@ -172,7 +183,7 @@ async fn a_worn_reader_ranks_worst_with_what_to_do() {
         collector.report(sixty(&terminal, ("1", "S-1"), bad)).await.unwrap();
     }
     counted(&clickhouse, 12 * 60).await;
-    until_sampled(&clickhouse, 22).await;
+    until_sampled(&classifier, 22).await;
     let console = Console::start(&clickhouse, &[]).await;
     console.service.until_ready().await;
     let found = console.of_acme("health/terminals").await["terminals"].clone();
