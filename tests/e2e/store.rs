@@ -37,10 +37,17 @@ const DRILLDOWN: &str = "SELECT sum(belongs), sum(found), countIf(belongs != fou
 
 /// Asserts that the rows for drill-downs are there once, and no others. Returns how many there are.
 pub(crate) async fn drilldown(config: &ClickHouseConfig) -> u64 {
+    are_kept(config).await.unwrap()
+}
+
+/// How many rows for drill-downs there are, if they are there once and no others; else what is wrong.
+pub(crate) async fn are_kept(config: &ClickHouseConfig) -> Result<u64, String> {
     let found = query(config, DRILLDOWN).await;
     let [belong, are, astray] = *found.split('\t').collect::<Vec<_>>() else { panic!("{found}") };
-    assert!(belong == are && astray == "0", "{belong} rows are to be kept for drill-downs, {are} are; {astray} astray");
-    are.parse().unwrap()
+    if belong != are || astray != "0" {
+        return Err(format!("{belong} rows are to be kept for drill-downs, {are} are; {astray} astray"));
+    }
+    Ok(are.parse().unwrap())
 }
 
 #[tokio::test]
