@@ -89,6 +89,8 @@ pub(super) struct Candidates {
     pub(super) of_leaf: Lists,
     /// By candidate, what its leaves say together.
     pub(super) sums: Vec<Sum>,
+    /// The attributes' places, in the order in which they are bits.
+    by_name: Vec<usize>,
 }
 
 /// A leaf's place, or a candidate's, as it is kept.
@@ -107,6 +109,7 @@ impl Candidates {
         let mut found = search::found(leaves, evidence, price);
         found.further = units(price.further);
         found.of_leaf = found.leaves.inverted(leaves.len());
+        found.by_name = leaves.by_name();
         found
     }
 
@@ -124,17 +127,16 @@ impl Candidates {
     pub(super) fn element(&self, leaves: &Leaves, candidate: usize) -> Element {
         let attributes = self.cuboid(candidate).map_or(0, |cuboid| cuboid.attributes);
         let first = self.leaves.get(candidate).first().copied().map_or(usize::MAX, place);
-        let of = |(bit, attribute): (usize, usize)| {
-            let value = leaves.column(attribute).get(first)?;
-            (attributes >> bit & 1 == 1).then_some((attribute, *value))
+        let of = |(bit, attribute): (usize, &usize)| {
+            let value = leaves.column(*attribute).get(first)?;
+            (attributes >> bit & 1 == 1).then_some((*attribute, *value))
         };
-        Element(leaves.by_name().into_iter().enumerate().filter_map(of).collect())
+        Element(self.by_name.iter().enumerate().filter_map(of).collect())
     }
 
     /// The candidate that is this slice, if it is one.
     pub(super) fn find(&self, leaves: &Leaves, element: &Element) -> Option<usize> {
-        let by_name = leaves.by_name();
-        let bit = |place: &usize| by_name.iter().position(|named| named == place).map(|bit| 1_u32 << bit);
+        let bit = |place: &usize| self.by_name.iter().position(|named| named == place).map(|bit| 1_u32 << bit);
         let attributes = element.0.iter().try_fold(0, |bits, (place, _)| Some(bits | bit(place)?))?;
         let (begin, end) = self.cuboids.iter().find(|cuboid| cuboid.attributes == attributes)?.candidates;
         let is_it = |candidate: &usize| {

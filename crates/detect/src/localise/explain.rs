@@ -152,10 +152,10 @@ impl<'a> Explanation<'a> {
 
     /// The one that adds more first; of equals that of fewer attributes, then by what they are called.
     fn order(&self, one: &Name, other: &Name) -> Ordering {
-        other.gain.cmp(&one.gain).then_with(|| {
-            let [one, other] = [one, other].map(|name| self.candidates.element(self.leaves, name.candidate));
-            one.0.len().cmp(&other.0.len()).then_with(|| one.label(self.leaves).cmp(&other.label(self.leaves)))
-        })
+        let attributes = |name: &Name| self.candidates.cuboid(name.candidate).map_or(0, |cuboid| cuboid.attributes.count_ones());
+        let element = |name: &Name| self.candidates.element(self.leaves, name.candidate);
+        let by_gain = other.gain.cmp(&one.gain);
+        by_gain.then_with(|| attributes(one).cmp(&attributes(other))).then_with(|| element(one).order(&element(other), self.leaves))
     }
 
     /// What each candidate would add, at its best level.

@@ -1,5 +1,6 @@
 //! What is localised: leaves over attributes, with what was counted of them and what was expected.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -245,13 +246,25 @@ impl Element {
     #[must_use]
     pub fn label(&self, leaves: &Leaves) -> String {
         let mut label = String::new();
-        for (place, id) in &self.0 {
-            let Some(attribute) = leaves.attributes.get(*place) else { continue };
-            let value = usize::try_from(*id).ok().and_then(|id| attribute.values.get(id)).map_or("", AsRef::as_ref);
+        for (attribute, value) in self.values(leaves) {
             let joint = if label.is_empty() { "" } else { "&" };
-            label.push_str(&format!("{joint}{}={value}", attribute.name));
+            label.push_str(&format!("{joint}{attribute}={value}"));
         }
         label
+    }
+
+    /// Its attributes with their values, as they are called.
+    fn values<'a>(&'a self, leaves: &'a Leaves) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.0.iter().filter_map(|(place, id)| {
+            let attribute = leaves.attributes.get(*place)?;
+            let value = usize::try_from(*id).ok().and_then(|id| attribute.values.get(id));
+            Some((attribute.name.as_ref(), value.map_or("", AsRef::as_ref)))
+        })
+    }
+
+    /// Which of two comes first, by what their attributes and values are called.
+    pub(crate) fn order(&self, other: &Element, leaves: &Leaves) -> Ordering {
+        self.values(leaves).cmp(other.values(leaves))
     }
 
     /// Whether no leaf can be in both.

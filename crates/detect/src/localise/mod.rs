@@ -201,9 +201,7 @@ fn told(
         };
         told.push((moved, weighed));
     }
-    told.sort_by(|(one, _), (other, _)| {
-        other.score.total_cmp(&one.score).then_with(|| one.element.label(leaves).cmp(&other.element.label(leaves)))
-    });
+    told.sort_by(|(one, _), (other, _)| other.score.total_cmp(&one.score).then_with(|| one.element.order(&other.element, leaves)));
     told
 }
 

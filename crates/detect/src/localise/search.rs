@@ -224,9 +224,7 @@ impl Search<'_> {
     /// Looks into the slices of a node, by each attribute from `first` on.
     fn below(&mut self, node: &Node, first: usize) {
         for next in first..self.values.len() {
-            if let Some(child) = self.child(node, next)
-                && child.attributes.count_ones() < self.depth
-            {
+            if let Some(child) = self.child(node, next) {
                 self.below(&child, next + 1);
             }
         }
@@ -282,9 +280,17 @@ impl Search<'_> {
                 cell.leaves += 1;
             }
         });
+        let gone = sums.pop().map_or(0, |gone| gone.leaves);
+        let begin = self.found.leaves.len();
+        let cuboid = Cuboid { attributes, price, price_again: units(again), candidates: (begin, begin) };
+        // Narrower ones have an attribute more, one of those behind.
+        if next + 1 == self.values.len() || attributes.count_ones() == self.depth {
+            self.keep((&node.base.leaves, &cells), &sums, cuboid);
+            return None;
+        }
         let mut base = Rc::clone(&node.base);
         // The leaves of that cell stay where they are, too, until they are the most.
-        if sums.pop().is_some_and(|gone| 2 * gone.leaves > cells.len()) {
+        if 2 * gone > cells.len() {
             let stay: Vec<u32> = (0..).zip(&cells).filter(|(_, cell)| **cell != id(count)).map(|(at, _)| at).collect();
             base = Rc::new(base.only(&stay, next + 1));
             cells = at(&cells, &stay);
@@ -293,14 +299,12 @@ impl Search<'_> {
             let other = |(at, cell): &(u32, u32)| others.get(place(*cell)).filter(|other| **other != id(count)).map(|other| (*at, *other));
             speaking = speaking.iter().filter_map(other).collect();
         }
-        let begin = self.found.leaves.len();
-        let node = Node { attributes, count, slices, base, cells, speaking };
-        self.keep(&node, &sums, Cuboid { attributes, price, price_again: units(again), candidates: (begin, begin) });
-        Some(node)
+        self.keep((&base.leaves, &cells), &sums, cuboid);
+        Some(Node { attributes, count, slices, base, cells, speaking })
     }
 
     /// Makes candidates of the cells that may be named themselves, by what their leaves say at their best levels first, and then at any one.
-    fn keep(&mut self, node: &Node, sums: &[Cell], mut cuboid: Cuboid) {
+    fn keep(&mut self, (leaves, cells): (&[u32], &[u32]), sums: &[Cell], mut cuboid: Cuboid) {
         let least = discounted(cuboid.price_again);
         let mut count = 0;
         // Where the leaves of each cell go.
@@ -314,7 +318,7 @@ impl Search<'_> {
             return;
         }
         self.by_cell.resize(count, 0);
-        for (leaf, cell) in node.base.leaves.iter().zip(&node.cells) {
+        for (leaf, cell) in leaves.iter().zip(cells) {
             let Some(next) = begins.get_mut(place(*cell)) else { continue };
             if let Some(slot) = self.by_cell.get_mut(*next) {
                 *slot = *leaf;
