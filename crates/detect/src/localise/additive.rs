@@ -192,10 +192,11 @@ impl Noise {
         let (mut below, mut above, mut far) = (0_u32, 0_u32, 0_usize);
         let limit = farthest(all.len()) + ALONE;
         for one in all {
-            let off = self.off(one, OFF);
-            below += u32::from(off.is_lt());
-            above += u32::from(off.is_gt());
-            far += usize::from(self.off(one, limit).is_ne());
+            let (square, variance) = (one.y * one.y, self.variance(one));
+            let is_off = square > OFF * OFF * variance;
+            below += u32::from(is_off && one.y < 0.0);
+            above += u32::from(is_off && one.y > 0.0);
+            far += usize::from(square > limit * limit * variance);
         }
         let (difference, sum) = (f64::from(below.abs_diff(above)), f64::from(below) + f64::from(above));
         difference <= 2.0 * sum.sqrt() && far * HARDLY_ANY <= all.len()

@@ -87,8 +87,6 @@ pub(super) struct Candidates {
     pub(super) leaves: Lists,
     /// By leaf, the candidates that it is in.
     pub(super) of_leaf: Lists,
-    /// By candidate, what its leaves say together.
-    pub(super) sums: Vec<Sum>,
     /// The attributes' places, in the order in which they are bits.
     by_name: Vec<usize>,
 }
@@ -104,18 +102,18 @@ pub(super) fn place(id: u32) -> usize {
 }
 
 impl Candidates {
-    /// All slices that may be named, by this evidence or one that is not very different.
-    pub(super) fn of(leaves: &Leaves, evidence: &Evidence, price: Price) -> Candidates {
-        let mut found = search::found(leaves, evidence, price);
+    /// All slices that may be named, by this evidence or one that is not very different; and what the leaves of each say together.
+    pub(super) fn of(leaves: &Leaves, evidence: &Evidence, price: Price) -> (Candidates, Vec<Sum>) {
+        let (mut found, sums) = search::found(leaves, evidence, price);
         found.further = units(price.further);
         found.of_leaf = found.leaves.inverted(leaves.len());
         found.by_name = leaves.by_name();
-        found
+        (found, sums)
     }
 
-    /// Weighs them by other evidence.
-    pub(super) fn weigh(&mut self, evidence: &Evidence) {
-        self.sums = (0..self.leaves.len()).map(|candidate| sum(self.leaves.get(candidate), evidence)).collect();
+    /// What the leaves of each say together, by other evidence.
+    pub(super) fn weigh(&self, evidence: &Evidence) -> Vec<Sum> {
+        (0..self.leaves.len()).map(|candidate| sum(self.leaves.get(candidate), evidence)).collect()
     }
 
     /// The cuboid that a candidate is in.

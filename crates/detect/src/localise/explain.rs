@@ -35,9 +35,9 @@ pub(super) struct Explanation<'a> {
 }
 
 impl<'a> Explanation<'a> {
-    /// Nothing is explained yet.
-    pub(super) fn new(leaves: &'a Leaves, candidates: &'a Candidates, evidence: &'a Evidence) -> Explanation<'a> {
-        let (named, sums, most) = (vec![0; leaves.len()], candidates.sums.clone(), vec![None; candidates.sums.len()]);
+    /// Nothing is explained yet. `sums` are what the leaves of each candidate say by this evidence.
+    pub(super) fn new(leaves: &'a Leaves, (candidates, sums): (&'a Candidates, Vec<Sum>), evidence: &'a Evidence) -> Explanation<'a> {
+        let (named, most) = (vec![0; leaves.len()], vec![None; sums.len()]);
         Explanation { leaves, candidates, evidence, named, sums, most, names: Vec::new() }
     }
 

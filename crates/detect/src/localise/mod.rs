@@ -74,7 +74,7 @@ pub use self::leaves::{Amount, Attribute, Element, LeafError, Leaves, Trials};
 
 use self::additive::Deviations;
 use self::candidates::{Candidates, Price, place};
-use self::evidence::{Evidence, nats, units};
+use self::evidence::{Evidence, Sum, nats, units};
 use self::explain::{Explanation, Name};
 use self::leaves::Measure;
 
@@ -128,31 +128,36 @@ pub fn localise_beside(leaves: &Leaves, beside: Option<&Element>) -> Vec<(Moved,
         return Vec::new();
     }
     let found = |evidence: &Evidence, price| Candidates::of(leaves, evidence, price);
-    let named = |candidates: &Candidates, evidence: &Evidence| named((leaves, beside), candidates, evidence);
+    let named = |(candidates, sums): (Candidates, Vec<Sum>), evidence: &Evidence| named((leaves, beside), (&candidates, sums), evidence);
     match leaves.measure() {
         Measure::Additive(amounts) => {
             let deviations = Deviations::of(amounts);
-            let (mut evidence, is_known) = deviations.at_first();
-            let mut candidates = found(&evidence, OF_AMOUNTS);
-            if !is_known {
-                let learned = deviations.beside(&explained(leaves, &candidates, &evidence));
-                if search::finds_all(&evidence, &learned) {
-                    candidates.weigh(&learned);
-                } else {
-                    candidates = found(&learned, OF_AMOUNTS);
-                }
-                evidence = learned;
+            let (evidence, is_known) = deviations.at_first();
+            let (candidates, sums) = found(&evidence, OF_AMOUNTS);
+            if is_known {
+                return named((candidates, sums), &evidence);
             }
-            named(&candidates, &evidence)
+            let explained = explained(leaves, (&candidates, sums), &evidence);
+            let most = search::most(&evidence);
+            // There is no need for room for both.
+            drop(evidence);
+            let learned = deviations.beside(&explained);
+            if search::finds_all(&most, &learned) {
+                let sums = candidates.weigh(&learned);
+                named((candidates, sums), &learned)
+            } else {
+                named(found(&learned, OF_AMOUNTS), &learned)
+            }
         }
         Measure::Rate(trials) => RARE
             .into_iter()
             .map(|rare| {
                 let at_first = rates::evidence(leaves, trials, None, rare);
-                let explained = explained(leaves, &found(&at_first, OF_RATES), &at_first);
+                let (candidates, sums) = found(&at_first, OF_RATES);
+                let explained = explained(leaves, (&candidates, sums), &at_first);
                 // How many leaves move by themselves is counted now, and most of them say more than at first.
                 let evidence = rates::evidence(leaves, trials, Some(&explained), rare);
-                named(&found(&evidence, OF_RATES), &evidence)
+                named(found(&evidence, OF_RATES), &evidence)
             })
             .find(|moved| !moved.is_empty())
             .unwrap_or_default(),
@@ -160,15 +165,19 @@ pub fn localise_beside(leaves: &Leaves, beside: Option<&Element>) -> Vec<(Moved,
 }
 
 /// Which leaves are in slices that are worth a name: what is usual is learned from the others.
-fn explained(leaves: &Leaves, candidates: &Candidates, evidence: &Evidence) -> Vec<bool> {
+fn explained(leaves: &Leaves, candidates: (&Candidates, Vec<Sum>), evidence: &Evidence) -> Vec<bool> {
     let mut explanation = Explanation::new(leaves, candidates, evidence);
     explanation.greedy();
     explanation.explained()
 }
 
 /// Names what explains the evidence, and weighs another slice beside each name.
-fn named((leaves, beside): (&Leaves, Option<&Element>), candidates: &Candidates, evidence: &Evidence) -> Vec<(Moved, Option<f64>)> {
-    let mut explanation = Explanation::new(leaves, candidates, evidence);
+fn named(
+    (leaves, beside): (&Leaves, Option<&Element>),
+    (candidates, sums): (&Candidates, Vec<Sum>),
+    evidence: &Evidence,
+) -> Vec<(Moved, Option<f64>)> {
+    let mut explanation = Explanation::new(leaves, (candidates, sums), evidence);
     explanation.greedy();
     // Rates move too differently within a slice to tell leaves that did not move from those that moved little.
     explanation.refine(matches!(leaves.measure(), Measure::Additive(_)));

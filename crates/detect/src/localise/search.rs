@@ -43,8 +43,17 @@ struct Node {
     base: Rc<Base>,
     /// The cell that each leaf is in; `count`, where it is in none.
     cells: Vec<u32>,
-    /// The leaves that speak for a slice, by their places in the base, with their cells.
-    speaking: Vec<(u32, u32)>,
+    speaking: Vec<Speaking>,
+}
+
+/// A leaf that speaks for a slice.
+#[derive(Clone, Copy, Debug)]
+struct Speaking {
+    /// Its place in the base.
+    at: u32,
+    cell: u32,
+    /// What it says at most.
+    says: Halves<i32>,
 }
 
 /// What the leaves of a cell say, each at the best level of a half.
@@ -65,30 +74,36 @@ struct Search<'a> {
     price: Price,
     depth: u32,
     found: Candidates,
+    /// By candidate, what its leaves say together.
+    sums: Vec<Sum>,
     /// Room for the numbers of cells, and for the leaves of cells.
     table: Vec<u32>,
     by_cell: Vec<u32>,
 }
 
-/// The slices that may be named, by cuboid, with their leaves.
-pub(super) fn found(leaves: &Leaves, evidence: &Evidence, price: Price) -> Candidates {
+/// The slices that may be named, by cuboid, with their leaves; and what the leaves of each say together.
+pub(super) fn found(leaves: &Leaves, evidence: &Evidence, price: Price) -> (Candidates, Vec<Sum>) {
     let order = leaves.by_name();
     let values =
         order.iter().map(|attribute| leaves.attributes().get(*attribute).map_or(0, |attribute| attribute.values().len())).collect();
     let depth = depth(order.len(), leaves.len());
-    let (found, table, by_cell) = (Candidates::default(), Vec::new(), Vec::new());
-    let mut search = Search { leaves, evidence, values, price, depth, found, table, by_cell };
+    let (found, sums, table, by_cell) = (Candidates::default(), Vec::new(), Vec::new(), Vec::new());
+    let mut search = Search { leaves, evidence, values, price, depth, found, sums, table, by_cell };
     let base = Base::of(leaves, evidence, &order);
     let cells = vec![0; base.leaves.len()];
     let speaking = base.speaking(&cells);
     search.below(&Node { attributes: 0, count: 1, slices: 1.0, base: Rc::new(base), cells, speaking }, 0);
-    search.found
+    (search.found, search.sums)
 }
 
-/// Whether what is found by some evidence is all that would be found by what was learned since: no leaf says much more.
-pub(super) fn finds_all(evidence: &Evidence, learned: &Evidence) -> bool {
-    let most = |row: &Row| i64::from(row.iter().copied().fold(0, i32::max));
-    evidence.iter().zip(learned).all(|(before, now)| discounted(most(now)) <= most(before) + units(LITTLE))
+/// What each leaf says for a slice at most.
+pub(super) fn most(evidence: &Evidence) -> Vec<i32> {
+    evidence.iter().map(|row| row.iter().copied().fold(0, i32::max)).collect()
+}
+
+/// Whether what is found where leaves say so much at most is all that would be found by what was learned since: none says much more.
+pub(super) fn finds_all(before: &[i32], learned: &Evidence) -> bool {
+    before.iter().zip(most(learned)).all(|(before, now)| discounted(now.into()) <= i64::from(*before) + units(LITTLE))
 }
 
 /// How many attributes slices may have, so that no more is looked at than is bearable.
@@ -129,10 +144,15 @@ impl Base {
         }
     }
 
-    /// The leaves that speak for a slice, with their cells.
-    fn speaking(&self, cells: &[u32]) -> Vec<(u32, u32)> {
-        let speaks = self.best.iter().map(|best| best.iter().any(|best| *best > 0));
-        (0..).zip(cells).zip(speaks).filter(|(_, speaks)| *speaks).map(|((at, cell), _)| (at, *cell)).collect()
+    /// The leaves that speak for a slice.
+    fn speaking(&self, cells: &[u32]) -> Vec<Speaking> {
+        let says = self.best.iter().map(|best| best.map(|best| best.max(0)));
+        (0..)
+            .zip(cells)
+            .zip(says)
+            .filter(|(_, says)| *says != [0; 2])
+            .map(|((at, cell), says)| Speaking { at, cell: *cell, says })
+            .collect()
     }
 }
 
@@ -243,15 +263,15 @@ impl Search<'_> {
         let mut numbers = Numbers::new(&mut self.table, (node.count + 1) * values, node.cells.len());
         let mut said: Vec<Halves<i64>> = Vec::new();
         let mut speaking = Vec::with_capacity(node.speaking.len());
-        for (at, cell) in node.speaking.iter().copied() {
-            let (Some(value), Some(best)) = (column.get(place(at)), best.get(place(at))) else { continue };
-            let number = numbers.of(key(cell, *value), said.len());
-            if place(number) == said.len() {
+        for one in &node.speaking {
+            let Some(value) = column.get(place(one.at)) else { continue };
+            let cell = numbers.of(key(one.cell, *value), said.len());
+            if place(cell) == said.len() {
                 said.push([0; 2]);
             }
-            speaking.push((at, number));
-            if let Some(said) = said.get_mut(place(number)) {
-                add(said, best.map(|best| best.max(0)));
+            speaking.push(Speaking { cell, ..*one });
+            if let Some(said) = said.get_mut(place(cell)) {
+                add(said, one.says);
             }
         }
         let least = discounted(units(again));
@@ -296,8 +316,10 @@ impl Search<'_> {
             cells = at(&cells, &stay);
             speaking = base.speaking(&cells);
         } else {
-            let other = |(at, cell): &(u32, u32)| others.get(place(*cell)).filter(|other| **other != id(count)).map(|other| (*at, *other));
-            speaking = speaking.iter().filter_map(other).collect();
+            speaking.retain_mut(|one| {
+                one.cell = others.get(place(one.cell)).copied().unwrap_or(id(count));
+                one.cell != id(count)
+            });
         }
         self.keep((&base.leaves, &cells), &sums, cuboid);
         Some(Node { attributes, count, slices, base, cells, speaking })
@@ -332,7 +354,7 @@ impl Search<'_> {
             let sum = sum(leaves, self.evidence);
             if cell.most_at_a_level(&sum) >= least {
                 self.found.leaves.push(leaves);
-                self.found.sums.push(sum);
+                self.sums.push(sum);
             }
         }
         cuboid.candidates.1 = self.found.leaves.len();
