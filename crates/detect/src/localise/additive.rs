@@ -168,14 +168,14 @@ impl Noise {
     fn on((scale, steps): (Scale, Steps), all: &[Deviation], shows: impl Fn(&Deviation) -> bool) -> Noise {
         let least = all.iter().map(|one| one.size).min().unwrap_or(0);
         let most = all.iter().map(|one| one.size).max().unwrap_or(0);
-        let mut by_size: Vec<Vec<f64>> = vec![Vec::new(); usize::try_from(most - least).unwrap_or(0) + 1];
+        let mut by_size: Vec<Vec<Off>> = vec![Vec::new(); usize::try_from(most - least).unwrap_or(0) + 1];
         for one in all.iter().filter(|one| shows(one)) {
             if let Some(same) = usize::try_from(one.size - least).ok().and_then(|place| by_size.get_mut(place)) {
-                same.push(scale.of(one.y).abs());
+                same.push(Off::by(scale.of(one.y)));
             }
         }
         let fine = by_size.iter().zip(least..).filter(|(_, size)| *size >= steps.fine);
-        let common = spread(&mut fine.flat_map(|(same, _)| same).copied().collect::<Vec<f64>>()).max(LEAST_SPREAD);
+        let common = spread(&mut fine.flat_map(|(same, _)| same).copied().collect::<Vec<Off>>()).max(LEAST_SPREAD);
         let ln_floor = -(RARE * (all.len() as f64).max(1.0)).ln();
         let of_size = by_size.iter_mut().zip(least..).map(|(same, size)| {
             let count = same.len() as f64;
@@ -352,21 +352,43 @@ impl Steps {
     }
 }
 
+/// How far a leaf is off. Numbers that are not negative are in the order of their bits, which are compared faster.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Off(u64);
+
+impl Off {
+    fn by(deviation: f64) -> Off {
+        Off(deviation.abs().to_bits())
+    }
+
+    fn far(self) -> f64 {
+        f64::from_bits(self.0)
+    }
+}
+
 /// How far leaves are off to one side, those that are nearer than the middle first.
-struct Side(Vec<f64>);
+struct Side(Vec<Off>);
 
 impl Side {
     /// Both sides of the leaves from a size on.
     fn both_of(leaves: &[Deviation], from: i32) -> [Side; 2] {
-        [-1.0, 1.0].map(|sign| {
-            let mut off: Vec<f64> = leaves.iter().filter(|one| one.size >= from && one.y * sign >= 0.0).map(|one| one.y.abs()).collect();
+        let [mut below, mut above] = [(); 2].map(|()| Vec::with_capacity(leaves.len() / 2));
+        for one in leaves.iter().filter(|one| one.size >= from) {
+            if one.y <= 0.0 {
+                below.push(Off::by(one.y));
+            }
+            if one.y >= 0.0 {
+                above.push(Off::by(one.y));
+            }
+        }
+        [below, above].map(|mut off| {
             spread(&mut off);
             Side(off)
         })
     }
 
     fn middle(&self) -> f64 {
-        self.0.get(self.0.len() / 2).copied().unwrap_or(0.0)
+        self.0.get(self.0.len() / 2).map_or(0.0, |off| off.far())
     }
 
     fn spread(&self) -> f64 {
@@ -384,7 +406,7 @@ impl Side {
             // Those that are farther off than what was looked for before.
             let place = count - (count / share + 1);
             let Some((_, farther)) = self.0.split_at_mut_checked(begin) else { continue };
-            let far = *farther.select_nth_unstable_by(place - begin, f64::total_cmp).1;
+            let far = farther.select_nth_unstable(place - begin).1.far();
             let ratio = normal / NORMAL_MEDIAN;
             found += (far - ratio * middle) / ((ratio - 1.0) * middle * far);
             begin = place;
@@ -394,10 +416,10 @@ impl Side {
 }
 
 /// Robust standard deviation around 0 of what is off so far. Puts the middle into its place.
-fn spread(off: &mut [f64]) -> f64 {
+fn spread(off: &mut [Off]) -> f64 {
     let middle = off.len() / 2;
     if off.is_empty() {
         return 0.0;
     }
-    *off.select_nth_unstable_by(middle, f64::total_cmp).1 / NORMAL_MEDIAN
+    off.select_nth_unstable(middle).1.far() / NORMAL_MEDIAN
 }
