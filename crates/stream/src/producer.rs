@@ -58,7 +58,7 @@ impl OutcomeProducer {
     /// Sends a record, and waits until every in-sync replica has it.
     ///
     /// # Errors
-    /// When Kafka did not take it within `kafka.delivery_timeout`, cannot, or will not.
+    /// When Kafka did not take it within `kafka.delivery_timeout`, cannot, will not, or does not say where it is.
     pub async fn send(&self, record: &OutcomeRecord) -> Result<(), NotTaken> {
         self.0.send(Some(record.terminal.as_bytes()), &record.batch, headers(record)).await.map(|_| ())
     }
