@@ -93,18 +93,13 @@ impl Deviations {
         Deviations { all, steps }
     }
 
-    /// What the leaves say while nothing is known. They may have moved to one side: the noise is that of the other, unless both sides look alike. Then, which the second value says,
-    /// nothing is to be learned of the noise by naming slices.
+    /// What the leaves say while nothing is known. They may have moved to one side, so the noise is that of the other. Where many leaves look alike on both sides, which the second value
+    /// says, nothing is to be learned of the noise by naming slices.
     pub(super) fn at_first(&self) -> (Evidence, bool) {
-        let mut witnesses: Vec<Deviation> = self.all.iter().filter(|one| one.witness).copied().collect();
+        let witnesses: Vec<Deviation> = self.all.iter().filter(|one| one.witness).copied().collect();
         let of_one_side = Noise::of_the_quieter_side(&witnesses, self.steps);
         let is_known = witnesses.len() >= MANY && of_one_side.is_of_both(&witnesses);
-        if !is_known {
-            return (self.evidence(&of_one_side.with_alone(&witnesses)), false);
-        }
-        let limit = farthest(self.all.len()) + ALONE;
-        witnesses.retain(|one| of_one_side.off(one, limit).is_eq());
-        (self.evidence(&Noise::of(&witnesses, self.steps).with_alone(&witnesses)), true)
+        (self.evidence(&of_one_side.with_alone(&witnesses)), is_known)
     }
 
     /// What the leaves say, where those that slices explain tell nothing of the noise.
