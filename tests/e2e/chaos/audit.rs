@@ -9,7 +9,7 @@ use crate::chaos::parts::{Back, Front};
 use crate::chaos::whereabouts::whereabouts;
 use crate::chaos::writers::{REVERSED, code, name, reversed};
 use crate::chaos::{until, wait};
-use crate::store::are_kept;
+use crate::store::{are_kept, drilldown};
 
 /// How long it may take until everything is counted and settled on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -60,6 +60,7 @@ pub(crate) async fn audit(last: &[u64], front: &Front<'_>, back: &Back<'_>) {
 
     // Corrections are rows first, then rows for drill-downs, then counts.
     until(PATIENCE, "what is kept for drill-downs is what is stored", async || are_kept(back.clickhouse()).await.map(|_| ())).await;
+    assert!(drilldown(back.clickhouse()).await > 0);
     // In every family by cause and by tag.
     let by_cause = "SELECT cause, tag, sum(sign) AS some, sum(sign * amount_minor) FROM outcomes GROUP BY cause, tag HAVING some != 0 ORDER BY cause, tag";
     let rows = back.query(by_cause).await;
